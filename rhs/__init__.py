@@ -1,0 +1,3 @@
+"""Distributed deep metric learning, orchestrated as workflows."""
+
+__version__ = "0.1.0"

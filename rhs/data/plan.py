@@ -1,0 +1,127 @@
+"""Which images make up which batch: a pure function of (seed, epoch, step).
+
+The plan speaks of the global batch, so it is the same for every number of workers, and nothing but
+the three numbers is needed to continue it.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from rhs.errors import UserError
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The images of one batch, B of them.
+
+    Attributes:
+        image: [B] row of each image in the training split.
+        draw: [B] how often that image has been drawn before in this epoch; it tells repeated draws
+            of one image apart, so that their augmentation differs.
+    """
+
+    image: np.ndarray
+    draw: np.ndarray
+
+    def local(self, rank: int, world_size: int) -> "Slot":
+        """This rank's contiguous share."""
+        share = len(self.image) // world_size
+        mine = slice(rank * share, (rank + 1) * share)
+        return Slot(self.image[mine], self.draw[mine])
+
+
+class BatchPlan:
+    """Class-balanced batches: `classes` distinct classes, `per_class` images of each.
+
+    An epoch deals out every image of every class with two or more images at least once, in groups
+    of `per_class`. A last group that is short is filled up with images of its class drawn again, and
+    the last batches with further groups of the least-drawn classes. A class with one image is
+    never drawn: it has no positive.
+
+    One exception keeps an epoch of very uneven classes short: as a class is at most once in a
+    batch, a class gets at most as many groups as there are batches; its other images come in other
+    epochs. `left_out` counts them.
+
+    Args:
+        labels: [N] class of each training image.
+        classes, per_class: K and M; a batch has B = K M images, in K runs of M.
+        seed: of the whole run.
+
+    Raises:
+        UserError: more classes asked for than there are, or fewer than two classes or images each.
+    """
+
+    def __init__(self, labels: np.ndarray, classes: int, per_class: int, seed: int):
+        if per_class < 2:
+            raise UserError(f"train.per_class is {per_class}; a class needs 2 images or more.")
+        values, counts = np.unique(labels, return_counts=True)
+        usable = int((counts > 1).sum())
+        if not 2 <= classes <= usable:
+            raise UserError(
+                f"train.classes is {classes}; it must be between 2 and {usable}, the number of "
+                "training classes with two or more images."
+            )
+        self.labels, self.classes, self.per_class, self.seed = labels, classes, per_class, seed
+        self._members = [np.flatnonzero(labels == value) for value in values[counts > 1]]
+        groups = np.array([-(-len(rows) // per_class) for rows in self._members])
+        self.steps = -(-int(groups.sum()) // classes)
+        self._groups = np.minimum(groups, self.steps)
+        self.steps = -(-int(self._groups.sum()) // classes)
+        self._groups = np.minimum(self._groups, self.steps)
+
+    @property
+    def batch_size(self) -> int:
+        return self.classes * self.per_class
+
+    @cached_property
+    def left_out(self) -> int:
+        """Images that one epoch cannot hold, see above."""
+        sizes = np.array([len(rows) for rows in self._members])
+        return int(np.maximum(sizes - self._groups * self.per_class, 0).sum())
+
+    def batch(self, epoch: int, step: int) -> Slot:
+        """Batch `step`, 0 to `steps` - 1, of `epoch`."""
+        image, draw = self._epoch(epoch)
+        return Slot(image[step], draw[step])
+
+    def check_workers(self, workers: int) -> None:
+        """Raises UserError unless the batch divides evenly among the workers."""
+        if self.batch_size % workers:
+            fitting = [w for w in range(1, workers) if self.batch_size % w == 0]
+            raise UserError(
+                f"A batch of {self.classes} classes x {self.per_class} images ({self.batch_size}) "
+                f"does not divide among cluster.num_workers = {workers}; "
+                f"{fitting[-1]} workers would fit, or a batch that is a multiple of {workers}."
+            )
+
+    @lru_cache(maxsize=2)  # noqa: B019  (one plan per process, and it lives as long)
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Images and draws [steps, B] of an epoch."""
+        random = np.random.default_rng([self.seed, epoch])
+        class_at = self._class_schedule(random)
+        image = np.empty((self.steps, self.classes, self.per_class), dtype=np.int64)
+        draw = np.empty_like(image)
+        for number, rows in enumerate(self._members):
+            where = np.nonzero(class_at == number)
+            position = np.arange(len(where[0]) * self.per_class)
+            dealt = random.permutation(rows)[position % len(rows)]
+            image[where] = dealt.reshape(-1, self.per_class)
+            draw[where] = (position // len(rows)).reshape(-1, self.per_class)
+        order = random.permutation(self.steps)
+        return image[order].reshape(self.steps, -1), draw[order].reshape(self.steps, -1)
+
+    def _class_schedule(self, random: np.random.Generator) -> np.ndarray:
+        """Class of each group [steps, K], distinct in each row.
+
+        Each step takes the K classes with most groups left, ties at random: that order never ends
+        up with groups of too few classes.
+        """
+        left = self._groups.astype(float)
+        schedule = np.empty((self.steps, self.classes), dtype=np.int64)
+        for step in range(self.steps):
+            priority = left + random.random(len(left))
+            schedule[step] = np.argpartition(-priority, self.classes - 1)[: self.classes]
+            left[schedule[step]] -= 1
+        return schedule

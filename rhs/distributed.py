@@ -1,0 +1,77 @@
+"""Differentiable gather and all-reduce over the default process group, and nothing else.
+
+Both are written for a loss that every rank computes in full on the global batch, with gradients
+averaged by DistributedDataParallel afterwards: the parameters then receive exactly the gradient of
+one process that holds the whole batch. Without a process group each function is the identity.
+"""
+
+import torch
+import torch.distributed as dist
+
+
+def world_size() -> int:
+    """Number of ranks; 1 where no process group is initialized."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's rank; 0 where no process group is initialized."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def gather(x_local: torch.Tensor) -> torch.Tensor:
+    """Concatenate equal-sized tensors of all ranks, in rank order.
+
+    Args:
+        x_local: [B / W, ...], the same shape on every rank; gradients flow to every rank.
+
+    Returns:
+        [B, ...], the same on every rank.
+    """
+    if world_size() == 1:
+        return x_local
+    if x_local.requires_grad:
+        return _Gather.apply(x_local)
+    return _all_gather(x_local)
+
+
+def all_reduce_sum(x: torch.Tensor) -> torch.Tensor:
+    """Sum a tensor over all ranks, differentiably. x: any shape, the same on every rank."""
+    if world_size() == 1:
+        return x
+    return _AllReduceSum.apply(x)
+
+
+def _all_gather(x_local: torch.Tensor) -> torch.Tensor:
+    parts = [torch.empty_like(x_local) for _ in range(world_size())]
+    dist.all_gather(parts, x_local.contiguous())
+    return torch.cat(parts)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x_local):
+        ctx.rows = x_local.shape[0]
+        return _all_gather(x_local)
+
+    @staticmethod
+    def backward(ctx, grad):
+        # Every rank's loss depends on this rank's rows, so their gradients add up.
+        grad = grad.clone()
+        dist.all_reduce(grad)
+        start = rank() * ctx.rows
+        return grad[start : start + ctx.rows]
+
+
+class _AllReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad = grad.clone()
+        dist.all_reduce(grad)
+        return grad

@@ -1,0 +1,92 @@
+"""Moving points about: the rotation of RHS-DML and the reflection of Symmetrical Synthesis.
+
+All functions work row by row on [N, D] tensors in the tensors' own precision, and have finite
+gradients everywhere, also where points coincide.
+"""
+
+import torch
+
+TINY = 1e-12  # squared length below which a direction is not defined
+
+
+def rotate(
+    anchor_ND: torch.Tensor,
+    positive_ND: torch.Tensor,
+    center_ND: torch.Tensor,
+    fraction: float = 1.0,
+) -> torch.Tensor:
+    """Rotate each positive about its class center, away from its anchor.
+
+    With r = |p - c|, u = (p - c) / r and v = (c - a) / |c - a|, the full rotation is p' = c + r v:
+    it lies on the reverse extension of the ray from the anchor through the center, so
+    |a - p'| = |a - c| + |c - p|, the farthest any point of that sphere can be from the anchor. A
+    fraction t moves the positive that share of the angle between u and v, in their plane;
+    |a - p_t| grows strictly with t.
+
+    Rows where the anchor or the positive is the center have no angle and come back unchanged. Where
+    u = -v the plane is undefined and any fraction above 0 gives the full rotation.
+
+    Args:
+        anchor_ND, positive_ND, center_ND: [N, D], one triplet a row.
+        fraction: 0 (unchanged) to 1 (the full rotation).
+
+    Returns:
+        [N, D] rotated positives.
+
+    Source: Zhang, Yan, Wei and Liang, J. Shanxi Univ. (Nat. Sci.) 47(5), 2024 (the full rotation);
+    the partial one is derived here.
+    """
+    if fraction == 0.0:
+        return positive_ND
+    v_ND, _, has_v_N1 = _direction(center_ND - anchor_ND)
+    u_ND, r_N1, has_u_N1 = _direction(positive_ND - center_ND)
+    q_ND = v_ND if fraction == 1.0 else _slerp(u_ND, v_ND, fraction)
+    return torch.where(has_v_N1 & has_u_N1, center_ND + r_N1 * q_ND, positive_ND)
+
+
+def rotation_angle(
+    anchor_ND: torch.Tensor, positive_ND: torch.Tensor, center_ND: torch.Tensor
+) -> torch.Tensor:
+    """The angle [N], in radians, by which the full rotation moves each positive; 0 if undefined."""
+    v_ND, _, has_v_N1 = _direction(center_ND - anchor_ND)
+    u_ND, _, has_u_N1 = _direction(positive_ND - center_ND)
+    # atan2 of half-chords keeps small angles that acos of a dot product would round to 0.
+    angle_N = 2 * torch.atan2((u_ND - v_ND).norm(dim=1), (u_ND + v_ND).norm(dim=1))
+    return torch.where((has_v_N1 & has_u_N1).squeeze(1), angle_N, torch.zeros_like(angle_N))
+
+
+def reflect(
+    point_ND: torch.Tensor, axis_ND: torch.Tensor, alpha: float = 2.0, beta: float = 1.0
+) -> torch.Tensor:
+    """Mirror each point about the line through the origin and its axis point.
+
+    x' = beta (alpha proj - x), where proj is the projection of x on the axis. With alpha = 2 and
+    beta = 1 this keeps |x'| = |x| and x' . axis = x . axis. A zero axis gives -beta x.
+
+    Args:
+        point_ND, axis_ND: [N, D].
+
+    Source: Gu and Ko, Symmetrical Synthesis for Deep Metric Learning, AAAI 2020.
+    """
+    along_N1 = (point_ND * axis_ND).sum(1, keepdim=True)
+    length2_N1 = axis_ND.square().sum(1, keepdim=True).clamp_min(TINY)
+    return beta * (alpha * along_N1 / length2_N1 * axis_ND - point_ND)
+
+
+def _direction(x_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Unit vectors [N, D], lengths [N, 1] and whether a direction is defined [N, 1]."""
+    length2_N1 = x_ND.square().sum(1, keepdim=True)
+    defined_N1 = length2_N1 > TINY
+    # sqrt has an infinite slope at 0: take it of 1 there, and discard the row later.
+    length_N1 = torch.where(defined_N1, length2_N1, torch.ones_like(length2_N1)).sqrt()
+    return x_ND / length_N1, length_N1, defined_N1
+
+
+def _slerp(u_ND: torch.Tensor, v_ND: torch.Tensor, fraction: float) -> torch.Tensor:
+    """The unit vector `fraction` of the way from u to v on their great circle."""
+    cos_N1 = (u_ND * v_ND).sum(1, keepdim=True)
+    w_ND, sin_N1, has_plane_N1 = _direction(u_ND - cos_N1 * v_ND)
+    rest_N1 = (1 - fraction) * torch.atan2(sin_N1, cos_N1)  # the angle left to v
+    q_ND = rest_N1.cos() * v_ND + rest_N1.sin() * w_ND
+    # Without a plane u is v already, or its opposite: v is right for both.
+    return torch.where(has_plane_N1, q_ND, v_ND)

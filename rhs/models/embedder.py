@@ -1,0 +1,90 @@
+"""Image -> embedding: pixels, trunk, linear head."""
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from rhs.build import build
+from rhs.errors import UserError
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+class Embedder(nn.Module):
+    """A trunk with a linear embedding head.
+
+    Batch normalization of the trunk runs on its stored statistics, in training too, as is usual
+    when fine-tuning for retrieval: batches of few classes would leak their composition into the
+    statistics, and shares of a batch on different workers would disagree about them.
+
+    Args:
+        trunk: maps [B, 3, H, W] to [B, trunk.num_features].
+        dim: embedding size D.
+        image_size: side of the square images it takes, in pixels.
+        mean, std: of the pixels in [0, 1], one number per channel.
+    """
+
+    def __init__(self, trunk: nn.Module, dim: int, image_size: int, mean: list, std: list):
+        super().__init__()
+        self.trunk, self.dim, self.image_size = trunk, dim, image_size
+        self.head = nn.Linear(trunk.num_features, dim)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
+
+    def forward(self, image_B3HW: torch.Tensor) -> torch.Tensor:
+        """Embeddings [B, D], not normalized, of uint8 RGB images [B, 3, H, W]."""
+        pixels = (image_B3HW.float() - self.mean) / self.std
+        return self.head(self.trunk(pixels.contiguous(memory_format=torch.channels_last)))
+
+    @torch.inference_mode()
+    def embed(self, image_B3HW: torch.Tensor) -> torch.Tensor:
+        """L2-normalized float32 embeddings [B, D] of uint8 RGB images [B, 3, H, W]."""
+        return F.normalize(self(image_B3HW).float())
+
+    def train(self, mode: bool = True) -> "Embedder":
+        super().train(mode)
+        for module in self.trunk.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
+def build_embedder(config: dict, seed: int = 0) -> Embedder:
+    """The model that a `model` group describes, its fresh parts initialized from `seed`.
+
+    Args:
+        config: `trunk`, `dim`, `image_size`, `mean`, `std` (and `name`, which only labels it).
+    """
+    settings = {key: value for key, value in config.items() if key != "name"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        embedder = Embedder(**build(settings))
+    return embedder.to(memory_format=torch.channels_last)
+
+
+def save_embedder(folder: Path, embedder: Embedder, config: dict) -> None:
+    """Write `model.safetensors` and `config.json` into an existing folder."""
+    tensors = {name: tensor.contiguous() for name, tensor in embedder.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def load_embedder(folder: Path | str) -> Embedder:
+    """A saved model, in evaluation mode. Nothing in the folder is executed or unpickled.
+
+    Raises:
+        UserError: the folder does not hold a saved model.
+    """
+    folder = Path(folder)
+    if not (folder / WEIGHTS).exists() or not (folder / CONFIG).exists():
+        raise UserError(f"{folder} holds no model: {WEIGHTS} and {CONFIG} are expected there.")
+    config = json.loads((folder / CONFIG).read_text())
+    if "pretrained" in config["trunk"]:
+        config["trunk"]["pretrained"] = False  # the saved weights replace them
+    embedder = build_embedder(config)
+    embedder.load_state_dict(load_file(folder / WEIGHTS))
+    return embedder.eval()

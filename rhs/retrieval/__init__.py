@@ -1,0 +1,1 @@
+"""From embeddings to neighbors and retrieval metrics."""
