@@ -13,23 +13,29 @@ def connect(cluster: DictConfig) -> None:
 
     `cluster.address` (or RAY_ADDRESS, which `ray job submit` sets) names a running cluster. Without
     either, a local one is started that listens on 127.0.0.1 alone and ends with this process.
+    What workers print goes to Ray's logs; a run's own lines come through its journal.
     """
+    address = cluster.get("address") or os.environ.get("RAY_ADDRESS")
+    if not address:
+        # Ray reads this on import. It is named after the systems whose firewalls complain of
+        # servers; what it does is keep every process of the cluster on the loopback address.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     if ray.is_initialized():
         return
-    quiet = not sys.stderr.isatty()
-    # Workers import this checkout even where it is not installed.
-    runtime_env = {"env_vars": {"PYTHONPATH": str(Path(__file__).parents[1])}}
-    address = cluster.get("address") or os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         return
-    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
+    # Workers import this checkout even where it is not installed.
+    env_vars = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    if sys.platform == "linux":
+        env_vars["GLOO_SOCKET_IFNAME"] = "lo"  # the collectives too
     ray.init(
         num_cpus=cluster.get("num_cpus"),
         include_dashboard=False,
         _node_ip_address="127.0.0.1",
-        logging_level=logging.ERROR if quiet else logging.WARNING,
-        runtime_env=runtime_env,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": env_vars},
     )

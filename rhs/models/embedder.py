@@ -57,9 +57,9 @@ def build_embedder(config: dict, seed: int = 0) -> Embedder:
     """The model that a `model` group describes, its fresh parts initialized from `seed`.
 
     Args:
-        config: `trunk`, `dim`, `image_size`, `mean`, `std` (and `name`, which only labels it).
+        config: `trunk`, `dim`, `image_size`, `mean` and `std`; other keys only describe it.
     """
-    settings = {key: value for key, value in config.items() if key != "name"}
+    settings = {key: config[key] for key in ("trunk", "dim", "image_size", "mean", "std")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         embedder = Embedder(**build(settings))
@@ -73,16 +73,24 @@ def save_embedder(folder: Path, embedder: Embedder, config: dict) -> None:
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def load_embedder(folder: Path | str) -> Embedder:
+def load_config(folder: Path) -> dict:
+    """What a saved model says of itself.
+
+    Raises:
+        UserError: the folder does not hold a saved model.
+    """
+    if not (folder / WEIGHTS).exists() or not (folder / CONFIG).exists():
+        raise UserError(f"{folder} holds no model: {WEIGHTS} and {CONFIG} are expected there.")
+    return json.loads((folder / CONFIG).read_text())
+
+
+def load_embedder(folder: Path) -> Embedder:
     """A saved model, in evaluation mode. Nothing in the folder is executed or unpickled.
 
     Raises:
         UserError: the folder does not hold a saved model.
     """
-    folder = Path(folder)
-    if not (folder / WEIGHTS).exists() or not (folder / CONFIG).exists():
-        raise UserError(f"{folder} holds no model: {WEIGHTS} and {CONFIG} are expected there.")
-    config = json.loads((folder / CONFIG).read_text())
+    config = load_config(folder)
     if "pretrained" in config["trunk"]:
         config["trunk"]["pretrained"] = False  # the saved weights replace them
     embedder = build_embedder(config)

@@ -98,7 +98,7 @@ def _hit_probability(
 
 
 def _miss(members_Q: np.ndarray, right_Q: np.ndarray, slots_Q: np.ndarray) -> np.ndarray:
-    """C(t - r, s) / C(t, s) as the product over i < s of (t - r - i) / (t - i), which is exact at 0."""
+    """C(t - r, s) / C(t, s), as the product over i < s of (t - r - i) / (t - i): exact at 0."""
     miss_Q = np.ones(len(members_Q))
     for i in range(int(slots_Q.max())):
         wrong_left_Q = np.maximum(members_Q - right_Q - i, 0)

@@ -1,0 +1,51 @@
+# `make repro` and `make test` set up what they need; the second time there is nothing to do.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+# Ray, MLflow and DVC report usage unless told not to.
+export RAY_USAGE_STATS_ENABLED := 0
+export MLFLOW_DISABLE_TELEMETRY := true
+EXTRA ?= cpu
+
+.PHONY: help repro test test-all lint ui clean setup
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+repro: setup  ## run the whole pipeline: fetch, preprocess, train, evaluate, report
+	@dvc repro
+	@dvc metrics show
+
+test: setup  ## the tests (minutes)
+	@pytest -m "not slow"
+
+test-all: setup  ## the tests, the slow ones too
+	@pytest
+
+lint: setup  ## style and types
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+ui: setup  ## browse the runs in MLflow, on this machine alone
+	@mlflow ui --host 127.0.0.1 --port $${PORT:-5000} \
+		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+
+clean:  ## delete what the pipeline made (not .venv, not DVC's cache)
+	@rm -rf data models embeddings report runs metrics.json dvc_plots
+
+setup: .venv/.installed-$(EXTRA)
+
+# torch first: what comes after must find the pinned one and not bring its own.
+.venv/.installed-$(EXTRA): pyproject.toml constraints.txt
+	@python3 -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) \
+		else f"python3 is {v[0]}.{v[1]}; Python 3.10 to 3.13 is needed.")'
+	@echo "Setting up .venv (some minutes, once)"
+	@python3 -m venv .venv
+	@echo "  1/2 torch"
+	@$(PY) -m pip install -qq "$$(grep -E '^torch==' constraints.txt)"
+	@echo "  2/2 everything else"
+	@$(PY) -m pip install -qq -c constraints.txt -e '.[$(EXTRA),dev]'
+	@touch $@

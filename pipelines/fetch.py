@@ -1,0 +1,25 @@
+"""Stage 1: what exists in the world -> data/raw/<dataset>/ (index.parquet, source.json)."""
+
+import time
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from rhs.stage import stage
+
+
+def main(params: DictConfig) -> None:
+    start = time.monotonic()
+    dataset = params.dataset
+    out = Path("data/raw", dataset.name)
+    made = instantiate(dataset.fetch, out=out, source=dataset.source)
+    refused = f", {len(made['refused'])} entries refused" if made["refused"] else ""
+    print(
+        f"fetch: {made['images']:,} images of {made['classes']:,} classes in {out}{refused} "
+        f"({time.monotonic() - start:.1f} s)"
+    )
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,49 @@
+"""Report: what every stage before left behind -> report/index.html and report/failures.html."""
+
+import csv
+import json
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from rhs.atomic import whole_folder
+from rhs.data.shards import ShardedImages, load_manifest
+from rhs.errors import UserError
+from rhs.report.page import build_report
+from rhs.stage import stage
+
+OUT = Path("report")
+
+
+def main(params: DictConfig) -> None:
+    name = params.dataset.name
+    shards = Path("data/shards", name)
+    embedded = sorted(Path("embeddings", name).glob("*.npz"))
+    history, metrics = Path("models", name, "history.csv"), Path("metrics.json")
+    for path, maker in ((history, "train"), (metrics, "evaluate")):
+        if not path.exists():
+            raise UserError(f"{path} not found: run the {maker} stage first.")
+    with whole_folder(OUT) as folder:
+        build_report(
+            out=folder,
+            title=f"{name}: retrieval on unseen classes",
+            params=cast(dict, OmegaConf.to_container(params, resolve=True)),
+            manifest=load_manifest(shards),
+            history=list(csv.DictReader(history.open(newline="", encoding="utf-8"))),
+            metrics=json.loads(metrics.read_text(encoding="utf-8")),
+            shards={path.stem: ShardedImages(shards, path.stem) for path in embedded},
+            splits={path.stem: _read(path) for path in embedded},
+            seed=params.seed,
+        )
+    print(f"open {OUT / 'index.html'}")
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays["embeddings"], arrays["labels"]
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,163 @@
+"""What preprocess counted: `manifest.json`, read by training, tracking and the report.
+
+dataset, digest          the digest is a SHA-256 over the shards' names and checksums
+classes, images          classes that kept an image; images kept
+splits                   {"train" | "val" | "test": {"classes", "images", "singletons"}}
+class_names              sorted; a shard's labels index this list
+singletons               classes with one image: gallery only, never an anchor
+refused                  [{"name", "class_name", "why"}]; why is "kind" or "kind: detail"
+refused_by_reason        {kind: count}
+converted, resized       {"RGBA -> RGB": count, ...}; images shrunk
+duplicates_within_class  images that are exact copies of an earlier one of their class
+notes                    of the fetch stage
+warnings                 sentences a person should read
+shards                   [{"file", "rows", "sha256"}] in order
+settings                 the parameters that shaped the shards
+"""
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+from rhs.data.splits import SPLITS
+from rhs.errors import UserError
+
+
+class Tally:
+    """Counts what becomes of each image.
+
+    Attributes:
+        kept: (class name, checksum) of each image that is in a shard.
+        refused: the manifest's entries; begins with what the fetch stage refused.
+    """
+
+    def __init__(self, refused_by_fetch: list[dict[str, str]]) -> None:
+        self.kept: list[tuple[str, str]] = []
+        self.refused = [{**entry, "class_name": ""} for entry in refused_by_fetch]
+        self.converted: Counter[str] = Counter()
+        self.resized = 0
+
+    def refuse(self, row: dict[str, Any]) -> None:
+        self.refused.append({key: row[key] for key in ("name", "class_name", "why")})
+
+    def keep(self, row: dict[str, Any]) -> None:
+        self.kept.append((row["class_name"], row["sha256"]))
+        self.resized += row["resized"]
+        if row["converted"]:
+            self.converted[row["converted"]] += 1
+
+
+def kind_of(why: str) -> str:
+    """The kind of a refusal: "truncated" of "truncated: 12 bytes missing"."""
+    return why.partition(":")[0]
+
+
+def check_refused(refused: list[dict[str, str]], total: int, max_bad_fraction: float) -> None:
+    """Raise a UserError where more than `max_bad_fraction` of `total` images were refused."""
+    if len(refused) <= max_bad_fraction * total:
+        return
+    first = ", ".join(f"{r['name']} ({r['why']})" for r in refused[:3])
+    raise UserError(
+        f"{len(refused)} of {total} images were refused ({len(refused) / total:.1%}), first "
+        f"{first}; mend them, or accept it with preprocess.max_bad_fraction above the present "
+        f"{max_bad_fraction}."
+    )
+
+
+def build_manifest(
+    description: dict[str, Any],
+    class_names: list[str],
+    split_of: dict[str, str],
+    tally: Tally,
+    shards: list[dict[str, Any]],
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """The manifest's content.
+
+    Args:
+        description: of the raw folder, see `rhs.datasets.raw`.
+        split_of: class name -> split; absent classes were left out.
+        shards: {"file", "rows", "sha256"} of each, in order.
+
+    Raises:
+        UserError: fewer than two train or two test classes kept an image.
+    """
+    sizes = Counter(class_name for class_name, _ in tally.kept)
+    splits = _count_splits(split_of, sizes, len(tally.refused))
+    digest = hashlib.sha256("".join(f"{s['file']} {s['sha256']}\n" for s in shards).encode())
+    reasons = Counter(kind_of(entry["why"]) for entry in tally.refused)
+    manifest = {
+        "dataset": description["dataset"],
+        "digest": digest.hexdigest(),
+        "classes": len(sizes),
+        "images": len(tally.kept),
+        "splits": splits,
+        "class_names": class_names,
+        "singletons": sorted(name for name, n in sizes.items() if n == 1),
+        "refused": tally.refused,
+        "refused_by_reason": dict(sorted(reasons.items())),
+        "converted": dict(sorted(tally.converted.items())),
+        "resized": tally.resized,
+        "duplicates_within_class": len(tally.kept) - len(set(tally.kept)),
+        "notes": description["notes"],
+        "warnings": [],
+        "shards": shards,
+        "settings": settings,
+    }
+    emptied = sorted(set(split_of) - set(sizes))
+    left_out = sorted(set(class_names) - set(split_of))
+    manifest["warnings"] = _warnings(manifest, emptied, left_out)
+    return manifest
+
+
+def _count_splits(
+    split_of: dict[str, str], sizes: Counter[str], refused: int
+) -> dict[str, dict[str, int]]:
+    splits = {split: _split_counts(split, split_of, sizes) for split in SPLITS}
+    for split in ("train", "test"):
+        if splits[split]["classes"] < 2:
+            raise UserError(
+                f"only {splits[split]['classes']} {split} classes have images left after "
+                f"{refused} were refused; at least 2 are needed."
+            )
+    return splits
+
+
+def _split_counts(split: str, split_of: dict[str, str], sizes: Counter[str]) -> dict[str, int]:
+    here = [sizes[name] for name, s in split_of.items() if s == split and sizes[name]]
+    return {"classes": len(here), "images": sum(here), "singletons": here.count(1)}
+
+
+def _warnings(manifest: dict[str, Any], emptied: list[str], left_out: list[str]) -> list[str]:
+    warnings = []
+    if emptied:
+        warnings.append(f"Every image was refused of {_listed(emptied, 'class', 'classes')}.")
+    if left_out:
+        warnings.append(
+            "Neither dataset.train_classes nor dataset.test_classes takes "
+            f"{_listed(left_out, 'class', 'classes')}."
+        )
+    if manifest["splits"]["val"]["classes"] < 2:
+        warnings.append(
+            "No validation classes: the last checkpoint is taken, since choosing one on the test "
+            "classes would flatter it."
+        )
+    if singles := manifest["singletons"]:
+        warnings.append(
+            f"{_listed(singles, 'class has', 'classes have')}: one image only, kept in the "
+            "gallery, never an anchor or a query."
+        )
+    if manifest["refused"]:
+        reasons = ", ".join(f"{n} {kind}" for kind, n in manifest["refused_by_reason"].items())
+        warnings.append(f"Refused images: {reasons}.")
+    if copies := manifest["duplicates_within_class"]:
+        warnings.append(
+            f"Exact copies of another image of their class: {copies}; each is a right answer that "
+            "Recall@K gets for free."
+        )
+    return warnings
+
+
+def _listed(names: list[str], one: str, many: str, most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)} {one if len(names) == 1 else many} ({', '.join(names[:most])}{more})"

@@ -1,0 +1,114 @@
+"""The zero-shot split: train, validation and test share no class."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rhs.errors import UserError
+
+SPLITS = ("train", "val", "test")
+Classes = str | Sequence[str] | None
+
+
+def split_classes(
+    class_names: Sequence[str],
+    train_classes: Classes = None,
+    test_classes: Classes = None,
+    validation: float = 0.1,
+) -> dict[str, str]:
+    """Class name -> "train", "val" or "test"; a class that no split wants is absent.
+
+    Args:
+        class_names: every class of the data set.
+        train_classes: None, a list of names, the path of a text file with one name a line, or a
+            regular expression that matches whole names. If both this and `test_classes` are None,
+            the first half of the sorted names (rounded down) trains and the rest tests; if one is
+            None, it is what the other leaves.
+        test_classes: likewise.
+        validation: fraction of the train classes that is held out, evenly spaced over their sorted
+            names: the checkpoint is chosen on them, since one chosen on the test classes would
+            have been fitted to them. Two at least, or none if so few classes cannot spare two.
+
+    Raises:
+        UserError: unknown names, a class in both, fewer than two to train or test on, ...
+    """
+    names = sorted(set(class_names))
+    train = _resolve(names, train_classes, "train_classes")
+    test = _resolve(names, test_classes, "test_classes")
+    if train is None and test is None:
+        train = names[: len(names) // 2]
+    if train is None:
+        train = sorted(set(names) - set(test or ()))
+    if test is None:
+        test = sorted(set(names) - set(train))
+    if both := sorted(set(train) & set(test)):
+        raise UserError(
+            f"dataset.train_classes and dataset.test_classes share {_some(both)}: "
+            "zero-shot retrieval is measured on classes that were never trained on."
+        )
+    for which, chosen in (("train", train), ("test", test)):
+        if len(chosen) < 2:
+            raise UserError(
+                f"dataset.{which}_classes leaves {len(chosen)} classes to {which} on; "
+                "at least 2 are needed."
+            )
+    held_out = set(_evenly(train, validation))
+    split = {n: "val" if n in held_out else "train" for n in train}
+    return dict(sorted({**split, **dict.fromkeys(test, "test")}.items()))
+
+
+def _resolve(names: list[str], wanted: Classes, parameter: str) -> list[str] | None:
+    if wanted is None:
+        return None
+    if isinstance(wanted, str):
+        if Path(wanted).is_file():
+            lines = Path(wanted).read_text(encoding="utf-8").splitlines()
+            return _known(names, [line.strip() for line in lines if line.strip()], parameter)
+        return _matching(names, wanted, parameter)
+    return _known(names, [str(name) for name in wanted], parameter)
+
+
+def _known(names: list[str], wanted: list[str], parameter: str) -> list[str]:
+    if unknown := sorted(set(wanted) - set(names)):
+        raise UserError(
+            f"dataset.{parameter} names {_some(unknown)}, not among the {len(names)} classes "
+            f"of this data set ({_some(names)})."
+        )
+    return sorted(set(wanted))
+
+
+def _matching(names: list[str], expression: str, parameter: str) -> list[str]:
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise UserError(
+            f"dataset.{parameter} {expression!r} is neither a file nor a regular expression "
+            f"({error})."
+        ) from None
+    matching = [name for name in names if pattern.fullmatch(name)]
+    if not matching:
+        raise UserError(
+            f"dataset.{parameter} {expression!r} is no file, and as a regular expression "
+            f"it matches none of the {len(names)} class names ({_some(names)})."
+        )
+    return matching
+
+
+def _evenly(train: list[str], validation: float) -> list[str]:
+    if not 0 <= validation < 1:
+        raise UserError(f"dataset.validation is {validation}; accepted: 0 (none) up to below 1.")
+    count = round(len(train) * validation)
+    if count == 1:
+        # Among images of one class every answer is right.
+        count = 2 if len(train) >= 4 else 0
+    if len(train) - count < 2:
+        raise UserError(
+            f"dataset.validation {validation} holds out {count} of {len(train)} train classes; "
+            f"at least 2 must remain, so at most {(len(train) - 2) / len(train):.2f} fits."
+        )
+    return [train[(2 * i + 1) * len(train) // (2 * count)] for i in range(count)]
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,176 @@
+"""Images inside archives, found without unpacking them.
+
+A .tar is indexed where it lies. A .tar.gz or .zip, whose members cannot be read from the middle,
+becomes one .tar. Nothing is ever written under a member's own name, and yet an archive with a
+member that points outside its folder is refused whole: it was made to do harm.
+"""
+
+import gzip
+import hashlib
+import io
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from rhs.datasets.raw import Refused
+from rhs.errors import UserError
+
+ACCEPTED = "a folder, .tar, .tar.gz, .tgz or .zip with one folder of images per class"
+
+
+class Found(NamedTuple):
+    """A file of a source whose class is not yet known; the fields are those of `ImageFile`."""
+
+    path: str
+    file: str
+    offset: int
+    size: int
+    sha256: str
+
+
+class Listing(NamedTuple):
+    """What a source holds. Hidden files (.DS_Store, __MACOSX/...) are only counted."""
+
+    found: list[Found]
+    refused: list[Refused]
+    hidden: int
+
+
+def list_archive(source: Path, raw: Path) -> Listing:
+    """List an archive's files, writing `images.tar` into `raw` where `source` is not a plain tar.
+
+    Raises:
+        UserError: not an archive, damaged, encrypted, or a member points outside the archive.
+    """
+    with source.open("rb") as stream:
+        magic = stream.read(4)
+    if not magic:
+        raise UserError(f"{source} is an empty file; accepted: {ACCEPTED}.")
+    if magic[:2] == b"\x1f\x8b":
+        _gunzip(source, raw / "images.tar")
+    elif magic in (b"PK\x03\x04", b"PK\x05\x06"):
+        refused, hidden = _zip_to_tar(source, raw / "images.tar")
+        listing = list_tar(raw / "images.tar", "images.tar", source)
+        return Listing(listing.found, listing.refused + refused, listing.hidden + hidden)
+    else:
+        return list_tar(source, str(source.resolve()), source)
+    return list_tar(raw / "images.tar", "images.tar", source)
+
+
+def list_tar(path: Path, file: str, source: Path) -> Listing:
+    """List the regular files of the tar at `path`; `file` is the name the index gives it.
+
+    Raises:
+        UserError: naming `source`, where the tar is damaged or a member points outside it.
+    """
+    found: dict[str, Found] = {}
+    refused, hidden = [], 0
+    with path.open("rb") as stream:
+        for member in _members(path, source):
+            name = safe_name(member.name, source)
+            why = _why_not(member)
+            if member.isdir() or is_hidden(name):
+                hidden += not member.isdir()
+            elif why:
+                refused.append(Refused(name, why))
+            else:
+                if name in found:  # as an unpacking would: the last one stays
+                    refused.append(Refused(name, "replaced: the archive holds this name again"))
+                digest = _sha256(stream, member.offset_data, member.size)
+                found[name] = Found(name, file, member.offset_data, member.size, digest)
+    return Listing(list(found.values()), refused, hidden)
+
+
+def _members(path: Path, source: Path) -> Iterator[tarfile.TarInfo]:
+    """Every member of a tar, and a UserError where `tarfile` would quietly stop at damage."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            yield from tar
+            end = tar.offset  # where no further header was found: zeros, or the file's end
+    except tarfile.TarError as error:
+        raise UserError(
+            f"{source} is not an archive, or is damaged ({error}); accepted: {ACCEPTED}."
+        ) from None
+    with path.open("rb") as stream:
+        stream.seek(end)
+        if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            raise UserError(f"{source} is damaged at byte {end}: no tar header there; get it anew.")
+
+
+def _why_not(member: tarfile.TarInfo) -> str | None:
+    if member.issym() or member.islnk():
+        return f"link: to {member.linkname}"
+    if member.isdev():
+        return "device"
+    return None if member.isreg() and not member.issparse() else "not a regular file"
+
+
+def safe_name(name: str, source: Path) -> str:
+    """The member's path, normalized ("./a//b" is "a/b") and printable.
+
+    Raises:
+        UserError: the path is absolute or leads upwards.
+    """
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts:
+        raise UserError(
+            f"{source} has a member that points outside its folder, {name!r}: nothing was taken "
+            "from it; make the archive again with paths inside one folder."
+        )
+    # Python shows bytes that are not UTF-8 as lone surrogates, which no file format can store.
+    raw = str(PurePosixPath(name)).encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def is_hidden(path: str) -> bool:
+    """Whether an operating system, not a person, put this file there."""
+    parts = PurePosixPath(path).parts
+    return any(p.startswith(".") or p == "__MACOSX" for p in parts) or parts[-1:] in (
+        ("Thumbs.db",),
+        ("desktop.ini",),
+    )
+
+
+def _gunzip(source: Path, target: Path) -> None:
+    try:
+        with gzip.open(source) as stream, target.open("wb") as out:
+            shutil.copyfileobj(stream, out, 1 << 20)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{source} is damaged ({error}); get it anew.") from None
+
+
+def _zip_to_tar(source: Path, target: Path) -> tuple[list[Refused], int]:
+    refused, hidden = [], 0
+    try:
+        with zipfile.ZipFile(source) as archive, tarfile.open(target, "w") as tar:
+            for member in sorted(archive.infolist(), key=lambda m: m.filename):
+                name = safe_name(member.filename, source)
+                if member.is_dir() or is_hidden(name):
+                    hidden += not member.is_dir()
+                elif stat.S_ISLNK(member.external_attr >> 16):
+                    where = archive.read(member).decode(errors="replace")
+                    refused.append(Refused(name, f"link: to {where}"))
+                else:
+                    add_to_tar(tar, name, archive.read(member))
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{source} is damaged ({error}); get it anew.") from None
+    except (RuntimeError, NotImplementedError) as error:  # a password; an unknown compression
+        raise UserError(f"{source} cannot be read ({error}); make a plain .zip or .tar.") from None
+    return refused, hidden
+
+
+def add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Append one file with nothing in its header that depends on when or by whom it is made."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def _sha256(stream: IO[bytes], offset: int, size: int) -> str:
+    stream.seek(offset)
+    return hashlib.sha256(stream.read(size)).hexdigest()

@@ -1,0 +1,106 @@
+"""The raw folder that every data set's `fetch` makes: where each image lies, and its checksum.
+
+Images are read in place by (file, offset, size), so a data set of a million images is a few files:
+
+    index.parquet   one row per image, sorted by name; see `ImageFile`
+    source.json     {"dataset", "source", "images", "classes", "refused": [{"name", "why"}],
+                     "notes": counts that only this data set has}
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rhs.errors import UserError
+
+MIN_CLASSES = 4  # two to train on and two to test on: with one, every retrieval is right
+
+
+class ImageFile(NamedTuple):
+    """One image of a source and where its encoded bytes lie."""
+
+    name: str  # path inside the source, e.g. "Audi/0001.jpg"
+    class_name: str  # folder names joined by "/"
+    file: str  # relative: inside the raw folder; absolute: elsewhere
+    offset: int
+    size: int
+    sha256: str  # of the encoded bytes
+
+
+class Refused(NamedTuple):
+    """Something in a source that is not taken as an image. `why` is "kind" or "kind: detail"."""
+
+    name: str
+    why: str
+
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("class_name", pa.string()),
+        ("file", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("sha256", pa.string()),
+    ]
+)
+
+
+def write_raw(
+    folder: Path,
+    dataset: str,
+    source: str,
+    images: Sequence[ImageFile],
+    refused: Sequence[Refused] = (),
+    notes: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write index.parquet and source.json into `folder`; returns what source.json says.
+
+    Raises:
+        UserError: the images are of fewer than four classes.
+    """
+    classes = sorted({image.class_name for image in images})
+    if len(classes) < MIN_CLASSES:
+        raise UserError(_too_few(source, classes, refused))
+    columns = zip(*sorted(images), strict=True)
+    arrays = [pa.array(c, t) for c, t in zip(columns, INDEX_SCHEMA.types, strict=True)]
+    pq.write_table(pa.table(arrays, schema=INDEX_SCHEMA), folder / "index.parquet")
+    description: dict[str, Any] = {
+        "dataset": dataset,
+        "source": source,
+        "images": len(images),
+        "classes": len(classes),
+        "refused": [r._asdict() for r in sorted(refused)],
+        "notes": notes or {},
+    }
+    text = json.dumps(description, indent=1, ensure_ascii=False)
+    (folder / "source.json").write_text(text + "\n", encoding="utf-8")
+    return description
+
+
+def read_raw(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """The index (columns of `ImageFile`, sorted by name) and the description of a raw folder.
+
+    Raises:
+        UserError: the folder is not there; the fetch stage makes it.
+    """
+    if not (folder / "index.parquet").exists():
+        raise UserError(f"{folder} holds no index.parquet: run the fetch stage first.")
+    description = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+    return pq.read_table(folder / "index.parquet"), description
+
+
+def _too_few(source: str, classes: Sequence[str], refused: Sequence[Refused]) -> str:
+    found = f"{len(classes)} ({', '.join(classes)})" if classes else "none"
+    sentence = (
+        f"{source} has too few classes: found {found}, at least {MIN_CLASSES} are needed, "
+        "one folder of images per class"
+    )
+    if refused:
+        first = refused[0]
+        sentence += f"; {len(refused)} entries were refused, the first {first.name} ({first.why})"
+    return sentence + "."

@@ -1,0 +1,56 @@
+"""Which run this is. A run is a pure function of (parameters, data), so those two name it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+RUNS = Path("runs")
+# What a result depends on. The number of workers, tracking and the like are absent on purpose:
+# changing them continues the same run.
+GROUPS = ("seed", "model", "method", "train")
+CODE = ("build.py", "distributed.py", "data", "methods", "models", "training")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's name and the folder that keeps its checkpoints between tries."""
+
+    name: str
+    folder: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "log.txt"
+
+
+def identify(params: DictConfig, data_digest: str) -> Run:
+    """The run of these parameters, this data and this code.
+
+    Args:
+        data_digest: the manifest's `digest`.
+    """
+    what = {group: OmegaConf.to_container(params[group], resolve=True)
+            if OmegaConf.is_config(params[group]) else params[group] for group in GROUPS}  # fmt: skip
+    what |= {"augment": OmegaConf.to_container(params.dataset.augment, resolve=True)}
+    what |= {"data": data_digest, "code": code_digest()}
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+    name = f"{params.dataset.name}-{params.method.name}-{params.model.name}-{digest}"
+    return Run(name, (RUNS / name).resolve())
+
+
+def code_digest() -> str:
+    """Digest of the source that training runs, so that changed code never continues old weights."""
+    root = Path(__file__).parent
+    files = [f for entry in CODE for f in sorted([root / entry, *(root / entry).rglob("*.py")])]
+    digest = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,161 @@
+"""The training loop. It needs torch alone: what surrounds it (Ray, MLflow) comes as callbacks."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from rhs.data.loader import TrainLoader
+from rhs.errors import UserError
+from rhs.training.schedule import learning_rate, set_learning_rate
+
+
+@dataclass
+class Progress:
+    """How far a run has come. With the tensors of `checkpoint.pack` it is all of its state.
+
+    There is no generator state in it: random numbers are seeded anew at every step.
+    """
+
+    epochs_done: int = 0
+    history: list[dict] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The `train` group of the configuration, as far as the loop needs it."""
+
+    epochs: int
+    lr: float
+    warmup: int
+    precision: str  # "float32" or "bfloat16"
+    seed: int
+
+    def __post_init__(self):
+        if self.precision not in ("float32", "bfloat16"):
+            raise UserError(
+                f"train.precision is {self.precision!r}; it must be float32 or bfloat16."
+            )
+        if self.epochs < 1 or self.lr <= 0 or self.warmup < 0:
+            raise UserError(
+                f"train.epochs = {self.epochs}, train.lr = {self.lr}, train.warmup = {self.warmup}: "
+                "at least one epoch, a rate above 0 and a warm-up of 0 or more steps are needed."
+            )
+
+
+def train(
+    model: nn.Module,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: TrainLoader,
+    settings: Settings,
+    progress: Progress,
+    device: torch.device,
+    end_of_epoch: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> None:
+    """Train from `progress` to the last epoch.
+
+    Args:
+        model: the embedder, or DistributedDataParallel around it.
+        end_of_epoch: called on every rank with a row added to `progress.history`; it validates,
+            saves and reports.
+        say: takes lines for a person to read: a sign of life twice a minute, and warnings.
+
+    Raises:
+        FloatingPointError: the loss is not finite; before the update, on every rank at once.
+    """
+    for epoch in range(progress.epochs_done, settings.epochs):
+        model.train()
+        meter = Meter()
+        for step, (images, labels) in enumerate(loader.epoch(epoch)):
+            meter.batch_is_here()
+            done = epoch * loader.plan.steps + step
+            total = settings.epochs * loader.plan.steps
+            torch.manual_seed(settings.seed * 1_000_003 + done)
+            lr = learning_rate(done, total, settings.lr, settings.warmup)
+            set_learning_rate(optimizer, lr)
+            loss, diagnostics = training_step(
+                model, objective, optimizer, images.to(device), labels.to(device),
+                done / total, settings.precision,
+            )  # fmt: skip
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"The loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}: "
+                    "no update was made. A lower train.lr may help."
+                )
+            optimizer.step()
+            meter.step_is_done(loss, diagnostics)
+            if meter.is_due():
+                say(f"epoch {epoch + 1}, step {step + 1}/{loader.plan.steps}  loss {loss:.4f}")
+        progress.epochs_done = epoch + 1
+        row = {"epoch": epoch + 1, "step": done + 1, "lr": lr}
+        row |= meter.summary(loader.plan.batch_size)
+        progress.history.append(row)
+        warn_of_identity(progress.history, say)
+        end_of_epoch(progress)
+
+
+def warn_of_identity(history: list[dict], say: Callable[[str], None]) -> None:
+    """Say once when most rotations of an epoch moved nothing: the method does nothing then."""
+    shares = [row.get("rotations_unmoved", 0.0) for row in history]
+    if shares[-1] > 0.5 and all(share <= 0.5 for share in shares[:-1]):
+        say(
+            f"warning: {shares[-1]:.0%} of the rotations in epoch {len(shares)} moved nothing, "
+            "because the class center was the pair's own midpoint. Take train.per_class of 3 or "
+            "more, or centers that remember other batches (rhs.methods.centers.EMACenters)."
+        )
+
+
+def training_step(
+    model: nn.Module,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    progress: float,
+    precision: str = "float32",
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Forward and backward: leaves the gradients of the global batch's loss on the parameters."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        x_bD = model(images)
+    loss, diagnostics = objective(x_bD.float(), labels, progress)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    return loss.detach(), diagnostics
+
+
+class Meter:
+    """Means over an epoch, and where its time went."""
+
+    def __init__(self):
+        self.start = self.last = self.said = time.perf_counter()
+        self.waited = 0.0
+        self.sums: dict[str, torch.Tensor] = {}
+        self.steps = 0
+
+    def batch_is_here(self) -> None:
+        self.waited += time.perf_counter() - self.last
+
+    def step_is_done(self, loss: torch.Tensor, diagnostics: dict[str, torch.Tensor]) -> None:
+        for name, value in {"loss": loss, **diagnostics}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value  # stays on the device
+        self.steps += 1
+        self.last = time.perf_counter()
+
+    def is_due(self) -> bool:
+        """True at most once in 30 seconds."""
+        if due := self.last - self.said > 30:
+            self.said = self.last
+        return due
+
+    def summary(self, batch_size: int) -> dict[str, float]:
+        """Means, images per second of the whole group of workers, share of time spent waiting."""
+        seconds = time.perf_counter() - self.start
+        means = {name: float(value) / self.steps for name, value in self.sums.items()}
+        return means | {
+            "images_per_second": round(self.steps * batch_size / seconds, 1),
+            "input_wait": round(self.waited / seconds, 4),
+        }

@@ -1,0 +1,193 @@
+"""The Ray Train run and what each of its workers does."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from rhs import distributed
+from rhs.build import build
+from rhs.cluster import connect
+from rhs.data.loader import Images, TrainLoader, in_order
+from rhs.data.plan import BatchPlan
+from rhs.data.shards import ShardedImages, has_split
+from rhs.data.transforms import Augmentation
+from rhs.models.embedder import Embedder, build_embedder
+from rhs.retrieval.recall import recall_at_k
+from rhs.run import Run
+from rhs.tracking import Tracker
+from rhs.training import checkpoint, journal
+from rhs.training.loop import Progress, Settings, train
+from rhs.training.schedule import build_optimizer
+
+
+def fit(params: DictConfig, shards: Path, run: Run, tracker: Tracker) -> None:
+    """Train with Ray Train; returns when the run's last checkpoint is written.
+
+    The same call continues a run that was interrupted, on any number of workers.
+
+    Raises:
+        UserError: parameters that cannot work, found before any worker starts.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    cluster = params.cluster
+    config = OmegaConf.to_container(params, resolve=True)
+    check(config, shards, cluster.num_workers)
+    found = checkpoint.load_latest(run.checkpoints)
+    if found is not None and found[1]["epochs_done"] >= params.train.epochs:
+        print(f"already trained: {run.checkpoints}")
+        return
+    connect(cluster)
+    trainer = TorchTrainer(
+        ray_worker,
+        train_loop_config={
+            "params": config, "shards": str(shards.resolve()),
+            "checkpoints": str(run.checkpoints), "journal": str(run.journal), "tracker": tracker,
+        },  # fmt: skip
+        scaling_config=ScalingConfig(
+            num_workers=cluster.num_workers,
+            use_gpu=cluster.use_gpu,
+            resources_per_worker=dict(cluster.resources_per_worker),
+        ),
+        torch_config=TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
+        run_config=RunConfig(
+            name=run.name,
+            storage_path=str(run.folder.parent / "ray"),
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+        ),
+    )
+    with journal.shown(run.journal):
+        trainer.fit()
+
+
+def check(config: dict, shards: Path, workers: int) -> None:
+    """Build everything cheap once, so that a mistake is a sentence and not a failed worker."""
+    labels = ShardedImages(shards, "train").labels
+    _plan(config, labels).check_workers(workers)
+    _settings(config)
+    build({k: v for k, v in config["method"].items() if k != "name"})
+    Augmentation(**config["dataset"]["augment"])
+    build_embedder(config["model"])
+
+
+def ray_worker(config: dict) -> None:
+    """One Ray Train worker: rank 0 also keeps the checkpoints and reports to the tracker."""
+    import ray.train
+    import ray.train.torch
+
+    def say(line: str) -> None:
+        if distributed.rank() == 0:
+            journal.write(Path(config["journal"]), line)
+
+    def report(row: dict) -> None:
+        if distributed.rank() == 0:
+            config["tracker"].metrics(row, row["step"])
+        ray.train.report(row)
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    device = ray.train.torch.get_device()
+    shards, checkpoints = Path(config["shards"]), Path(config["checkpoints"])
+    work(config["params"], shards, checkpoints, device, report, say)
+
+
+def work(
+    params: dict,
+    shards: Path,
+    checkpoints: Path,
+    device: torch.device,
+    report: Callable[[dict], None],
+    say: Callable[[str], None],
+) -> tuple[Embedder, Progress]:
+    """Everything one rank does; the process group, if any, is set up already.
+
+    Args:
+        report: takes each epoch's numbers, on every rank.
+        say: takes lines for a person to read.
+    """
+    torch.use_deterministic_algorithms(True)
+    train_images = ShardedImages(shards, "train")
+    val_images = ShardedImages(shards, "val") if has_split(shards, "val") else None
+    embedder = build_embedder(params["model"], params["seed"]).to(device)
+    objective = build({k: v for k, v in params["method"].items() if k != "name"})
+    objective.prepare(len(train_images.class_names), embedder.dim)
+    objective.to(device)
+    settings = _settings(params)
+    optimizer = build_optimizer(
+        embedder, objective, settings.lr, params["train"]["weight_decay"], params["train"]["head_lr"]
+    )
+    loader = TrainLoader(
+        train_images, _plan(params, train_images.labels),
+        Augmentation(**params["dataset"]["augment"]), embedder.image_size,
+        distributed.rank(), distributed.world_size(),
+    )  # fmt: skip
+    progress = _resume(checkpoints, embedder, objective, optimizer, say)
+    model: nn.Module = embedder
+    if distributed.world_size() > 1:
+        # Buffers never change (see Embedder), so there is nothing to broadcast.
+        model = DistributedDataParallel(embedder, forward_sync_buffers=False)
+
+    def end_of_epoch(progress: Progress) -> None:
+        row = progress.history[-1]
+        if val_images is not None:
+            x_ND = embed(embedder, val_images, device, settings.precision)
+            if distributed.rank() == 0:
+                row["val_recall@1"] = recall_at_k(x_ND, val_images.labels, [1])["recall@1"]
+        if distributed.rank() == 0:
+            tensors = checkpoint.pack(embedder, objective, optimizer)
+            checkpoint.save(checkpoints, row["step"], tensors, vars(progress))
+        say(_line(row, settings.epochs))
+        report(row)
+
+    train(model, objective, optimizer, loader, settings, progress, device, end_of_epoch, say)
+    return embedder, progress
+
+
+def embed(
+    embedder: Embedder, images: Images, device: torch.device, precision: str
+) -> np.ndarray:
+    """Normalized embeddings [N, D] of a split, the work shared among all ranks."""
+    embedder.eval()
+    share = -(-len(images) // distributed.world_size())
+    start = share * distributed.rank()
+    # Every rank embeds as many; the surplus at the very end is cut off after the gather.
+    rows = [min(row, len(images) - 1) for row in range(start, start + share)]
+    parts = []
+    for batch in in_order(images, rows, embedder.image_size, batch_size=128):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            parts.append(embedder.embed(batch.to(device)))
+    return distributed.gather(torch.cat(parts))[: len(images)].cpu().numpy()
+
+
+def _plan(params: dict, labels: np.ndarray) -> BatchPlan:
+    settings = params["train"]
+    return BatchPlan(labels, settings["classes"], settings["per_class"], params["seed"])
+
+
+def _settings(params: dict) -> Settings:
+    names = ("epochs", "lr", "warmup", "precision")
+    return Settings(**{name: params["train"][name] for name in names}, seed=params["seed"])
+
+
+def _resume(checkpoints: Path, embedder, objective, optimizer, say) -> Progress:
+    found = checkpoint.load_latest(checkpoints, say)
+    if found is None:
+        return Progress()
+    tensors, state = found
+    checkpoint.unpack(tensors, embedder, objective, optimizer)
+    say(f"continuing after epoch {state['epochs_done']}")
+    return Progress(**state)
+
+
+def _line(row: dict, epochs: int) -> str:
+    recall = f"  val Recall@1 {row['val_recall@1']:.1%}" if "val_recall@1" in row else ""
+    return (
+        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.4f}{recall}  "
+        f"{row['images_per_second']:,.0f} images/s"
+    )

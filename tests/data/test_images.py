@@ -1,0 +1,128 @@
+"""What happens to one encoded image, without Ray."""
+
+import io
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rhs.data.images import BadImage, prepare_image
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (40, 30), seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("RGB", "JPEG"), ("L", "JPEG"), ("RGB", "PNG"), ("L", "PNG")]
+)
+def test_what_needs_no_change_keeps_its_bytes(mode, kind):
+    data = encoded(picture(mode), kind)
+    assert prepare_image(data, 256, 95) == (data, 40, 30, None, False)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "expected", "converted"),
+    [
+        (picture("1"), "PNG", "L", "1 -> L"),
+        (picture("P"), "PNG", "RGB", "P -> RGB"),
+        (picture("LA"), "PNG", "L", "LA -> L"),
+        (picture("RGBA"), "PNG", "RGB", "RGBA -> RGB"),
+        (picture("CMYK"), "JPEG", "RGB", "CMYK -> RGB"),
+        (picture("RGB"), "BMP", "RGB", "BMP -> PNG"),
+        (picture("RGB"), "WEBP", "RGB", "WEBP -> JPEG"),
+    ],
+)
+def test_modes_and_formats(image, kind, expected, converted):
+    prepared = prepare_image(encoded(image, kind), 256, 95)
+    assert prepared.converted == converted
+    result = opened(prepared.data)
+    assert (result.mode, result.size) == (expected, (40, 30))
+    assert result.format in ("PNG", "JPEG")
+
+
+def test_transparency_becomes_white():
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    for data in (encoded(clear), encoded(palette, transparency=1)):
+        assert opened(prepare_image(data, 256, 95).data).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_sixteen_bits_keep_their_high_byte():
+    ramp = Image.fromarray(np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16))
+    prepared = prepare_image(encoded(ramp), 256, 95)
+    assert np.array_equal(np.asarray(opened(prepared.data)).ravel(), np.arange(256))
+
+
+def test_exif_orientation_is_applied_once():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by a quarter
+    prepared = prepare_image(encoded(picture(), "JPEG", exif=exif), 256, 95)
+    assert (prepared.width, prepared.height) == (30, 40)
+    assert prepared.converted == "EXIF orientation applied"
+    assert opened(prepared.data).getexif().get(0x0112, 1) == 1
+
+
+def test_only_the_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    prepared = prepare_image(data, 256, 95)
+    assert opened(prepared.data).convert("RGB").getpixel((0, 0)) == (255, 0, 0)
+    assert prepared.converted.startswith("animated GIF -> first frame")
+
+
+def test_short_side_only_shrinks():
+    prepared = prepare_image(encoded(picture(size=(400, 300)), "JPEG"), 60, 95)
+    assert (prepared.width, prepared.height, prepared.resized) == (80, 60, True)
+    assert opened(prepared.data).size == (80, 60)
+    assert not prepare_image(encoded(picture()), 60, 95).resized
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "zero size"),
+        (b"some text, long enough to look at", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (encoded(picture(), "JPEG")[:-200], "truncated"),
+        (encoded(picture())[:-300], "truncated"),
+        (encoded(picture(size=(40, 1))), "too small: 40 x 1 pixels"),
+        (encoded(Image.new("F", (8, 8)), "TIFF"), "unsupported mode"),
+    ],
+)
+def test_refusals_name_their_kind(data, why):
+    with pytest.raises(BadImage, match=f"^{why}"):
+        prepare_image(data, 256, 95)
+
+
+def test_decompression_bomb_is_not_decoded(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(BadImage, match=r"^decompression bomb"):
+        prepare_image(encoded(picture()), 256, 95)
+
+
+def test_garbage_inside_an_image_never_escapes():
+    whole = {
+        kind: encoded(picture(seed=1), kind) for kind in ("PNG", "JPEG", "GIF", "TIFF", "WEBP")
+    }
+    noise = np.random.default_rng(0)
+    for data in whole.values():
+        for _ in range(60):
+            broken = bytearray(data)
+            for place in noise.integers(8, len(data), 12):
+                broken[place] = noise.integers(256)
+            with suppress(BadImage):
+                prepare_image(bytes(broken), 256, 95)

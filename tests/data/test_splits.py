@@ -1,0 +1,72 @@
+"""The zero-shot split and the held-out validation classes."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from rhs.data.splits import split_classes
+from rhs.errors import UserError
+
+TEN = [f"class{i}" for i in range(10)]
+
+
+def of(split: dict[str, str], which: str) -> list[str]:
+    return [name for name, s in split.items() if s == which]
+
+
+@pytest.mark.parametrize(("classes", "train", "test"), [(196, 98, 98), (81, 40, 41), (4, 2, 2)])
+def test_first_half_trains_second_half_tests(classes, train, test):
+    names = [f"{i:03d}" for i in range(classes)]
+    split = split_classes(names[::-1], validation=0)
+    assert of(split, "train") == names[:train]
+    assert of(split, "test") == names[-test:]
+
+
+def test_validation_is_even_and_disjoint():
+    names = [f"{i:03d}" for i in range(200)]
+    split = split_classes(names, validation=0.1)
+    assert of(split, "val") == [f"{i:03d}" for i in range(5, 100, 10)]
+    assert len(of(split, "train")) == 90
+
+
+@pytest.mark.parametrize(
+    ("train", "fraction", "held_out"), [(10, 0.1, 2), (4, 0.3, 2), (3, 0.3, 0), (10, 0, 0)]
+)
+def test_one_validation_class_would_measure_nothing(train, fraction, held_out):
+    names = [f"{i:03d}" for i in range(2 * train)]
+    assert len(of(split_classes(names, validation=fraction), "val")) == held_out
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1, 0.9])
+def test_validation_must_leave_classes_to_train_on(fraction):
+    with pytest.raises(UserError, match=r"dataset\.validation"):
+        split_classes(TEN, validation=fraction)
+
+
+def test_classes_by_list_file_or_expression(tmp_path):
+    file = tmp_path / "train.txt"
+    file.write_text("class1\n\nclass0 \n")
+    split = split_classes(TEN, str(file), "class[89]", 0)
+    assert split == {"class0": "train", "class1": "train", "class8": "test", "class9": "test"}
+    listed = OmegaConf.to_object(OmegaConf.create(["class0", "class1"]))
+    assert split_classes(TEN, listed, "class[89]", 0) == split
+
+
+def test_one_given_leaves_the_rest_to_the_other():
+    assert of(split_classes(TEN, None, "class[89]", 0), "train") == TEN[:8]
+    assert of(split_classes(TEN, "class[0-3]", None, 0), "test") == TEN[4:]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "sentence"),
+    [
+        (["class1", "klass2"], None, "klass2, not among the 10 classes"),
+        ("class[0-5]", "class[5-9]", "share class5"),
+        ("class", None, "matches none of the 10 class names"),
+        ("class[", None, "neither a file nor a regular expression"),
+        ("class1", None, "leaves 1 classes to train on"),
+        ("class.*", None, "leaves 0 classes to test on"),
+    ],
+)
+def test_wrong_classes(train, test, sentence):
+    with pytest.raises(UserError, match=sentence):
+        split_classes(TEN, train, test)
