@@ -12,7 +12,9 @@ from rhs.atomic import whole_folder
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
 from rhs.report.page import build_report
+from rhs.run import identify
 from rhs.stage import stage
+from rhs.tracking import tracked
 
 OUT = Path("report")
 
@@ -20,6 +22,7 @@ OUT = Path("report")
 def main(params: DictConfig) -> None:
     name = params.dataset.name
     shards = Path("data/shards", name)
+    manifest = load_manifest(shards)
     embedded = sorted(Path("embeddings", name).glob("*.npz"))
     history, metrics = Path("models", name, "history.csv"), Path("metrics.json")
     for path, maker in ((history, "train"), (metrics, "evaluate")):
@@ -30,13 +33,15 @@ def main(params: DictConfig) -> None:
             out=folder,
             title=f"{name}: retrieval on unseen classes",
             params=cast(dict, OmegaConf.to_container(params, resolve=True)),
-            manifest=load_manifest(shards),
+            manifest=manifest,
             history=list(csv.DictReader(history.open(newline="", encoding="utf-8"))),
             metrics=json.loads(metrics.read_text(encoding="utf-8")),
             shards={path.stem: ShardedImages(shards, path.stem) for path in embedded},
             splits={path.stem: _read(path) for path in embedded},
             seed=params.seed,
         )
+    with tracked(params, identify(params, manifest["digest"]), manifest) as tracker:
+        tracker.artifacts(OUT, "report")
     print(f"open {OUT / 'index.html'}")
 
 

@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -39,3 +41,23 @@ def connect(cluster: DictConfig) -> None:
         logging_level=logging.ERROR,
         runtime_env={"env_vars": env_vars},
     )
+
+
+@contextmanager
+def ordered_and_quiet() -> Iterator[None]:
+    """Ray Data in the order of its input; its own bars and logs would drown ours."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    if not sys.stderr.isatty():
+        logger.setLevel(logging.ERROR)
+    try:
+        with ray.data.DataContext.current(context):
+            yield
+    finally:
+        logger.setLevel(level)

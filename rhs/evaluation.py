@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
+from tqdm import tqdm
 
 from rhs.atomic import whole_folder
+from rhs.cluster import ordered_and_quiet
 from rhs.data.shards import has_split, load_manifest
 from rhs.models.embedder import build_embedder, load_config, load_embedder
 from rhs.retrieval.recall import recall_at_k
@@ -69,20 +71,27 @@ def embed_split(
     """Normalized embeddings [N, D] and labels [N] of a split, in shard order."""
     import ray.data
 
-    ray.data.DataContext.get_current().execution_options.preserve_order = True
-    files = [s["file"] for s in load_manifest(shards)["shards"] if s["file"].startswith(split)]
+    chosen = [s for s in load_manifest(shards)["shards"] if s["file"].startswith(f"{split}-")]
     cluster = params.cluster
-    dataset = ray.data.read_parquet(
-        [str((shards / file).resolve()) for file in files], columns=["image", "label"]
-    ).map_batches(
-        BatchEmbedder,
-        fn_constructor_args=(str(model.resolve()), untrained_seed),
-        batch_size=params.evaluate.batch_size,
-        compute=ray.data.ActorPoolStrategy(size=cluster.num_workers),
-        num_cpus=cluster.resources_per_worker.CPU,
-        num_gpus=cluster.resources_per_worker.get("GPU", 0),
-    )
-    parts = list(dataset.iter_batches(batch_size=None))
+    parts = []
+    total = sum(shard["rows"] for shard in chosen)
+    what = split if untrained_seed is None else f"{split}, untrained"
+    with ordered_and_quiet(), tqdm(total=total, desc=f"embed {what}", disable=None) as bar:
+        dataset = ray.data.read_parquet(
+            [str((shards / shard["file"]).resolve()) for shard in chosen],
+            columns=["image", "label"],
+        ).map_batches(
+            BatchEmbedder,
+            fn_constructor_args=(str(model.resolve()), untrained_seed),
+            batch_size=params.evaluate.batch_size,
+            compute=ray.data.ActorPoolStrategy(size=cluster.num_workers),
+            # Half, so that the readers that feed them find a processor too.
+            num_cpus=cluster.resources_per_worker.CPU / 2,
+            num_gpus=cluster.resources_per_worker.get("GPU", 0),
+        )
+        for part in dataset.iter_batches(batch_size=None):
+            parts.append(part)
+            bar.update(len(part["label"]))
     return (
         np.concatenate([part["embedding"] for part in parts]),
         np.concatenate([part["label"] for part in parts]).astype(np.int64),

@@ -6,11 +6,8 @@ bytes are therefore the same on any number of workers.
 
 import hashlib
 import json
-import logging
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ import ray.data
 from tqdm import tqdm
 
 from rhs.atomic import whole_folder
+from rhs.cluster import ordered_and_quiet
 from rhs.data.images import BadImage, prepare_image
 from rhs.data.manifest import Tally, build_manifest, check_refused
 from rhs.data.shards import SHARD_SCHEMA
@@ -131,7 +129,7 @@ def _prepared(plan: pa.Table, raw: Path, short_side: int, quality: int) -> Itera
     """The rows of `plan` in order, each with the columns of PREPARED_SCHEMA."""
     blocks = [plan.slice(start, BLOCK_ROWS) for start in range(0, len(plan), BLOCK_ROWS)]
     prepare = partial(prepare_rows, raw=raw, short_side=short_side, quality=quality)
-    with _ordered_and_quiet(), tqdm(total=len(plan), desc="preprocess", disable=None) as bar:
+    with ordered_and_quiet(), tqdm(total=len(plan), desc="preprocess", disable=None) as bar:
         dataset = ray.data.from_arrow(blocks).map_batches(
             prepare, batch_size=None, batch_format="pyarrow"
         )
@@ -173,24 +171,6 @@ def _read(path: Path, offset: int, size: int) -> bytes | None:
             return stream.read(size)
     except FileNotFoundError:
         return None
-
-
-@contextmanager
-def _ordered_and_quiet() -> Iterator[None]:
-    """Ray Data in the order of its input; its own bars and logs would drown ours."""
-    context = ray.data.DataContext.get_current().copy()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    if not sys.stderr.isatty():
-        logger.setLevel(logging.ERROR)
-    try:
-        with ray.data.DataContext.current(context):
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 class _ShardWriter:
