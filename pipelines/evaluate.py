@@ -6,29 +6,50 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rhs.cluster import connect
-from rhs.data.shards import load_manifest
+from rhs.data.shards import ShardedImages, load_manifest
 from rhs.evaluation import evaluate
-from rhs.run import identify
+from rhs.models.embedder import load_config
+from rhs.run import named
 from rhs.stage import stage
-from rhs.tracking import tracked
+from rhs.tracking import NullTracker, tracked
+
+METRICS = Path("metrics.json")
+COUNTS = ("queries", "left_out")  # facts of the data, no scores
 
 
 def main(params: DictConfig) -> None:
     name = params.dataset.name
     shards, model, out = Path("data/shards", name), Path("models", name), Path("embeddings", name)
     manifest = load_manifest(shards)
-    run = identify(params, manifest["digest"])
-    connect(params.cluster)
-    metrics = evaluate(params, shards, model, out)
-    Path("metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    run = named(load_config(model)["run"])
     with tracked(params, run, manifest) as tracker:
-        for split, values in metrics.items():
-            tracker.metrics({f"{split}_{key}": value for key, value in values.items()}, step=0)
-        score = metrics.get("val", {}).get("recall@1")
-        tracker.register(model, params.tracking.registered_model, score)
+        connect(params.cluster)
+        metrics = evaluate(params, shards, model, out)
+        write(metrics)
+        track(tracker, params, metrics, model, ShardedImages(shards, "test").bytes(0))
     for split, values in metrics.items():
         recalls = "  ".join(f"{k} {v:.1%}" for k, v in values.items() if k.startswith("recall@"))
         print(f"{split:>9}  {recalls}")
+
+
+def write(metrics: dict) -> None:
+    """metrics.json, whole or not at all."""
+    partial = METRICS.with_suffix(".tmp")
+    try:
+        partial.write_text(json.dumps(metrics, indent=2) + "\n")
+        partial.rename(METRICS)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def track(
+    tracker: NullTracker, params: DictConfig, metrics: dict, model: Path, example: bytes
+) -> None:
+    score = metrics.get("val", {}).get("recall@1")
+    registered = tracker.register(model, params.tracking.registered_model, score, example)
+    for split, values in metrics.items():
+        scores = {name: value for name, value in values.items() if name not in COUNTS}
+        tracker.metrics(scores, step=0, group=split, model_id=registered)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from rhs.atomic import whole_folder
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
+from rhs.models.embedder import load_config
 from rhs.report.page import build_report
-from rhs.run import identify
+from rhs.run import named
 from rhs.stage import stage
 from rhs.tracking import tracked
 
@@ -40,7 +41,8 @@ def main(params: DictConfig) -> None:
             splits={path.stem: _read(path) for path in embedded},
             seed=params.seed,
         )
-    with tracked(params, identify(params, manifest["digest"]), manifest) as tracker:
+    run = named(load_config(Path("models", name))["run"])
+    with tracked(params, run, manifest) as tracker:
         tracker.artifacts(OUT, "report")
     print(f"open {OUT / 'index.html'}")
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from rhs.errors import UserError
 
-TRUSTED = ("rhs.",)
+TRUSTED = "rhs."
 
 
-def build(config: Any, **extra: Any) -> Any:
+def build(config: Any, within: str = TRUSTED, **extra: Any) -> Any:
     """Call what `_target_` names with the other keys as arguments, depth first.
 
     This is Hydra's `_target_` convention, without Hydra, so that the core runs with torch alone,
@@ -17,30 +17,35 @@ def build(config: Any, **extra: Any) -> Any:
 
     Args:
         config: nested dicts and lists; anything without `_target_` is returned as it is.
+        within: what every target's path starts with.
         extra: further arguments of the outermost call.
 
     Raises:
-        UserError: a target outside the package or that does not exist, or arguments it refuses.
+        UserError: a target outside of `within` or that does not exist, or arguments it refuses.
     """
     if isinstance(config, (list, tuple)):
-        return [build(item) for item in config]
+        return [build(item, within) for item in config]
     if not isinstance(config, dict):
         return config
-    arguments = {key: build(value) for key, value in config.items() if key != "_target_"}
+    arguments = {key: build(value, within) for key, value in config.items() if key != "_target_"}
     if "_target_" not in config:
         return arguments
-    target = _locate(config["_target_"])
+    target = _locate(config["_target_"], within)
     try:
         return target(**arguments, **extra)
     except TypeError as error:
         raise UserError(f"{config['_target_']} cannot be built from its settings: {error}.") from error
 
 
-def _locate(path: str) -> Any:
-    if not path.startswith(TRUSTED):
-        raise UserError(f"_target_ {path!r} is outside of this project; it must start with 'rhs.'.")
+def _locate(path: Any, within: str) -> Any:
+    if not isinstance(path, str) or not path.startswith(within):
+        raise UserError(f"_target_ {path!r} is out of bounds; it must start with {within!r}.")
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"_target_ {path!r} does not exist: {error}.") from error
+    # Modules of this package import others' functions, which are not this package's to offer.
+    if not getattr(found, "__module__", "").startswith(within):
+        raise UserError(f"_target_ {path!r} is out of bounds: it is only imported there.")
+    return found

@@ -34,6 +34,7 @@ def connect(cluster: DictConfig) -> None:
     if sys.platform == "linux":
         env_vars["GLOO_SOCKET_IFNAME"] = "lo"  # the collectives too
     ray.init(
+        address="local",  # not one that happens to run here
         num_cpus=cluster.get("num_cpus"),
         include_dashboard=False,
         _node_ip_address="127.0.0.1",

@@ -1,5 +1,6 @@
 """Embedding whole splits with Ray Data, and scoring them."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +19,17 @@ class BatchEmbedder:
 
     Args:
         model: folder of the trained model.
-        untrained_seed: embed with the model as it was before training from this seed instead.
+        untrained_seed: also embed with the model as it was before training from this seed.
     """
 
     def __init__(self, model: str, untrained_seed: int | None):
         import torch
 
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if untrained_seed is None:
-            embedder = load_embedder(Path(model))
-        else:
-            embedder = build_embedder(load_config(Path(model)), untrained_seed).eval()
-        self.embedder = embedder.to(self.device)
+        embedders = {"trained": load_embedder(Path(model))}
+        if untrained_seed is not None:
+            embedders["untrained"] = build_embedder(load_config(Path(model)), untrained_seed).eval()
+        self.embedders = {name: embedder.to(self.device) for name, embedder in embedders.items()}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         import torch
@@ -37,10 +37,11 @@ class BatchEmbedder:
         from rhs.data.images import decode
         from rhs.data.transforms import view
 
-        size = self.embedder.image_size
+        size = self.embedders["trained"].image_size
         pixels = np.stack([view(decode(data), size) for data in batch["image"]])
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
-        return {"embedding": self.embedder.embed(images).cpu().numpy(), "label": batch["label"]}
+        made = {name: model.embed(images).cpu().numpy() for name, model in self.embedders.items()}
+        return {"label": batch["label"], **made}
 
 
 def evaluate(params: DictConfig, shards: Path, model: Path, out: Path) -> dict[str, dict]:
@@ -52,47 +53,61 @@ def evaluate(params: DictConfig, shards: Path, model: Path, out: Path) -> dict[s
         {split: {"recall@K": share in [0, 1], ..., "queries": n, "left_out": n}}
     """
     ks = list(params.dataset.recall_at)
+    splits = [split for split in ("val", "test") if has_split(shards, split)]
+    seed = params.seed if params.evaluate.untrained else None
     metrics = {}
     with whole_folder(out) as folder:
-        for split in ("val", "test"):
-            if has_split(shards, split):
-                x_ND, labels_N = embed_split(params, shards, split, model)
-                np.savez(folder / f"{split}.npz", embeddings=x_ND, labels=labels_N)
-                metrics[split] = recall_at_k(x_ND, labels_N, ks)
-    if params.evaluate.untrained:
-        x_ND, labels_N = embed_split(params, shards, "test", model, params.seed)
-        metrics["untrained"] = recall_at_k(x_ND, labels_N, ks)
+        embedded = embed_splits(params, shards, splits, model, seed)
+        for split, columns in embedded.items():
+            x_ND, labels_N = columns["trained"], columns["label"]
+            np.savez(folder / f"{split}.npz", embeddings=x_ND, labels=labels_N)
+            metrics[split] = recall_at_k(x_ND, labels_N, ks)
+    if seed is not None:
+        test = embedded["test"]
+        metrics["untrained"] = recall_at_k(test["untrained"], test["label"], ks)
     return metrics
 
 
-def embed_split(
-    params: DictConfig, shards: Path, split: str, model: Path, untrained_seed: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Normalized embeddings [N, D] and labels [N] of a split, in shard order."""
-    import ray.data
+def embed_splits(
+    params: DictConfig, shards: Path, splits: list[str], model: Path, untrained_seed: int | None
+) -> dict[str, dict[str, np.ndarray]]:
+    """{split: {"label": int64 [N], "trained": [N, D], "untrained": [N, D] if a seed is given}}.
 
-    chosen = [s for s in load_manifest(shards)["shards"] if s["file"].startswith(f"{split}-")]
-    cluster = params.cluster
+    Rows are in shard order; embeddings are float32 and normalized. All splits go through Ray Data
+    together: to start the workers takes longer than to embed a small split.
+    """
+    import ray.data
+    from ray.util.annotations import RayDeprecationWarning
+
+    listed = load_manifest(shards)["shards"]
+    chosen = {split: [s for s in listed if s["file"].startswith(f"{split}-")] for split in splits}
+    files = [str((shards / s["file"]).resolve()) for split in splits for s in chosen[split]]
+    rows = [sum(shard["rows"] for shard in chosen[split]) for split in splits]
+    workers, resources = params.cluster.num_workers, params.cluster.resources_per_worker
     parts = []
-    total = sum(shard["rows"] for shard in chosen)
-    what = split if untrained_seed is None else f"{split}, untrained"
-    with ordered_and_quiet(), tqdm(total=total, desc=f"embed {what}", disable=None) as bar:
-        dataset = ray.data.read_parquet(
-            [str((shards / shard["file"]).resolve()) for shard in chosen],
-            columns=["image", "label"],
-        ).map_batches(
-            BatchEmbedder,
-            fn_constructor_args=(str(model.resolve()), untrained_seed),
-            batch_size=params.evaluate.batch_size,
-            compute=ray.data.ActorPoolStrategy(size=cluster.num_workers),
-            # Half, so that the readers that feed them find a processor too.
-            num_cpus=cluster.resources_per_worker.CPU / 2,
-            num_gpus=cluster.resources_per_worker.get("GPU", 0),
-        )
+    with ordered_and_quiet(), tqdm(total=sum(rows), desc="embed", disable=None) as bar:
+        images = ray.data.read_parquet(files, columns=["image", "label"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RayDeprecationWarning)  # of max_restarts
+            dataset = images.map_batches(
+                BatchEmbedder,
+                fn_constructor_args=(str(model.resolve()), untrained_seed),
+                batch_size=params.evaluate.batch_size,
+                # All start at once, but those that a small data set leaves idle may stop.
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=1, max_size=workers, initial_size=workers
+                ),
+                # Half, so that the readers that feed them find a processor too.
+                num_cpus=resources.CPU / 2,
+                num_gpus=resources.get("GPU", 0),
+                max_restarts=0,  # with any, Ray prints an error about its own way to start them
+            )
         for part in dataset.iter_batches(batch_size=None):
             parts.append(part)
             bar.update(len(part["label"]))
-    return (
-        np.concatenate([part["embedding"] for part in parts]),
-        np.concatenate([part["label"] for part in parts]).astype(np.int64),
-    )
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    columns["label"] = columns["label"].astype(np.int64)
+    ends = np.cumsum(rows)
+    assert len(columns["label"]) == ends[-1], f"{ends[-1]} images, {len(columns['label'])} embedded"
+    parted = {name: np.split(column, ends[:-1]) for name, column in columns.items()}
+    return {s: {name: column[i] for name, column in parted.items()} for i, s in enumerate(splits)}

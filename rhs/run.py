@@ -7,7 +7,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-RUNS = Path("runs")
 # What a result depends on. The number of workers, tracking and the like are absent on purpose:
 # changing them continues the same run.
 GROUPS = ("seed", "model", "method", "train")
@@ -42,7 +41,22 @@ def identify(params: DictConfig, data_digest: str) -> Run:
     what |= {"data": data_digest, "code": code_digest()}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{params.dataset.name}-{params.method.name}-{params.model.name}-{digest}"
-    return Run(name, (RUNS / name).resolve())
+    return named(name)
+
+
+def named(name: str) -> Run:
+    """The run of that name; a trained model carries the name of the run that made it."""
+    return Run(name, (project() / "runs" / name).resolve())
+
+
+def project() -> Path:
+    """The project folder. DVC runs queued experiments in copies of it under .dvc/tmp/exps: runs and
+    their tracking belong to the project itself, not to a copy that goes away."""
+    here = Path.cwd()
+    for folder in here.parents:
+        if folder.name == ".dvc" and here.is_relative_to(folder / "tmp" / "exps"):
+            return folder.parent
+    return here
 
 
 def code_digest() -> str:

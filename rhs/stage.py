@@ -1,15 +1,19 @@
 """What every pipeline stage shares: reading its parameters and saying a user's mistake plainly."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from rhs.errors import UserError
 
 PARAMS = Path("params.yaml")
+# What safetensors and SQLite say where Python would raise OSError(ENOSPC).
+DISK_FULL = ("No space left on device", "database or disk is full")
 
 
 def load_params(overrides: list[str] | None = None) -> DictConfig:
@@ -39,16 +43,19 @@ def compose(overrides: list[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(Path("conf").resolve()), version_base=None):
             params = hydra_compose("config", overrides=overrides)
-    except HydraException as error:
-        raise UserError(" ".join(str(error).split())) from None
-    OmegaConf.resolve(params)
+        OmegaConf.resolve(params)
+    except (HydraException, OmegaConfBaseException) as error:
+        which = f"{error.override}: " if hasattr(error, "override") else ""
+        raise UserError(which + " ".join(str(error).split())) from None
     return params
 
 
 def stage(main: Callable[[DictConfig], None]) -> None:
     """Run a stage's `main`; a user's mistake or a full disk ends in one sentence and status 1."""
     try:
-        main(load_params(sys.argv[1:]))
+        params = load_params(sys.argv[1:])
+        enter_storage(params.cluster.storage)
+        main(params)
     except Exception as error:  # anything that is not the user's to mend keeps its traceback
         sentence = explain(error)
         if sentence is None:
@@ -57,14 +64,34 @@ def stage(main: Callable[[DictConfig], None]) -> None:
         sys.exit(1)
 
 
+def enter_storage(storage: str | None) -> None:
+    """Work in `cluster.storage`, where it is set: `data/`, `runs/` and the like are found there.
+
+    A job of a Ray cluster starts in a copy of the code that has none of them.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if storage is None:
+        return
+    if not Path(storage).is_dir():
+        raise UserError(
+            f"cluster.storage is {storage!r}, which is not a folder here: give one that every node "
+            "of the cluster sees under this path."
+        )
+    os.chdir(storage)
+
+
 def explain(error: BaseException) -> str | None:
     """The sentence for a user if `error`, or what caused it on a worker, is theirs to mend."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, UserError):
-            return str(seen)
-        if isinstance(seen, OSError) and seen.errno == errno.ENOSPC:
-            where = seen.filename or Path.cwd()
-            return f"No space left on the disk that holds {where}: free some and run again."
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return None
+    if isinstance(error, UserError):
+        return str(error)
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    if full or any(text in str(error) for text in DISK_FULL):
+        where = getattr(error, "filename", None) or Path.cwd()
+        return f"No space left on the disk that holds {where}: free some and run again."
+    # What a worker raised: Ray keeps it in `cause`, Ray Train in `worker_failures`, by rank.
+    failures = getattr(error, "worker_failures", {}).values()
+    causes = [getattr(error, "cause", None), error.__cause__, *failures]
+    sentences = (explain(cause) for cause in causes if isinstance(cause, BaseException))
+    return next((sentence for sentence in sentences if sentence is not None), None)

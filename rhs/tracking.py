@@ -6,31 +6,41 @@ run's folder keeps.
 
 import logging
 import os
+import re
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from rhs.run import Run
+from rhs.errors import UserError
+from rhs.run import Run, project
+
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # which pages MLflow shows
+AXES = ("epoch", "step")  # of the curves, not curves themselves
+LONGEST = 500  # characters of a parameter: what MLflow's older servers take and a table can show
+# A server that is not there is told of within seconds; MLflow itself would try for minutes.
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 class NullTracker:
     """Takes everything and keeps nothing."""
 
-    run_id = None
-
-    def metrics(self, values: dict, step: int) -> None:
+    def metrics(
+        self, values: dict, step: int, group: str = "train", model_id: str | None = None
+    ) -> None:
         """Nothing is kept."""
 
     def artifacts(self, folder: Path, name: str) -> None:
         """Nothing is kept."""
 
-    def register(self, model: Path, name: str, score: float | None) -> None:
+    def register(self, model: Path, name: str, score: float | None, example: bytes) -> str | None:
         """Nothing is kept."""
 
 
@@ -41,22 +51,29 @@ class Tracker(NullTracker):
     Args:
         uri: of the tracking server or database.
         run_id: of the run, which exists.
+        data_digest: of the data the run was trained and scored on.
     """
 
     uri: str
     run_id: str
+    data_digest: str
 
-    def metrics(self, values: dict, step: int) -> None:
-        """Log numbers under their names; `@`, which MLflow does not allow, becomes `_at_`."""
-        import time
+    def metrics(
+        self, values: dict, step: int, group: str = "train", model_id: str | None = None
+    ) -> None:
+        """Log numbers as `<group>/<name>`; `@`, which MLflow does not allow, becomes `_at_`.
 
+        Args:
+            model_id: of the registered model that the numbers belong to.
+        """
         from mlflow import MlflowClient
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         entries = [
-            Metric(name.replace("@", "_at_"), float(value), now, step)
+            Metric(f"{group}/{name.replace('@', '_at_')}", float(value), now, step, model_id)
             for name, value in values.items()
+            if name not in AXES
         ]
         MlflowClient(self.uri).log_batch(self.run_id, metrics=entries, synchronous=True)
 
@@ -66,11 +83,11 @@ class Tracker(NullTracker):
 
         MlflowClient(self.uri).log_artifacts(self.run_id, str(folder), name)
 
-    def register(self, model: Path, name: str, score: float | None) -> None:
+    def register(self, model: Path, name: str, score: float | None, example: bytes) -> str | None:
         """Log a saved model and register it; see `rhs.serving.register`."""
         from rhs.serving import register
 
-        register(model, name, score)
+        return register(model, name, score, self.run_id, self.data_digest, example)
 
 
 @contextmanager
@@ -80,6 +97,9 @@ def tracked(params: DictConfig, run: Run, manifest: dict, system: bool = False) 
     Args:
         manifest: of the shards, for the data set's digest.
         system: sample processor, memory and network use meanwhile.
+
+    Raises:
+        UserError: MLflow cannot be reached or refuses the experiment.
     """
     if not params.tracking.enabled:
         yield NullTracker()
@@ -87,35 +107,75 @@ def tracked(params: DictConfig, run: Run, manifest: dict, system: bool = False) 
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = tracking_uri()
-    mlflow.set_tracking_uri(uri)
+    _open(uri, params.tracking.experiment)
     remembered = run.folder / "mlflow_run_id"
     run_id = remembered.read_text().strip() if remembered.exists() else None
     if run_id is not None and not _exists(run_id):
-        print(f"MLflow run {run_id} is not at {uri}: starting another", file=sys.stderr)
+        print(f"MLflow run {run_id} is not at {shown(uri)}: starting another", file=sys.stderr)
         run_id = None
-    _set_experiment(params.tracking.experiment)
-    with mlflow.start_run(run_id=run_id, run_name=run.name, log_system_metrics=system) as active:
+    short = run.name.removeprefix(f"{manifest['dataset']}-")  # the experiment says the rest
+    with mlflow.start_run(run_id=run_id, run_name=short, log_system_metrics=system) as active:
         if run_id is None:
             _describe(params, manifest)
             run.folder.mkdir(parents=True, exist_ok=True)
             remembered.write_text(active.info.run_id + "\n")
-        yield Tracker(uri, active.info.run_id)
+        yield Tracker(uri, active.info.run_id, manifest["digest"])
 
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or a database file in the project folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project() / 'mlflow.db'}"
+    if relative := re.fullmatch(r"sqlite:///(?!/)(.+)", uri):
+        # Workers have other working folders than the process that tells them where to write.
+        uri = f"sqlite:///{project() / relative[1]}"
+    return uri
 
 
-def _set_experiment(name: str) -> None:
+def shown(uri: str) -> str:
+    """The address without a name and password that may be in it."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def _open(uri: str, experiment: str) -> None:
+    """Make `experiment` at `uri` the one that runs are added to, or say why that cannot be."""
     import mlflow
 
-    if mlflow.get_experiment_by_name(name) is None:
-        local = tracking_uri().startswith("sqlite:")
-        place = Path("mlartifacts").resolve().as_uri() if local else None
-        mlflow.create_experiment(name, artifact_location=place)
-    mlflow.set_experiment(name)
+    try:
+        with _environment(IMPATIENT):
+            mlflow.set_tracking_uri(uri)
+            if mlflow.get_experiment_by_name(experiment) is None:
+                local = uri.startswith("sqlite:")
+                place = (project() / "mlartifacts").as_uri() if local else None
+                mlflow.create_experiment(experiment, artifact_location=place, tags=KIND)
+            mlflow.set_experiment(experiment)
+    except Exception as error:  # each kind of store has its own
+        raise UserError(
+            f"MLflow at {shown(uri)} cannot be used ({_root(error)}): start that server, correct "
+            "MLFLOW_TRACKING_URI, or set tracking=none."
+        ) from error
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables for the length of the block, where the user has not set them."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def _root(error: BaseException) -> str:
+    """What went wrong, in a few words: the system's own, where it was the system's error."""
+    first = error
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    text = str(error) if isinstance(error, OSError) else str(first)
+    return shown(text.strip().splitlines()[0].rstrip("."))
 
 
 def _exists(run_id: str) -> bool:
@@ -133,15 +193,18 @@ def _describe(params: DictConfig, manifest: dict) -> None:
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
 
-    mlflow.log_params(flatten(OmegaConf.to_container(params, resolve=True)))
-    mlflow.set_tags({"git.commit": _git_commit(), "dvc.experiment": os.environ.get("DVC_EXP_NAME"),
-                     "dvc.baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
-                     "data.digest": manifest["digest"]})  # fmt: skip
+    flat = flatten(cast(dict, OmegaConf.to_container(params, resolve=True)))
+    mlflow.log_params({name: shorten(value) for name, value in flat.items()})
+    mlflow.log_text(OmegaConf.to_yaml(params, resolve=True), "params.yaml")
+    shards = Path("data/shards", manifest["dataset"])
+    tags = {"git.commit": _git_commit(), "data.digest": manifest["digest"], **_dvc(shards)}
+    mlflow.set_tags(tags)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it matches two sources of one and the same kind
-        source = resolve_dataset_source(str(Path("data/shards", manifest["dataset"]).resolve()))
+        source = resolve_dataset_source(str(shards.resolve()))
     # MLflow shortens digests to 36 characters; the whole one is the tag above.
-    dataset = MetaDataset(source, name=manifest["dataset"], digest=manifest["digest"][:36])
+    short = manifest["digest"][:36]
+    dataset = MetaDataset(source, name=manifest["dataset"], digest=short)  # type: ignore[abstract]
     mlflow.log_input(dataset, context="train")
 
 
@@ -156,10 +219,33 @@ def flatten(tree: dict, prefix: str = "") -> dict[str, object]:
     return flat
 
 
+def shorten(value: object) -> str:
+    """The parameter's text; of a long one (a list of class names) its start and its length."""
+    text = str(value)
+    if len(text) <= LONGEST:
+        return text
+    told = f" … ({len(text):,} characters, whole in the artifact params.yaml)"
+    return text[: LONGEST - len(told)] + told
+
+
 def _git_commit() -> str:
     """The commit, marked when files differ from it; 'unknown' outside of a git checkout."""
     told = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty",
+         "--abbrev=40", "--exclude=*"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return told.stdout.strip() or "unknown"
+
+
+def _dvc(shards: Path) -> dict[str, str]:
+    """What DVC calls the data and, in `dvc exp run`, the experiment; nothing outside of DVC."""
+    names = {"dvc.experiment": "DVC_EXP_NAME", "dvc.baseline": "DVC_EXP_BASELINE_REV"}
+    told = {tag: os.environ[name] for tag, name in names.items() if os.environ.get(name)}
+    lock = Path("dvc.lock")
+    if "DVC_STAGE" in os.environ and lock.exists():  # else the lock may be of another run
+        for stage in cast(dict, OmegaConf.load(lock))["stages"].values():
+            for out in stage.get("outs", []):
+                if out["path"] == str(shards):
+                    told["dvc.shards"] = out["md5"]
+    return told

@@ -50,12 +50,15 @@ class BatchPlan:
         seed: of the whole run.
 
     Raises:
-        UserError: more classes asked for than there are, or fewer than two classes or images each.
+        UserError: more classes asked for than there are, or fewer than two classes or images each;
+            a negative seed.
     """
 
     def __init__(self, labels: np.ndarray, classes: int, per_class: int, seed: int):
         if per_class < 2:
             raise UserError(f"train.per_class is {per_class}; a class needs 2 images or more.")
+        if seed < 0:
+            raise UserError(f"seed is {seed}; it must be 0 or more.")
         values, counts = np.unique(labels, return_counts=True)
         usable = int((counts > 1).sum())
         if not 2 <= classes <= usable:
@@ -88,6 +91,8 @@ class BatchPlan:
 
     def check_workers(self, workers: int) -> None:
         """Raises UserError unless the batch divides evenly among the workers."""
+        if workers < 1:
+            raise UserError(f"cluster.num_workers is {workers}; at least one is needed.")
         if self.batch_size % workers:
             fitting = [w for w in range(1, workers) if self.batch_size % w == 0]
             raise UserError(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from rhs.errors import UserError
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -14,11 +16,22 @@ class Augmentation:
         scale: least and greatest share of the image's area in the crop.
         ratio: least and greatest width / height of the crop, relative to the image's.
         flip: mirror left to right with probability one half.
+
+    Raises:
+        UserError: bounds that make no crop.
     """
 
     scale: tuple[float, float] = (1.0, 1.0)
     ratio: tuple[float, float] = (1.0, 1.0)
     flip: bool = False
+
+    def __post_init__(self):
+        for name, bounds, most in (("scale", self.scale, 1.0), ("ratio", self.ratio, np.inf)):
+            if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= most:
+                raise UserError(
+                    f"dataset.augment.{name} is {list(bounds)}; give a least and a greatest value "
+                    f"above 0{' and up to 1' if name == 'scale' else ''}."
+                )
 
     def __call__(self, image_HW3: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
         """One augmented view, uint8 [size, size, 3]."""

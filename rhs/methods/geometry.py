@@ -7,6 +7,7 @@ gradients everywhere, also where points coincide.
 import torch
 
 TINY = 1e-12  # squared length below which a direction is not defined
+UNMOVED = 1e-3  # radians: a rotation by less is one that moves nothing
 
 
 def rotate(
@@ -23,8 +24,11 @@ def rotate(
     fraction t moves the positive that share of the angle between u and v, in their plane;
     |a - p_t| grows strictly with t.
 
-    Rows where the anchor or the positive is the center have no angle and come back unchanged. Where
-    u = -v the plane is undefined and any fraction above 0 gives the full rotation.
+    Rows where the anchor or the positive is the center have no angle and come back unchanged, and
+    so do rows whose full rotation is by less than UNMOVED: there p' is p but for rounding, with
+    another gradient, and rounding must not decide which of the two a minimum over both takes. Where
+    u = -v, to within UNMOVED, the plane is undefined and any fraction above 0 gives the full
+    rotation.
 
     Args:
         anchor_ND, positive_ND, center_ND: [N, D], one triplet a row.
@@ -41,7 +45,8 @@ def rotate(
     v_ND, _, has_v_N1 = _direction(center_ND - anchor_ND)
     u_ND, r_N1, has_u_N1 = _direction(positive_ND - center_ND)
     q_ND = v_ND if fraction == 1.0 else _slerp(u_ND, v_ND, fraction)
-    return torch.where(has_v_N1 & has_u_N1, center_ND + r_N1 * q_ND, positive_ND)
+    apart_N1 = (u_ND - v_ND).square().sum(1, keepdim=True) > UNMOVED**2
+    return torch.where(has_v_N1 & has_u_N1 & apart_N1, center_ND + r_N1 * q_ND, positive_ND)
 
 
 def rotation_angle(
@@ -86,6 +91,7 @@ def _slerp(u_ND: torch.Tensor, v_ND: torch.Tensor, fraction: float) -> torch.Ten
     """The unit vector `fraction` of the way from u to v on their great circle."""
     cos_N1 = (u_ND * v_ND).sum(1, keepdim=True)
     w_ND, sin_N1, has_plane_N1 = _direction(u_ND - cos_N1 * v_ND)
+    has_plane_N1 = has_plane_N1 & (sin_N1 > UNMOVED)  # closer, w is made of rounding errors
     rest_N1 = (1 - fraction) * torch.atan2(sin_N1, cos_N1)  # the angle left to v
     q_ND = rest_N1.cos() * v_ND + rest_N1.sin() * w_ND
     # Without a plane u is v already, or its opposite: v is right for both.

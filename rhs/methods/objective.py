@@ -8,7 +8,7 @@ from rhs import distributed
 from rhs.errors import UserError
 from rhs.methods import geometry, mining
 
-UNMOVED = 1e-3  # radians: a rotation by less is one that moved nothing
+HARDER = 1e-5  # a smaller gain in similarity is rounding: a reflection gains exactly nothing
 
 
 class Objective(nn.Module):
@@ -99,10 +99,10 @@ class Objective(nn.Module):
         with torch.no_grad():
             gained_N = (a_ND * (p_ND - points["synthetic_positive"])).sum(1)
             diagnostics["hardness_gained"] = gained_N.mean()
-            diagnostics["synthetic_harder"] = (gained_N > 0).float().mean()
+            diagnostics["synthetic_harder"] = (gained_N > HARDER).float().mean()
             if c_ND is not None:
                 angle_N = geometry.rotation_angle(a_ND, p_ND, c_ND)
-                diagnostics["rotations_unmoved"] = (angle_N < UNMOVED).float().mean()
+                diagnostics["rotations_unmoved"] = (angle_N < geometry.UNMOVED).float().mean()
 
     def _loss(self, mining, points, labels_N) -> torch.Tensor:
         positive_N, negative_NN = mining(points)

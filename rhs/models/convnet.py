@@ -3,6 +3,10 @@
 import torch
 from torch import nn
 
+from rhs.errors import UserError
+
+GROUPS = 8  # of the normalization
+
 
 class ConvNet(nn.Module):
     """Strided stem, then per width a strided convolution and a residual one; global mean pooling.
@@ -11,11 +15,17 @@ class ConvNet(nn.Module):
     other images are in its worker's share of the batch.
 
     Args:
-        widths: channels of the stages; each halves the resolution. `num_features` is the last.
+        widths: channels of the stages, multiples of 8; each halves the resolution. `num_features`
+            is the last.
+
+    Raises:
+        UserError: no widths, or one that is not a multiple of 8.
     """
 
     def __init__(self, widths: list[int]):
         super().__init__()
+        if not widths or any(width < 1 or width % GROUPS for width in widths):
+            raise UserError(f"model.trunk.widths is {widths}; give some multiples of {GROUPS}.")
         self.num_features = widths[-1]
         stages: list[nn.Module] = [_convolution(3, widths[0], kernel=5)]
         for narrow, wide in zip(widths, widths[1:], strict=False):
@@ -41,6 +51,6 @@ class Residual(nn.Module):
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 2) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-        nn.GroupNorm(8, outputs),
+        nn.GroupNorm(GROUPS, outputs),
         nn.ReLU(inplace=True),
     )

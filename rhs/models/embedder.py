@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from rhs.build import build
@@ -62,14 +62,16 @@ def build_embedder(config: dict, seed: int = 0) -> Embedder:
     settings = {key: config[key] for key in ("trunk", "dim", "image_size", "mean", "std")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        embedder = Embedder(**build(settings))
+        # A configuration may have come with a model from anywhere.
+        embedder = Embedder(**build(settings, within="rhs.models."))
     return embedder.to(memory_format=torch.channels_last)
 
 
 def save_embedder(folder: Path, embedder: Embedder, config: dict) -> None:
     """Write `model.safetensors` and `config.json` into an existing folder."""
     tensors = {name: tensor.contiguous() for name, tensor in embedder.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS)
+    # Not save_file: it hides from the caller that a disk is full.
+    (folder / WEIGHTS).write_bytes(save(tensors))
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 

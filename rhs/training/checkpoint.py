@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 
 from rhs.atomic import whole_folder
 
@@ -25,7 +26,8 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], state: dict)
     with whole_folder(final) as partial:
         # A copy each: safetensors refuses tensors that share memory or are not contiguous.
         copies = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-        save_file(copies, partial / TENSORS)
+        # Not save_file: it hides from the caller that a disk is full.
+        (partial / TENSORS).write_bytes(to_bytes(copies))
         (partial / STATE).write_text(json.dumps(state))
     for old in _steps(folder)[:-2]:
         shutil.rmtree(old)

@@ -23,7 +23,7 @@ def export(params: DictConfig, run: Run, out: Path) -> None:
     embedder.load_state_dict(checkpoint.under("model.", tensors))
     preprocess = {key: params.preprocess[key] for key in ("short_side", "quality")}
     with whole_folder(out) as folder:
-        save_embedder(folder, embedder, config | {"preprocess": preprocess})
+        save_embedder(folder, embedder, config | {"preprocess": preprocess, "run": run.name})
         write_history(folder / HISTORY, state["history"])
 
 

@@ -1,5 +1,6 @@
 """The training loop. It needs torch alone: what surrounds it (Ray, MLflow) comes as callbacks."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Settings:
             raise UserError(
                 f"train.precision is {self.precision!r}; it must be float32 or bfloat16."
             )
-        if self.epochs < 1 or self.lr <= 0 or self.warmup < 0:
+        if self.epochs < 1 or not 0 < self.lr < math.inf or self.warmup < 0:
             raise UserError(
                 f"train.epochs = {self.epochs}, train.lr = {self.lr}, train.warmup = {self.warmup}: "
                 "at least one epoch, a rate above 0 and a warm-up of 0 or more steps are needed."
@@ -121,7 +122,9 @@ def training_step(
     """Forward and backward: leaves the gradients of the global batch's loss on the parameters."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         x_bD = model(images)
-    loss, diagnostics = objective(x_bD.float(), labels, progress)
+    # At least float32: dot products and distances of bfloat16 embeddings are too coarse.
+    x_bD = x_bD.to(torch.promote_types(x_bD.dtype, torch.float32))
+    loss, diagnostics = objective(x_bD, labels, progress)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     return loss.detach(), diagnostics
@@ -152,10 +155,11 @@ class Meter:
         return due
 
     def summary(self, batch_size: int) -> dict[str, float]:
-        """Means, images per second of the whole group of workers, share of time spent waiting."""
+        """Means, seconds, images per second of all workers, share of time spent waiting for input."""
         seconds = time.perf_counter() - self.start
         means = {name: float(value) / self.steps for name, value in self.sums.items()}
         return means | {
+            "seconds": round(seconds, 2),
             "images_per_second": round(self.steps * batch_size / seconds, 1),
             "input_wait": round(self.waited / seconds, 4),
         }

@@ -111,7 +111,9 @@ def work(
         report: takes each epoch's numbers, on every rank.
         say: takes lines for a person to read.
     """
-    torch.use_deterministic_algorithms(True)
+    # On a GPU some layers have no deterministic form: torch warns where it must use another.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     train_images = ShardedImages(shards, "train")
     val_images = ShardedImages(shards, "val") if has_split(shards, "val") else None
     embedder = build_embedder(params["model"], params["seed"]).to(device)
@@ -127,6 +129,10 @@ def work(
         Augmentation(**params["dataset"]["augment"]), embedder.image_size,
         distributed.rank(), distributed.world_size(),
     )  # fmt: skip
+    say(
+        f"{distributed.world_size()} workers, {loader.plan.steps} batches an epoch of "
+        f"{loader.plan.classes} classes x {loader.plan.per_class} images"
+    )
     progress = _resume(checkpoints, embedder, objective, optimizer, say)
     model: nn.Module = embedder
     if distributed.world_size() > 1:
@@ -136,7 +142,7 @@ def work(
     def end_of_epoch(progress: Progress) -> None:
         row = progress.history[-1]
         if val_images is not None:
-            x_ND = embed(embedder, val_images, device, settings.precision)
+            x_ND = embed(embedder, val_images, device)
             if distributed.rank() == 0:
                 row["val_recall@1"] = recall_at_k(x_ND, val_images.labels, [1])["recall@1"]
         if distributed.rank() == 0:
@@ -149,10 +155,8 @@ def work(
     return embedder, progress
 
 
-def embed(
-    embedder: Embedder, images: Images, device: torch.device, precision: str
-) -> np.ndarray:
-    """Normalized embeddings [N, D] of a split, the work shared among all ranks."""
+def embed(embedder: Embedder, images: Images, device: torch.device) -> np.ndarray:
+    """Normalized float32 embeddings [N, D] of a split, the work shared among all ranks."""
     embedder.eval()
     share = -(-len(images) // distributed.world_size())
     start = share * distributed.rank()
@@ -160,8 +164,7 @@ def embed(
     rows = [min(row, len(images) - 1) for row in range(start, start + share)]
     parts = []
     for batch in in_order(images, rows, embedder.image_size, batch_size=128):
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            parts.append(embedder.embed(batch.to(device)))
+        parts.append(embedder.embed(batch.to(device)))
     return distributed.gather(torch.cat(parts))[: len(images)].cpu().numpy()
 
 

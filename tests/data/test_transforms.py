@@ -1,0 +1,88 @@
+"""Views of an image: seeded crops and flips, and the whole image for evaluation."""
+
+import numpy as np
+import pytest
+from tiny import composed
+
+from rhs.data.transforms import Augmentation, view
+
+
+def picture(height: int = 30, width: int = 40) -> np.ndarray:
+    """Red grows to the right, green downwards, blue is even."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[..., 0] = np.linspace(0, 255, width)[None]
+    pixels[..., 1] = np.linspace(0, 255, height)[:, None]
+    pixels[..., 2] = 77
+    return pixels
+
+
+def views(augmentation: Augmentation, image: np.ndarray, n: int = 60, size: int = 16):
+    return [augmentation(image, size, np.random.default_rng(seed)) for seed in range(n)]
+
+
+def test_one_seed_one_view():
+    lively = Augmentation((0.2, 1.0), (0.5, 2.0), flip=True)
+    for seed in range(20):
+        one, other = (lively(picture(), 16, np.random.default_rng(seed)) for _ in range(2))
+        assert np.array_equal(one, other)
+    assert len({v.tobytes() for v in views(lively, picture())}) == 60
+
+
+def test_without_settings_it_is_the_evaluation_view():
+    for seen in views(Augmentation(), picture(), n=5):
+        assert np.array_equal(seen, view(picture(), 16))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (7, 7), (333, 20)])
+def test_any_image_size(shape):
+    for seen in views(Augmentation((0.05, 1.0), (0.3, 3.0), True), picture(*shape)):
+        assert seen.shape == (16, 16, 3)
+        assert seen.dtype == np.uint8
+        assert (seen[..., 2] == 77).all()  # no border comes in from outside
+
+
+def test_the_crop_stays_within_its_bounds():
+    """Read back from the gradients of the picture: span of red times span of green is the area."""
+    image, size = picture(400, 400), 64
+    areas = []
+    for seen in views(Augmentation((0.3, 0.6)), image, size=size):
+        spans = [float(np.ptp(seen[..., c].astype(float))) / 255 for c in (0, 1)]
+        assert spans[0] == pytest.approx(spans[1], abs=0.03)  # the aspect is kept
+        areas.append(spans[0] * spans[1])
+    assert 0.25 < min(areas) < 0.35
+    assert 0.5 < max(areas) < 0.62
+
+
+def test_a_flip_mirrors_half_of_the_views():
+    for flip, low, high in ((True, 15, 45), (False, 0, 0)):
+        seen = views(Augmentation((0.5, 1.0), (1.0, 1.0), flip), picture())
+        mirrored = sum(v[:, 0, 0].mean() > v[:, -1, 0].mean() for v in seen)
+        assert low <= mirrored <= high
+        assert all(v[0, :, 1].mean() < v[-1, :, 1].mean() for v in seen)  # never upside down
+
+
+def test_the_evaluation_view_is_the_whole_image():
+    seen = view(picture(300, 400), 32)
+    assert seen.shape == (32, 32, 3)
+    assert seen[0, 0, 0] < 10
+    assert seen[-1, -1, 0] > 245
+    own = picture(32, 32)
+    assert np.array_equal(view(own, 32), own)
+
+
+def test_letters_are_never_mirrored():
+    settings = composed("dataset=glyphs").dataset.augment
+    augmentation = Augmentation(**settings)
+    assert augmentation.flip is False
+    for seen in views(augmentation, picture(48, 48), size=48):
+        assert seen[:, 0, 0].mean() < seen[:, -1, 0].mean()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"scale": (0.8, 0.2)}, {"scale": (0.0, 1.0)}, {"scale": (0.5, 1.5)}, {"ratio": (1.3, 0.7)},
+     {"ratio": (0.0, 1.0)}, {"scale": (0.5,)}],
+)  # fmt: skip
+def test_settings_that_make_no_crop(settings):
+    with pytest.raises(ValueError, match=r"dataset\.augment\.(scale|ratio) is .*"):
+        Augmentation(**settings)

@@ -1,0 +1,84 @@
+"""Processes that wait for work and can form a process group of any size up to their number.
+
+Starting an interpreter with torch takes seconds and joining a group some milliseconds, so the whole
+test run shares one pool.
+"""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 120  # seconds for one job
+
+
+class GlooPool:
+    """Args: size: the largest world."""
+
+    def __init__(self, size: int):
+        spawn = multiprocessing.get_context("spawn")
+        self._folder = tempfile.TemporaryDirectory()
+        self._jobs = 0
+        self._pipes, self._processes = [], []
+        for _ in range(size):
+            here, there = spawn.Pipe()
+            process = spawn.Process(target=_serve, args=(there,), daemon=True)
+            process.start()
+            self._pipes.append(here)
+            self._processes.append(process)
+
+    def run(self, function: Callable, world_size: int, *args: Any) -> list[Any]:
+        """What `function(*args)` returns on each rank of a group of `world_size`.
+
+        `function` lives in a module that the processes can import, and returns no tensors (they
+        would travel as shared memory): arrays will do.
+        """
+        self._jobs += 1
+        store = str(Path(self._folder.name) / f"store-{self._jobs}")
+        pipes = self._pipes[:world_size]
+        for rank, pipe in enumerate(pipes):
+            pipe.send((function, rank, world_size, store, args))
+        answers = [pipe.recv() if pipe.poll(PATIENCE) else (False, "no answer") for pipe in pipes]
+        failures = [f"rank {i}: {what}" for i, (good, what) in enumerate(answers) if not good]
+        assert not failures, "\n".join(failures)
+        return [value for _, value in answers]
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.join()
+        self._folder.cleanup()
+
+
+def _serve(pipe) -> None:
+    """One process of the pool: takes jobs until it is killed."""
+    if sys.platform == "linux":
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    while True:
+        function, rank, world_size, store, args = pipe.recv()
+        try:
+            dist.init_process_group(
+                "gloo",
+                store=dist.FileStore(store, world_size),
+                rank=rank,
+                world_size=world_size,
+                timeout=timedelta(seconds=PATIENCE / 2),
+            )
+            answer = True, function(*args)
+        except BaseException:
+            answer = False, traceback.format_exc()
+        finally:
+            # Also after a failure: it frees the ranks that wait for this one.
+            if dist.is_initialized():
+                dist.destroy_process_group()
+            torch.use_deterministic_algorithms(False)
+        pipe.send(answer)

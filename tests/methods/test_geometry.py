@@ -1,0 +1,233 @@
+"""The rotation and the reflection: golden values, identities, slopes, and where points coincide."""
+
+import math
+
+import pytest
+import torch
+
+from rhs.methods.geometry import UNMOVED, reflect, rotate, rotation_angle
+
+
+def rows(*points: tuple[float, ...], dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+    return [torch.tensor([point], dtype=dtype) for point in points]
+
+
+def triplets(n: int = 50, dim: int = 6, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    random = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(n, dim, generator=random, dtype=torch.float64) for _ in range(3))
+
+
+def lengths(a, p, c) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """s = |a - c|, r = |p - c| and the angle between p - c and c - a, [N] each."""
+    s, r = (a - c).norm(dim=1), (p - c).norm(dim=1)
+    cos = ((p - c) * (c - a)).sum(1) / (s * r)
+    return s, r, cos.clamp(-1, 1).acos()
+
+
+@pytest.mark.parametrize(
+    ("a", "p", "c", "expected", "distance"),
+    [
+        ((2, 0), (0, 1), (0, 0), (-1, 0), 3),
+        ((3, 1), (1, 4), (1, 1), (-2, 1), 5),
+    ],
+)
+def test_golden_rotations(a, p, c, expected, distance):
+    a, p, c, expected = rows(a, p, c, expected)
+    torch.testing.assert_close(rotate(a, p, c), expected)
+    torch.testing.assert_close((a - rotate(a, p, c)).norm(), torch.tensor(distance).double())
+
+
+def test_the_rotation_is_the_farthest_point_of_its_sphere():
+    a, p, c = triplets()
+    s, r, _ = lengths(a, p, c)
+    moved = rotate(a, p, c)
+    torch.testing.assert_close((moved - c).norm(dim=1), r)
+    torch.testing.assert_close((a - moved).norm(dim=1), s + r)
+    assert ((a - moved).norm(dim=1) >= (a - p).norm(dim=1)).all()
+    # a, c and p' on one line, c between
+    torch.testing.assert_close(moved - c, (c - a) * (r / s)[:, None])
+
+
+def test_identities_of_norm_dot_product_and_distance():
+    a, p, c = triplets(seed=1)
+    s, r, omega = lengths(a, p, c)
+    moved, u, v = rotate(a, p, c), (p - c) / r[:, None], (c - a) / s[:, None]
+    torch.testing.assert_close(
+        moved.square().sum(1) - p.square().sum(1), 2 * r * (c * (v - u)).sum(1)
+    )
+    torch.testing.assert_close(
+        (a * (moved - p)).sum(1), r * (c * (v - u)).sum(1) - s * r * (1 - omega.cos())
+    )
+    torch.testing.assert_close(
+        (a - moved).square().sum(1) - (a - p).square().sum(1), 2 * s * r * (1 - omega.cos())
+    )
+
+
+def test_partial_rotation_has_the_closed_form_and_grows_harder():
+    a, p, c = triplets(seed=2)
+    s, r, omega = lengths(a, p, c)
+    before = (a - p).norm(dim=1)
+    for t in (0.1, 0.25, 0.5, 0.75, 0.999, 1.0):
+        moved = rotate(a, p, c, t)
+        squared = s**2 + r**2 + 2 * s * r * torch.cos((1 - t) * omega)
+        torch.testing.assert_close((a - moved).square().sum(1), squared)
+        torch.testing.assert_close((moved - c).norm(dim=1), r)
+        assert ((a - moved).norm(dim=1) > before).all()
+        before = (a - moved).norm(dim=1)
+
+
+def test_no_rotation_is_the_positive_itself_and_the_limit_of_small_ones():
+    a, p, c = triplets(seed=3)
+    assert torch.equal(rotate(a, p, c, 0.0), p)
+    torch.testing.assert_close(rotate(a, p, c, 1e-9), p, rtol=0, atol=1e-7)
+    torch.testing.assert_close(
+        rotate(a, p, c, 1 - 1e-9), rotate(a, p, c, 1.0), rtol=0, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("t", [0.3, 1.0])
+def test_rotation_moves_along_with_its_points(t):
+    a, p, c = triplets(seed=4)
+    shift = torch.randn(6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)).double())[0]
+    moved = rotate(a, p, c, t)
+    torch.testing.assert_close(rotate(a + shift, p + shift, c + shift, t), moved + shift)
+    torch.testing.assert_close(rotate(a @ turn, p @ turn, c @ turn, t), moved @ turn)
+    torch.testing.assert_close(rotate(3 * a, 3 * p, 3 * c, t), 3 * moved)
+
+
+def jacobians(a, p, c, t: float) -> tuple[torch.Tensor, ...]:
+    """[D, D] slopes of the first row's rotation with respect to its anchor, positive and center."""
+
+    def one(a_D, p_D, c_D):
+        return rotate(a_D[None], p_D[None], c_D[None], t)[0]
+
+    return torch.autograd.functional.jacobian(one, (a[0], p[0], c[0]))
+
+
+@pytest.mark.parametrize("t", [0.4, 1.0])
+def test_slopes_agree_with_finite_differences_and_sum_to_the_identity(t):
+    a, p, c = triplets(n=1, seed=5)
+    assert torch.autograd.gradcheck(
+        lambda *points: rotate(*points, t), [x.clone().requires_grad_() for x in (a, p, c)]
+    )
+    torch.testing.assert_close(sum(jacobians(a, p, c, t)), torch.eye(6, dtype=torch.float64))
+
+
+def test_slopes_of_the_full_rotation():
+    a, p, c = triplets(n=1, seed=6)
+    s, r, _ = lengths(a, p, c)
+    u, v = ((p - c) / r)[0], ((c - a) / s)[0]
+    across = torch.eye(6, dtype=torch.float64) - torch.outer(v, v)
+    by_a, by_p, by_c = jacobians(a, p, c, 1.0)
+    torch.testing.assert_close(by_a, -(r / s) * across)
+    torch.testing.assert_close(by_p, torch.outer(v, u))
+    torch.testing.assert_close(
+        by_c, torch.eye(6, dtype=torch.float64) - torch.outer(v, u) + (r / s) * across
+    )
+
+
+DEGENERATE = {
+    "anchor is center": ((1, 2, 0), (0, 1, 1), (1, 2, 0), (0, 1, 1)),
+    "positive is center": ((1, 2, 0), (0, 1, 1), (0, 1, 1), (0, 1, 1)),
+    "all are one point": ((1, 2, 0), (1, 2, 0), (1, 2, 0), (1, 2, 0)),
+    "all are the origin": ((0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)),
+    # p on the anchor's side of the center, at twice its distance, then half of it
+    "u is -v": ((1, 0, 0), (2, 0, 0), (0, 0, 0), (-2, 0, 0)),
+    "u is -v, near": ((1, 1, 0), (0.5, 0.5, 0), (0, 0, 0), (-0.5, -0.5, 0)),
+    "u is v": ((1, 0, 0), (-3, 0, 0), (0, 0, 0), (-3, 0, 0)),
+    "anchor is positive": ((1, 2, 0), (1, 2, 0), (0, 0, 1), (-1, -2, 2)),  # the point reflection
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("t", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("case", DEGENERATE)
+def test_values_and_slopes_are_finite_where_points_coincide(case, t, dtype):
+    *points, expected = rows(*DEGENERATE[case], dtype=dtype)
+    points = [point.requires_grad_() for point in points]
+    moved = rotate(*points, t)
+    if t == 1.0:
+        torch.testing.assert_close(moved, expected)
+    # whatever the plane, it stays on its sphere
+    torch.testing.assert_close((moved - points[2]).norm(), (points[1] - points[2]).norm())
+    (moved * torch.tensor([[1.0, -2.0, 3.0]], dtype=dtype)).sum().backward()
+    for point in points:
+        assert point.grad is None or torch.isfinite(point.grad).all()
+    assert torch.isfinite(rotation_angle(*points)).all()
+
+
+@pytest.mark.parametrize("off", [3e-6, 1e-5, 1e-4, 1e-3])
+@pytest.mark.parametrize("t", [0.25, 0.5, 0.9])
+def test_almost_opposite_directions_stay_on_the_sphere_in_single_precision(off, t):
+    """Where the plane of the rotation is hardly defined, its normal must still be a unit vector."""
+    random = torch.Generator().manual_seed(0)
+    v = torch.nn.functional.normalize(torch.randn(200, 64, generator=random))
+    across = torch.randn(200, 64, generator=random)
+    across = torch.nn.functional.normalize(across - (across * v).sum(1, keepdim=True) * v)
+    c = torch.zeros_like(v)
+    p = 0.7 * (-math.cos(off) * v + math.sin(off) * across)
+    moved = rotate(-v, p, c, t)
+    torch.testing.assert_close(moved.norm(dim=1), torch.full((200,), 0.7), rtol=1e-3, atol=0)
+
+
+def test_midpoint_of_the_pair_makes_the_rotation_the_identity():
+    a, p, _ = triplets(seed=7)
+    c = (a + p) / 2
+    torch.testing.assert_close(rotate(a, p, c), p)
+    assert (rotation_angle(a, p, c) < 1e-6).all()
+    # and p itself comes back, not p' that rounding made
+    assert torch.equal(rotate(a.float(), p.float(), c.float()), p.float())
+
+
+def test_rotation_angle():
+    a, p, c = triplets(seed=8)
+    torch.testing.assert_close(rotation_angle(a, p, c), lengths(a, p, c)[2])
+    a, p, c = rows((2, 0), (0, 1), (0, 0))
+    torch.testing.assert_close(rotation_angle(a, p, c), torch.tensor([math.pi / 2]).double())
+    small = torch.tensor([[math.cos(1e-5), math.sin(1e-5)]])  # acos would say 0 in float32
+    angle = rotation_angle(torch.tensor([[-1.0, 0.0]]), small, torch.zeros(1, 2))
+    torch.testing.assert_close(angle, torch.tensor([1e-5]), rtol=1e-3, atol=0)
+    assert angle < UNMOVED
+
+
+def test_reflection_keeps_length_dot_product_and_distance():
+    x, axis, _ = triplets(seed=9)
+    mirrored = reflect(x, axis)
+    torch.testing.assert_close(mirrored.norm(dim=1), x.norm(dim=1))
+    torch.testing.assert_close((mirrored * axis).sum(1), (x * axis).sum(1))
+    torch.testing.assert_close((mirrored - axis).norm(dim=1), (x - axis).norm(dim=1))
+    torch.testing.assert_close(reflect(mirrored, axis), x)
+
+
+def test_reflection_doubles_the_angle_and_two_of_them_triple_it():
+    x, y, _ = (torch.nn.functional.normalize(point) for point in triplets(seed=10))
+    theta = (x * y).sum(1).acos()
+    torch.testing.assert_close((x * reflect(x, y)).sum(1), (2 * theta).cos())
+    torch.testing.assert_close((reflect(x, y) * reflect(y, x)).sum(1), (3 * theta).cos())
+
+
+def test_golden_reflections():
+    a = torch.tensor([[1, 0], [0, 1], [1, 1]]).double()
+    p = torch.tensor([[0.8, 0.2], [0.1, 0.9], [1.2, 0.7]]).double()
+    s1 = torch.tensor([[0.8, -0.2], [-0.1, 0.9], [0.7, 1.2]]).double()
+    s2 = torch.tensor([[0.88235, 0.47059], [0.21951, 0.97561], [1.36269, 0.37824]]).double()
+    torch.testing.assert_close(reflect(p, a), s1)
+    torch.testing.assert_close(reflect(a, p), s2, rtol=0, atol=5e-6)
+
+
+def test_reflection_strength():
+    x, axis, _ = triplets(seed=11)
+    projection = (x + reflect(x, axis)) / 2
+    torch.testing.assert_close(reflect(x, axis, 1.5, 0.5), 0.5 * (1.5 * projection - x))
+
+
+def test_reflection_about_nothing():
+    x, zero = rows((1.0, 2.0), (0.0, 0.0))
+    x.requires_grad_()
+    zero.requires_grad_()
+    mirrored = reflect(x, zero)
+    torch.testing.assert_close(mirrored, -x)
+    mirrored.sum().backward()
+    assert torch.isfinite(x.grad).all()
+    assert torch.isfinite(zero.grad).all()

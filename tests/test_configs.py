@@ -1,0 +1,96 @@
+"""conf/: every combination of its files composes, and each file makes what it describes."""
+
+import itertools
+
+import pytest
+from omegaconf import OmegaConf
+from tiny import ROOT, composed
+
+from rhs.build import build
+from rhs.data.transforms import Augmentation
+from rhs.models.embedder import build_embedder
+from rhs.training.loop import Settings
+
+GROUPS = ("dataset", "model", "method", "train", "cluster")
+
+
+def files(group: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+def plain(config) -> dict:
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def test_every_combination_composes():
+    """Each of its files is found in it unchanged, whatever the others are."""
+    from hydra import compose, initialize_config_dir
+
+    alone = {}
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        for combination in itertools.product(*map(files, GROUPS)):
+            overrides = [f"{g}={f}" for g, f in zip(GROUPS, combination, strict=True)]
+            params = compose("config", overrides=overrides)
+            OmegaConf.resolve(params)
+            for group, file in zip(GROUPS, combination, strict=True):
+                first = alone.setdefault((group, file), plain(params[group]))
+                assert plain(params[group]) == first, combination
+
+
+@pytest.mark.parametrize("name", files("method"))
+def test_every_method_makes_an_objective(name):
+    config = plain(composed(f"method={name}").method)
+    assert config.pop("name") == name
+    objective = build(config)
+    objective.prepare(5, 4)
+
+
+@pytest.mark.parametrize("name", files("model"))
+def test_every_model_makes_an_embedder(name):
+    config = plain(composed(f"model={name}").model)
+    assert config["name"]
+    if "pretrained" in config["trunk"]:
+        config["trunk"]["pretrained"] = False
+    embedder = build_embedder(config)
+    assert embedder.head.out_features == config["dim"] == embedder.dim
+    assert embedder.image_size == config["image_size"]
+
+
+@pytest.mark.parametrize("name", files("train"))
+def test_every_training_is_accepted(name):
+    train = plain(composed(f"train={name}").train)
+    names = ("epochs", "lr", "warmup", "precision")
+    Settings(**{key: train[key] for key in names}, seed=0)
+    assert set(train) == {*names, "classes", "per_class", "weight_decay", "head_lr"}
+
+
+@pytest.mark.parametrize("name", files("cluster"))
+@pytest.mark.parametrize("training", files("train"))
+def test_every_batch_divides_among_the_workers(name, training):
+    params = composed(f"cluster={name}", f"train={training}")
+    assert params.train.classes * params.train.per_class % params.cluster.num_workers == 0
+
+
+@pytest.mark.parametrize("name", files("dataset"))
+def test_every_dataset_says_how_to_fetch_and_augment(name):
+    dataset = composed(f"dataset={name}").dataset
+    assert dataset.name == name
+    assert dataset.fetch._target_.startswith("rhs.datasets.")
+    Augmentation(**plain(dataset.augment))
+    module, _, function = dataset.fetch._target_.rpartition(".")
+    assert callable(getattr(__import__(module, fromlist=[function]), function))
+
+
+@pytest.mark.parametrize("name", files("experiment"))
+def test_every_experiment_composes(name):
+    assert composed(f"experiment={name}") != composed()
+
+
+@pytest.mark.parametrize("name", files("tracking"))
+def test_every_tracking_composes(name):
+    assert set(composed(f"tracking={name}").tracking) == set(composed().tracking)
+
+
+def test_params_are_the_composed_defaults():
+    """`params.yaml` is what DVC reads; `dvc exp run` composes it anew from conf/."""
+    assert plain(OmegaConf.load(ROOT / "params.yaml")) == plain(composed())

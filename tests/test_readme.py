@@ -1,0 +1,81 @@
+"""Every command of the README exists and takes its arguments; test_pipeline.py runs the long ones."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from rhs.stage import compose
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def commands() -> list[str]:
+    """The lines of the README's shell blocks, without comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def check_make(words: list[str]) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert words[1] in targets
+
+
+def check_dvc(words: list[str]) -> None:
+    if words[1:3] == ["exp", "run"]:
+        assert set(words[3::2]) == {"-S"}
+        compose(words[4::2])
+    else:
+        assert words[1:3] in (["exp", "show"], ["metrics", "show"])
+
+
+def check_python(words: list[str]) -> None:
+    assert words[1] == "-m"
+    assert importlib.util.find_spec(words[2]) is not None
+    compose([word for word in words[3:] if "=" in word])
+
+
+def check_ray(words: list[str]) -> None:
+    assert words[1:3] == ["job", "submit"]
+    check_python(words[words.index("--") + 1 :])
+
+
+def check_source(words: list[str]) -> None:
+    assert words[1] == ".venv/bin/activate"
+
+
+def check_export(words: list[str]) -> None:
+    assert re.fullmatch(r"[A-Z_]+=\w+", words[1])
+
+
+CHECKS = {
+    "make": check_make,
+    "dvc": check_dvc,
+    "python": check_python,
+    "ray": check_ray,
+    "source": check_source,
+    "export": check_export,
+}
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_is_real(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command)
+    CHECKS[words[0]](words)
+
+
+def test_files_and_settings_named_in_the_text_exist() -> None:
+    paths = re.findall(r"`((?:rhs|conf|pipelines)/[\w/.]*)`", README)
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_pictures_exist() -> None:
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
+    assert pictures
+    assert [picture for picture in pictures if not (ROOT / picture).exists()] == []

@@ -1,0 +1,169 @@
+"""What a stage says to a person: one sentence and status 1, or a traceback where it is our fault."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+from tiny import ROOT, composed
+
+from rhs.errors import UserError
+from rhs.stage import compose, explain, load_params, stage
+
+
+@pytest.fixture
+def in_project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["stage"])
+
+
+def failing(error: BaseException):
+    def main(params):
+        raise error
+
+    return main
+
+
+def said_by(capsys, error: BaseException) -> str:
+    with pytest.raises(SystemExit) as left:
+        stage(failing(error))
+    assert left.value.code == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_a_users_mistake_is_one_sentence(in_project, capsys):
+    said = said_by(capsys, UserError("train.lr is 0; a rate above 0 is needed."))
+    assert said == "error: train.lr is 0; a rate above 0 is needed.\n"
+
+
+def test_a_full_disk_is_one_sentence(in_project, capsys):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/train.parquet")
+    assert "No space left on the disk that holds /somewhere/train.parquet" in said_by(capsys, full)
+    nameless = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert f"holds {ROOT}" in said_by(capsys, nameless)
+
+
+def test_everything_else_keeps_its_traceback(in_project):
+    for error in (RuntimeError("bug"), ValueError("bug"), OSError(errno.EACCES, "no")):
+        with pytest.raises(type(error)):
+            stage(failing(error))
+
+
+def test_a_stage_that_goes_well_says_nothing(in_project, capsys):
+    seen = []
+    stage(seen.append)
+    assert seen[0].dataset.name == OmegaConf.load(ROOT / "params.yaml").dataset.name
+    assert capsys.readouterr() == ("", "")
+
+
+def chained(inner: BaseException) -> BaseException:
+    try:
+        try:
+            raise inner
+        except BaseException as error:
+            raise RuntimeError("wrapped") from error
+    except RuntimeError as error:
+        return error
+
+
+def test_the_sentence_is_found_behind_what_ray_raises():
+    ray_exceptions = pytest.importorskip("ray.exceptions")
+    train_exceptions = pytest.importorskip("ray.train.v2.api.exceptions")
+    mistake = UserError("mend this")
+    full = OSError(errno.ENOSPC, "full", "here")
+    task = ray_exceptions.RayTaskError("f", "traceback", mistake)
+    for error in (
+        mistake,
+        chained(mistake),
+        chained(chained(mistake)),
+        task,
+        chained(task),
+        train_exceptions.WorkerGroupError("failed", {0: RuntimeError("other"), 1: mistake}),
+        chained(train_exceptions.WorkerGroupError("failed", {1: chained(mistake)})),
+    ):
+        assert explain(error) == "mend this"
+    assert "holds here" in explain(train_exceptions.WorkerGroupError("failed", {1: full}))
+    assert explain(train_exceptions.WorkerGroupError("failed", {0: RuntimeError("bug")})) is None
+    assert explain(chained(RuntimeError("bug"))) is None
+
+
+@pytest.mark.parametrize(
+    ("override", "listed"),
+    [
+        ("method=nope", ["nope", "npair", "rhs_npair", "symm_npair"]),
+        ("model=nope", ["nope", "convnet", "efficientnet_lite0", "timm"]),
+        ("dataset=nope", ["nope", "folder", "glyphs"]),
+        ("train=nope", ["nope", "default", "finetune"]),
+        ("cluster=nope", ["nope", "laptop", "one_gpu", "multi_node"]),
+    ],
+)
+def test_an_unknown_choice_lists_the_valid_ones(override, listed):
+    with pytest.raises(UserError) as caught:
+        composed(override)
+    assert "\n" not in str(caught.value)
+    for name in listed:
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [("train.epoch=3", "epoch"), ("nope=3", "nope"), ("train.lr=", None), ("=", "="),
+     ("train.lr=[1", "train.lr=[1"), ("dataset.source=${nowhere.at.all}", "nowhere")],
+)  # fmt: skip
+def test_an_override_that_means_nothing(override, named):
+    if named is None:  # Hydra reads it as the empty text
+        assert composed(override).train.lr == ""
+        return
+    with pytest.raises(UserError) as caught:
+        composed(override)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_overrides_are_composed_and_resolved():
+    params = composed("model=timm", "model.name=resnet50", "seed=4")
+    assert params.model.trunk.name == "resnet50"
+    assert params.seed == 4
+    assert "${" not in OmegaConf.to_yaml(params)
+
+
+def test_outside_of_the_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"params\.yaml not found in .*project's root"):
+        load_params([])
+    with pytest.raises(UserError, match="conf"):
+        compose(["seed=1"])
+
+
+def test_storage_that_is_not_there(in_project, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["stage", "cluster.storage=/no/such/folder"])
+    with pytest.raises(SystemExit):
+        stage(pytest.fail)
+    assert "cluster.storage is '/no/such/folder'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["method=nope"], "npair"),
+        (["dataset=folder", "dataset.name=never-preprocessed"], "run the preprocess stage first"),
+    ],
+)
+def test_the_real_thing(arguments, sentence, tmp_path):
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.train", *arguments], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert sentence in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["conf"]

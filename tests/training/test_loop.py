@@ -1,0 +1,205 @@
+"""The loop: it learns, it says what a person should know, it refuses what cannot work."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import method_config, small_model_config
+
+from rhs.build import build
+from rhs.data.loader import TrainLoader, in_order
+from rhs.data.plan import BatchPlan
+from rhs.data.transforms import Augmentation
+from rhs.errors import UserError
+from rhs.models.embedder import build_embedder
+from rhs.retrieval.recall import recall_at_k
+from rhs.training import loop
+from rhs.training.loop import Meter, Progress, Settings, train, training_step, warn_of_identity
+from rhs.training.schedule import build_optimizer
+
+
+class Faint:
+    """Classes that differ by a faint stripe pattern under strong noise."""
+
+    def __init__(self, classes: int = 6, per_class: int = 4):
+        self.labels = np.repeat(np.arange(classes), per_class)
+        rows = np.arange(16)
+        noise = np.random.default_rng(0).integers(-90, 90, (len(self.labels), 16, 16, 3))
+        waves = [40 * np.sin(2 * math.pi * (k + 1) * rows / 16) for k in range(classes)]
+        pixels = [128 + noise[i] + waves[k][:, None, None] for i, k in enumerate(self.labels)]
+        self.pixels = np.stack(pixels).clip(0, 255).astype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def decode(self, i: int) -> np.ndarray:
+        return self.pixels[i]
+
+
+def parts(method: str = "rhs_npair", classes: int = 6, per_class: int = 2):
+    embedder = build_embedder(small_model_config(), seed=3)
+    objective = build(method_config(method))
+    objective.prepare(classes, embedder.dim)
+    optimizer = build_optimizer(embedder, objective, 0.003, 0.0, 1.0)
+    images = Faint(classes)
+    loader = TrainLoader(images, BatchPlan(images.labels, classes, per_class, 0), Augmentation(), 16)
+    return embedder, objective, optimizer, loader
+
+
+def run(made, epochs: int, end_of_epoch=lambda progress: None, say=lambda line: None) -> Progress:
+    embedder, objective, optimizer, loader = made
+    progress = Progress()
+    settings = Settings(epochs=epochs, lr=0.003, warmup=2, precision="float32", seed=0)
+    train(embedder, objective, optimizer, loader, settings, progress, torch.device("cpu"),
+          end_of_epoch, say)  # fmt: skip
+    return progress
+
+
+def own_recall(embedder, images) -> float:
+    batches = in_order(images, range(len(images)), 16, 32)
+    x = torch.cat([embedder.eval().embed(batch) for batch in batches])
+    return recall_at_k(x.numpy(), images.labels, [1])["recall@1"]
+
+
+@pytest.mark.parametrize("method", ["npair", "symm_npair", "rhs_npair"])
+def test_it_learns_a_small_set_by_heart(method):
+    made = parts(method)
+    embedder, images = made[0], made[3].images
+    before = own_recall(embedder, images)
+    history = run(made, epochs=40).history
+    assert history[-1]["loss"] < 0.2 * history[0]["loss"]
+    assert before < 0.7
+    assert own_recall(embedder, images) > 0.95
+
+
+def test_the_history_of_an_epoch():
+    made, seen = parts(), []
+    progress = run(made, epochs=2, end_of_epoch=lambda p: seen.append(dict(p.history[-1])))
+    assert progress.epochs_done == 2
+    assert progress.history == seen
+    for epoch, row in enumerate(seen, 1):
+        assert row["epoch"] == epoch
+        assert row["step"] == epoch * made[3].plan.steps
+        assert 0 <= row["rotations_unmoved"] <= 1
+        assert 0 <= row["input_wait"] <= 1
+        assert row["images_per_second"] > 0
+    assert seen[1]["lr"] < seen[0]["lr"]
+
+
+def test_a_finished_run_does_nothing():
+    made = parts()
+    before = made[0].head.weight.clone()
+    settings = Settings(epochs=2, lr=0.1, warmup=0, precision="float32", seed=0)
+    train(*made, settings, Progress(epochs_done=2), torch.device("cpu"), pytest.fail, pytest.fail)
+    assert torch.equal(made[0].head.weight, before)
+
+
+def test_bfloat16_trains_with_float32_weights_and_loss():
+    embedder, objective, optimizer, loader = parts()
+    images, labels = next(loader.epoch(0))
+    loss, _ = training_step(embedder, objective, optimizer, images, labels, 0.5, "bfloat16")
+    assert loss.dtype == torch.float32
+    assert {p.grad.dtype for p in embedder.parameters()} == {torch.float32}
+    exact, _ = training_step(embedder, objective, optimizer, images, labels, 0.5, "float32")
+    assert loss != exact
+    assert loss.item() == pytest.approx(exact.item(), rel=0.1)
+
+
+def test_gradients_do_not_add_up_over_steps():
+    embedder, objective, optimizer, loader = parts("npair")
+    images, labels = next(loader.epoch(0))
+    gradients = []
+    for _ in range(2):
+        training_step(embedder, objective, optimizer, images, labels, 0.5)
+        gradients.append(embedder.head.weight.grad.clone())
+    assert torch.equal(*gradients)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(monkeypatch):
+    made = parts()
+    weights = {}
+    real, count = loop.training_step, [0]
+
+    def broken(model, *rest):
+        count[0] += 1
+        loss, diagnostics = real(model, *rest)
+        if count[0] == 2:
+            weights.update({k: v.clone() for k, v in model.state_dict().items()})
+            loss = loss * math.nan
+        return loss, diagnostics
+
+    monkeypatch.setattr(loop, "training_step", broken)
+    with pytest.raises(FloatingPointError, match=r"nan in epoch 1, step 2.*no update.*train\.lr"):
+        run(made, epochs=1)
+    assert weights
+    assert all(torch.equal(value, weights[k]) for k, value in made[0].state_dict().items())
+
+
+def unmoved(*shares: float) -> list[dict]:
+    return [{"rotations_unmoved": share} for share in shares]
+
+
+def warnings_over(history: list[dict]) -> list[str]:
+    said = []
+    for epoch in range(len(history)):
+        warn_of_identity(history[: epoch + 1], said.append)
+    return said
+
+
+def test_rotations_that_move_nothing_are_told_once():
+    said = warnings_over(unmoved(0.1, 0.8, 0.9, 0.2, 0.95))
+    assert len(said) == 1
+    assert said[0].startswith("warning: 80% of the rotations in epoch 2 moved nothing")
+    assert "per_class" in said[0]
+    assert "EMACenters" in said[0]
+    assert warnings_over(unmoved(0.5, 0.4)) == []
+    assert warnings_over([{"loss": 1.0}, {"loss": 0.9}]) == []
+
+
+def test_the_warning_comes_in_training_with_two_per_class_about_their_mean():
+    made = list(parts())
+    centers = {"_target_": "rhs.methods.centers.BatchCenters"}
+    made[1] = build(method_config("rhs_npair") | {"centers": centers})
+    said = []
+    history = run(made, epochs=2, say=said.append).history
+    assert [row["rotations_unmoved"] for row in history] == [1.0, 1.0]
+    assert len([line for line in said if line.startswith("warning")]) == 1
+
+
+def test_no_warning_with_the_methods_own_centers():
+    said = []
+    history = run(parts("rhs_npair"), epochs=3, say=said.append).history
+    assert [line for line in said if line.startswith("warning")] == []
+    assert history[-1]["rotations_unmoved"] < 0.05
+
+
+GOOD = {"epochs": 3, "lr": 0.1, "warmup": 0, "precision": "float32", "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"precision": "float16"}, r"train\.precision is 'float16'; it must be float32 or bfloat16"),
+        ({"epochs": 0}, r"train\.epochs = 0"),
+        ({"lr": 0.0}, r"train\.lr = 0\.0"),
+        ({"lr": -1.0}, r"train\.lr = -1"),
+        ({"lr": math.nan}, r"train\.lr = nan"),
+        ({"warmup": -1}, r"train\.warmup = -1"),
+    ],
+)
+def test_settings_that_cannot_work(bad, message):
+    Settings(**GOOD)
+    with pytest.raises(UserError, match=message):
+        Settings(**GOOD | bad)
+
+
+def test_means_of_an_epoch():
+    meter = Meter()
+    for value in (1.0, 2.0, 6.0):
+        meter.batch_is_here()
+        meter.step_is_done(torch.tensor(value), {"share": torch.tensor(value / 10)})
+    summary = meter.summary(batch_size=8)
+    assert summary["loss"] == pytest.approx(3.0)
+    assert summary["share"] == pytest.approx(0.3)
+    assert not meter.is_due()
