@@ -1,11 +1,11 @@
 """Recall@1 on unseen classes for several methods under one budget.
 
-    python -m benchmarks.methods                        glyphs: N-pair, Symm and RHS, three seeds
+    python -m benchmarks.methods            glyphs: N-pair, Symm and RHS, three seeds
     python -m benchmarks.methods train.epochs=2 --seeds=0 --methods=npair
 
 Every cell trains the same model on the same batches for the same number of steps, in this process,
-and scores its last epoch; nothing is chosen by its score. Finished cells are kept under runs/, so an
-interrupted table continues.
+and scores its last epoch; nothing is chosen by its score. Finished cells are kept under runs/, so
+an interrupted table continues.
 """
 
 import argparse
@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 
 from benchmarks.machine import describe
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.models.embedder import build_embedder
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import identify
-from rhs.stage import compose
+from rhs.stage import compose, plain
 from rhs.training.worker import embed, work
 
 CPU = torch.device("cpu")
@@ -55,7 +54,7 @@ def cell(method: str, seed: int, overrides: list[str]) -> dict[str, float]:
     cached = run.folder / f"benchmark_{'untrained' if method == 'untrained' else 'trained'}.json"
     if cached.exists():
         return json.loads(cached.read_text())
-    config = OmegaConf.to_container(params, resolve=True)
+    config = plain(params)
     if method == "untrained":
         embedder = build_embedder(config["model"], seed)
     else:

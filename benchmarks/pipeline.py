@@ -3,8 +3,8 @@
     python -m benchmarks.pipeline                                   the default run
     python -m benchmarks.pipeline experiment=photos dataset.source=PATH train.epochs=1
 
-Runs every stage afresh as a process of its own, as DVC does, in the project folder; the training run
-must be new (it would be continued otherwise), so its checkpoints are deleted first.
+Runs every stage afresh as a process of its own, as DVC does, in the project folder. The training
+run must be new (it would be continued otherwise), so its checkpoints are deleted first.
 """
 
 import csv
@@ -38,7 +38,7 @@ def main() -> None:
     with Path("models", name, "history.csv").open(newline="") as file:
         epochs = list(csv.DictReader(file))
     images = int(manifest["splits"]["train"]["images"])
-    print(f"\nMachine: {describe()}. Date: {date.today()}. Overrides: {' '.join(overrides) or 'none'}.")
+    print(f"\nMachine: {describe()}. Date: {date.today()}. Overrides: {overrides}.")
     for what, value in seconds.items():
         print(f"{what:>16}  {value:7.1f} s")
     print(f"{'all stages':>16}  {sum(seconds[stage] for stage in STAGES):7.1f} s")

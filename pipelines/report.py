@@ -3,10 +3,9 @@
 import csv
 import json
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from rhs.atomic import whole_folder
 from rhs.data.shards import ShardedImages, load_manifest
@@ -14,7 +13,7 @@ from rhs.errors import UserError
 from rhs.models.embedder import load_config
 from rhs.report.page import build_report
 from rhs.run import named
-from rhs.stage import stage
+from rhs.stage import plain, stage
 from rhs.tracking import tracked
 
 OUT = Path("report")
@@ -33,7 +32,7 @@ def main(params: DictConfig) -> None:
         build_report(
             out=folder,
             title=f"{name}: retrieval on unseen classes",
-            params=cast(dict, OmegaConf.to_container(params, resolve=True)),
+            params=plain(params),
             manifest=manifest,
             history=list(csv.DictReader(history.open(newline="", encoding="utf-8"))),
             metrics=json.loads(metrics.read_text(encoding="utf-8")),

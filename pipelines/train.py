@@ -1,13 +1,12 @@
 """Train: shards -> models/<name>/. Run it again after any interruption and it continues."""
 
 from pathlib import Path
-from typing import cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from rhs.data.shards import load_manifest
 from rhs.run import identify
-from rhs.stage import stage
+from rhs.stage import plain, stage
 from rhs.tracking import tracked
 from rhs.training.export import export
 from rhs.training.worker import check, fit
@@ -17,8 +16,7 @@ def main(params: DictConfig) -> None:
     shards = Path("data/shards", params.dataset.name)
     manifest = load_manifest(shards)
     # Before the run is recorded anywhere: a mistake is no run.
-    config = cast(dict, OmegaConf.to_container(params, resolve=True))
-    check(config, shards, params.cluster.num_workers)
+    check(plain(params), shards, params.cluster.num_workers)
     run = identify(params, manifest["digest"])
     print(f"run {run.name}")
     with tracked(params, run, manifest, system=True) as tracker:

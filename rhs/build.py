@@ -1,6 +1,7 @@
 """From a configuration to objects."""
 
 import importlib
+import inspect
 from typing import Any
 
 from rhs.errors import UserError
@@ -32,9 +33,10 @@ def build(config: Any, within: str = TRUSTED, **extra: Any) -> Any:
         return arguments
     target = _locate(config["_target_"], within)
     try:
-        return target(**arguments, **extra)
+        inspect.signature(target).bind(**arguments, **extra)
     except TypeError as error:
-        raise UserError(f"{config['_target_']} cannot be built from its settings: {error}.") from error
+        raise UserError(f"{config['_target_']} does not take these settings: {error}.") from error
+    return target(**arguments, **extra)
 
 
 def _locate(path: Any, within: str) -> Any:

@@ -5,7 +5,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+
+from rhs.stage import plain
 
 # What a result depends on. The number of workers, tracking and the like are absent on purpose:
 # changing them continues the same run.
@@ -35,9 +37,9 @@ def identify(params: DictConfig, data_digest: str) -> Run:
     Args:
         data_digest: the manifest's `digest`.
     """
-    what = {group: OmegaConf.to_container(params[group], resolve=True)
-            if OmegaConf.is_config(params[group]) else params[group] for group in GROUPS}  # fmt: skip
-    what |= {"augment": OmegaConf.to_container(params.dataset.augment, resolve=True)}
+    everything = plain(params)
+    what = {group: everything[group] for group in GROUPS}
+    what |= {"augment": everything["dataset"]["augment"]}
     what |= {"data": data_digest, "code": code_digest()}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{params.dataset.name}-{params.method.name}-{params.model.name}-{digest}"

@@ -5,6 +5,8 @@ weights beside it are safetensors. Nothing is unpickled.
 """
 
 import hashlib
+import io
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import mlflow
@@ -83,7 +85,7 @@ def register(
     digest = _digest(model)
     query = f"name = '{name}' and run_id = '{run_id}'"
     same = [v for v in client.search_model_versions(query) if v.tags.get("digest") == digest]
-    version = same[0] if same else _log(client, model, name, run_id, example)
+    version = same[0] if same else _log(model, name, example)
     tags = {"digest": digest, "data.digest": data_digest}
     if score is not None:
         tags["val_recall_at_1"] = f"{score:.6f}"
@@ -94,9 +96,7 @@ def register(
     return str(version.source).removeprefix("models:/")
 
 
-def _log(
-    client: mlflow.MlflowClient, model: Path, name: str, run_id: str, example: bytes
-) -> ModelVersion:
+def _log(model: Path, name: str, example: bytes) -> ModelVersion:
     from rhs.models.embedder import load_config
 
     output = TensorSpec(np.dtype(np.float32), (-1, load_config(model)["dim"]))
@@ -109,10 +109,8 @@ def _log(
         code_paths=[str(Path(__file__).parent)],
         pip_requirements=_requirements(),
     )
-    # Not `registered_model_name` above: it prints.
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
-    return client.create_model_version(name, info.model_uri, run_id, model_id=info.model_id)
+    with redirect_stderr(io.StringIO()):  # it tells of every version in words of its own
+        return mlflow.register_model(info.model_uri, name)
 
 
 def _champion_score(client: mlflow.MlflowClient, name: str, data_digest: str) -> float:

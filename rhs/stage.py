@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,16 +35,28 @@ def load_params(overrides: list[str] | None = None) -> DictConfig:
     return params
 
 
+def plain(params: DictConfig) -> dict:
+    """Parameters, or a group of them, as nested dicts and lists."""
+    return cast(dict, OmegaConf.to_container(params, resolve=True))
+
+
 def compose(overrides: list[str]) -> DictConfig:
     """`conf/config.yaml` with Hydra overrides applied and every interpolation resolved."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, MissingConfigException
 
     try:
         with initialize_config_dir(str(Path("conf").resolve()), version_base=None):
             params = hydra_compose("config", overrides=overrides)
         OmegaConf.resolve(params)
+    except MissingConfigException as error:
+        if not error.options:
+            raise UserError(" ".join(str(error).split())) from None
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        raise UserError(
+            f"{group}={name} is unknown; accepted: {', '.join(error.options)}."
+        ) from None
     except (HydraException, OmegaConfBaseException) as error:
         which = f"{error.override}: " if hasattr(error, "override") else ""
         raise UserError(which + " ".join(str(error).split())) from None

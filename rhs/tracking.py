@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from rhs.errors import UserError
 from rhs.run import Run, project
+from rhs.stage import plain
 
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # which pages MLflow shows
 AXES = ("epoch", "step")  # of the curves, not curves themselves
 LONGEST = 500  # characters of a parameter: what MLflow's older servers take and a table can show
 # A server that is not there is told of within seconds; MLflow itself would try for minutes.
@@ -148,7 +148,7 @@ def _open(uri: str, experiment: str) -> None:
             if mlflow.get_experiment_by_name(experiment) is None:
                 local = uri.startswith("sqlite:")
                 place = (project() / "mlartifacts").as_uri() if local else None
-                mlflow.create_experiment(experiment, artifact_location=place, tags=KIND)
+                mlflow.create_experiment(experiment, artifact_location=place)
             mlflow.set_experiment(experiment)
     except Exception as error:  # each kind of store has its own
         raise UserError(
@@ -193,7 +193,7 @@ def _describe(params: DictConfig, manifest: dict) -> None:
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
 
-    flat = flatten(cast(dict, OmegaConf.to_container(params, resolve=True)))
+    flat = flatten(plain(params))
     mlflow.log_params({name: shorten(value) for name, value in flat.items()})
     mlflow.log_text(OmegaConf.to_yaml(params, resolve=True), "params.yaml")
     shards = Path("data/shards", manifest["dataset"])

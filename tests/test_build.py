@@ -57,9 +57,9 @@ def test_what_is_not_called(target, message):
 
 
 def test_settings_that_a_target_refuses():
-    with pytest.raises(UserError, match=r"Rotation cannot be built.*'strat'"):
+    with pytest.raises(UserError, match=r"Rotation does not take.*'strat'"):
         build({"_target_": "rhs.methods.generators.Rotation", "strat": 1})
-    with pytest.raises(UserError, match=r"EMACenters cannot be built.*momentum"):
+    with pytest.raises(UserError, match=r"EMACenters does not take.*momentum"):
         build({"_target_": "rhs.methods.centers.EMACenters"})
     with pytest.raises(UserError, match="a fraction is between 0 and 1"):
         build({"_target_": "rhs.methods.generators.Rotation", "start": 7})

@@ -1,4 +1,4 @@
-"""Every command of the README exists and takes its arguments; test_pipeline.py runs the long ones."""
+"""Every command of the README exists and takes its arguments; test_pipeline.py runs long ones."""
 
 import importlib.util
 import re

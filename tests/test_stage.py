@@ -1,4 +1,4 @@
-"""What a stage says to a person: one sentence and status 1, or a traceback where it is our fault."""
+"""What a stage says: one sentence and status 1, or a traceback where it is our fault."""
 
 import errno
 import os

@@ -1,7 +1,7 @@
 """Batches for training and in order, prepared in the background while the model computes."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -84,7 +84,7 @@ def _ahead(make, keys: Sequence[int]) -> Iterator:
     """make(key) for each key, in order, one ahead of the consumer."""
     # One thread: Pillow and torch release the interpreter lock, so the two overlap.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = None
+        coming: Future | None = None
         for key in keys:
             ready, coming = coming, pool.submit(make, key)
             if ready is not None:

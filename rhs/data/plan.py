@@ -36,8 +36,8 @@ class BatchPlan:
     """Class-balanced batches: `classes` distinct classes, `per_class` images of each.
 
     An epoch deals out every image of every class with two or more images at least once, in groups
-    of `per_class`. A last group that is short is filled up with images of its class drawn again, and
-    the last batches with further groups of the least-drawn classes. A class with one image is
+    of `per_class`. A last group that is short is filled up with images of its class drawn again,
+    and the last batches with further groups of the least-drawn classes. A class with one image is
     never drawn: it has no positive.
 
     One exception keeps an epoch of very uneven classes short: as a class is at most once in a

@@ -52,9 +52,6 @@ def view(image_HW3: np.ndarray, size: int) -> np.ndarray:
     return _resize(image_HW3, size, (0, 0, width, height))
 
 
-def _resize(image_HW3: np.ndarray, size: int, box: tuple[float, ...]) -> np.ndarray:
-    height, width = image_HW3.shape[:2]
-    if (height, width) == (size, size) and box == (0, 0, width, height):
-        return image_HW3
+def _resize(image_HW3: np.ndarray, size: int, box: tuple[float, float, float, float]) -> np.ndarray:
     resized = Image.fromarray(image_HW3).resize((size, size), Image.Resampling.BILINEAR, box=box)
     return np.asarray(resized)

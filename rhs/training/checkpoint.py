@@ -41,7 +41,7 @@ def load_latest(
     for path in reversed(_steps(folder)):
         try:
             return load_file(path / TENSORS), json.loads((path / STATE).read_text())
-        except (OSError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:  # noqa: PERF203
             say(f"checkpoint {path} cannot be read ({error}): trying the one before")
     return None
 

@@ -3,11 +3,12 @@
 import csv
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from rhs.atomic import whole_folder
 from rhs.models.embedder import build_embedder, save_embedder
 from rhs.run import Run
+from rhs.stage import plain
 from rhs.training import checkpoint
 
 HISTORY = "history.csv"
@@ -18,7 +19,7 @@ def export(params: DictConfig, run: Run, out: Path) -> None:
     found = checkpoint.load_latest(run.checkpoints)
     assert found is not None, f"{run.checkpoints} holds no checkpoint after training"
     tensors, state = found
-    config = OmegaConf.to_container(params.model, resolve=True)
+    config = plain(params.model)
     embedder = build_embedder(config)
     embedder.load_state_dict(checkpoint.under("model.", tensors))
     preprocess = {key: params.preprocess[key] for key in ("short_side", "quality")}

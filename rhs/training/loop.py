@@ -41,8 +41,8 @@ class Settings:
             )
         if self.epochs < 1 or not 0 < self.lr < math.inf or self.warmup < 0:
             raise UserError(
-                f"train.epochs = {self.epochs}, train.lr = {self.lr}, train.warmup = {self.warmup}: "
-                "at least one epoch, a rate above 0 and a warm-up of 0 or more steps are needed."
+                f"train.epochs = {self.epochs}, train.lr = {self.lr}, train.warmup = {self.warmup}"
+                ": at least one epoch, a rate above 0 and a warm-up of 0 or more steps are needed."
             )
 
 
@@ -66,7 +66,7 @@ def train(
         say: takes lines for a person to read: a sign of life twice a minute, and warnings.
 
     Raises:
-        FloatingPointError: the loss is not finite; before the update, on every rank at once.
+        UserError: the loss is not finite; before the update, on every rank at once.
     """
     for epoch in range(progress.epochs_done, settings.epochs):
         model.train()
@@ -83,7 +83,7 @@ def train(
                 done / total, settings.precision,
             )  # fmt: skip
             if not torch.isfinite(loss):
-                raise FloatingPointError(
+                raise UserError(
                     f"The loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}: "
                     "no update was made. A lower train.lr may help."
                 )
@@ -155,7 +155,7 @@ class Meter:
         return due
 
     def summary(self, batch_size: int) -> dict[str, float]:
-        """Means, seconds, images per second of all workers, share of time spent waiting for input."""
+        """Means, seconds, images per second of all workers, share of time waiting for input."""
         seconds = time.perf_counter() - self.start
         means = {name: float(value) / self.steps for name, value in self.sums.items()}
         return means | {

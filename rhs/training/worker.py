@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,6 +20,7 @@ from rhs.data.transforms import Augmentation
 from rhs.models.embedder import Embedder, build_embedder
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import Run
+from rhs.stage import plain
 from rhs.tracking import Tracker
 from rhs.training import checkpoint, journal
 from rhs.training.loop import Progress, Settings, train
@@ -31,15 +32,14 @@ def fit(params: DictConfig, shards: Path, run: Run, tracker: Tracker) -> None:
 
     The same call continues a run that was interrupted, on any number of workers.
 
-    Raises:
-        UserError: parameters that cannot work, found before any worker starts.
+    Args:
+        params: as `check` has found them good.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     cluster = params.cluster
-    config = OmegaConf.to_container(params, resolve=True)
-    check(config, shards, cluster.num_workers)
+    config = plain(params)
     found = checkpoint.load_latest(run.checkpoints)
     if found is not None and found[1]["epochs_done"] >= params.train.epochs:
         print(f"already trained: {run.checkpoints}")
@@ -48,9 +48,12 @@ def fit(params: DictConfig, shards: Path, run: Run, tracker: Tracker) -> None:
     trainer = TorchTrainer(
         ray_worker,
         train_loop_config={
-            "params": config, "shards": str(shards.resolve()),
-            "checkpoints": str(run.checkpoints), "journal": str(run.journal), "tracker": tracker,
-        },  # fmt: skip
+            "params": config,
+            "shards": str(shards.resolve()),
+            "checkpoints": str(run.checkpoints),
+            "journal": str(run.journal),
+            "tracker": tracker,
+        },
         scaling_config=ScalingConfig(
             num_workers=cluster.num_workers,
             use_gpu=cluster.use_gpu,
@@ -121,9 +124,8 @@ def work(
     objective.prepare(len(train_images.class_names), embedder.dim)
     objective.to(device)
     settings = _settings(params)
-    optimizer = build_optimizer(
-        embedder, objective, settings.lr, params["train"]["weight_decay"], params["train"]["head_lr"]
-    )
+    factors = {name: params["train"][name] for name in ("weight_decay", "head_lr")}
+    optimizer = build_optimizer(embedder, objective, settings.lr, **factors)
     loader = TrainLoader(
         train_images, _plan(params, train_images.labels),
         Augmentation(**params["dataset"]["augment"]), embedder.image_size,
@@ -133,6 +135,8 @@ def work(
         f"{distributed.world_size()} workers, {loader.plan.steps} batches an epoch of "
         f"{loader.plan.classes} classes x {loader.plan.per_class} images"
     )
+    if loader.plan.left_out:
+        say(f"{loader.plan.left_out} images of the largest classes come in other epochs")
     progress = _resume(checkpoints, embedder, objective, optimizer, say)
     model: nn.Module = embedder
     if distributed.world_size() > 1:
@@ -162,10 +166,9 @@ def embed(embedder: Embedder, images: Images, device: torch.device) -> np.ndarra
     start = share * distributed.rank()
     # Every rank embeds as many; the surplus at the very end is cut off after the gather.
     rows = [min(row, len(images) - 1) for row in range(start, start + share)]
-    parts = []
-    for batch in in_order(images, rows, embedder.image_size, batch_size=128):
-        parts.append(embedder.embed(batch.to(device)))
-    return distributed.gather(torch.cat(parts))[: len(images)].cpu().numpy()
+    batches = in_order(images, rows, embedder.image_size, batch_size=128)
+    x_bD = torch.cat([embedder.embed(batch.to(device)) for batch in batches])
+    return distributed.gather(x_bD)[: len(images)].cpu().numpy()
 
 
 def _plan(params: dict, labels: np.ndarray) -> BatchPlan:

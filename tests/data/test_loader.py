@@ -80,9 +80,7 @@ def test_repeated_draws_of_an_image_differ():
     made = loader(sizes=(2,) * 6, per_class=4)  # each group has both images twice
     images, _ = next(made.epoch(0))
     slot = made.plan.batch(0, 0)
-    repeated = [
-        (a, b) for a in range(16) for b in range(a) if slot.image[a] == slot.image[b]
-    ]
+    repeated = [(a, b) for a in range(16) for b in range(a) if slot.image[a] == slot.image[b]]
     assert len(repeated) == 8
     assert not any(torch.equal(images[a], images[b]) for a, b in repeated)
 

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rhs import distributed
 from rhs.build import build
 from rhs.data.plan import Slot
+from rhs.errors import UserError
 from rhs.training import checkpoint, loop, worker
 
 FEATURES, DIM = 12, 8
@@ -96,7 +97,7 @@ def train_on_a_bad_image(method: dict, bad: float) -> tuple[str, int, bool]:
             torch.device("cpu"), lambda progress: None, lambda line: None,
         )  # fmt: skip
         message = ""
-    except FloatingPointError as error:
+    except UserError as error:
         message = str(error)
     finite = all(bool(torch.isfinite(p).all()) for p in model.parameters())
     return message, len(updates), finite
@@ -121,8 +122,7 @@ class Stopped(Exception):
 def train_until(
     params: dict, shards: Path, checkpoints: Path, after_epoch: int = 0, at_step: int = -1
 ) -> tuple[bool, list[str]]:
-    """One rank's whole work, ended after an epoch or on the edge of a step; whether it came through,
-    and the lines it said.
+    """One rank's whole work, which may end early: whether it came through, and the lines it said.
 
     Args:
         after_epoch: end when this epoch reports; 0: never.

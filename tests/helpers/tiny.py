@@ -59,7 +59,7 @@ def method_config(name: str) -> dict:
 
 
 def class_image(label: int, number: int, side: int = SIDE) -> np.ndarray:
-    """uint8 [side, side, 3]: a coarse pattern that is the class's, plus noise that is the image's."""
+    """uint8 [side, side, 3]: a coarse pattern of the class plus noise of the image."""
     coarse = np.random.default_rng(label).integers(40, 216, (4, 4, 3))
     pattern = coarse.repeat(side // 4, axis=0).repeat(side // 4, axis=1)
     noise = np.random.default_rng([label, number]).integers(-40, 40, pattern.shape)

@@ -80,16 +80,16 @@ def test_no_rotation_is_the_positive_itself_and_the_limit_of_small_ones():
     a, p, c = triplets(seed=3)
     assert torch.equal(rotate(a, p, c, 0.0), p)
     torch.testing.assert_close(rotate(a, p, c, 1e-9), p, rtol=0, atol=1e-7)
-    torch.testing.assert_close(
-        rotate(a, p, c, 1 - 1e-9), rotate(a, p, c, 1.0), rtol=0, atol=1e-7
-    )
+    torch.testing.assert_close(rotate(a, p, c, 1 - 1e-9), rotate(a, p, c, 1.0), rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("t", [0.3, 1.0])
 def test_rotation_moves_along_with_its_points(t):
     a, p, c = triplets(seed=4)
     shift = torch.randn(6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)).double())[0]
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)).double())[
+        0
+    ]
     moved = rotate(a, p, c, t)
     torch.testing.assert_close(rotate(a + shift, p + shift, c + shift, t), moved + shift)
     torch.testing.assert_close(rotate(a @ turn, p @ turn, c @ turn, t), moved @ turn)

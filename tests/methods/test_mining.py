@@ -91,9 +91,9 @@ def test_the_negative_is_the_most_similar_of_all_candidates(points):
 
 
 def test_settings_that_do_not_exist():
-    with pytest.raises(UserError, match="'easiest'.*original, hardest, synthetic"):
+    with pytest.raises(UserError, match=r"'easiest'.*original, hardest, synthetic"):
         PairMining("easiest")
-    with pytest.raises(UserError, match="'achor'.*anchor, positive"):
+    with pytest.raises(UserError, match=r"'achor'.*anchor, positive"):
         PairMining(negatives=(("achor", "positive"),))
     with pytest.raises(UserError, match="no pair"):
         PairMining(negatives=())

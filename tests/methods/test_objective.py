@@ -169,9 +169,7 @@ def test_normalized_methods_do_not_see_lengths(method):
     x, labels = embeddings(per_class=4)
     lengths = torch.rand(len(x), 1, generator=torch.Generator().manual_seed(0)).double() + 0.5
     loss = value_and_gradient(objective(method), x, labels)[0]
-    torch.testing.assert_close(
-        value_and_gradient(objective(method), x * lengths, labels)[0], loss
-    )
+    torch.testing.assert_close(value_and_gradient(objective(method), x * lengths, labels)[0], loss)
 
 
 def degenerate(case: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -185,7 +183,9 @@ def degenerate(case: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tenso
     elif case == "one zero":
         x[0] = 0
     elif case == "opposite":
-        x = x[::2].repeat_interleave(2, dim=0) * torch.tensor([[1.0], [-1.0]]).repeat(len(x) // 2, 1)
+        x = x[::2].repeat_interleave(2, dim=0) * torch.tensor([[1.0], [-1.0]]).repeat(
+            len(x) // 2, 1
+        )
     elif case == "one class alone":
         labels = torch.zeros_like(labels)
     elif case == "one sample alone in its class":

@@ -274,7 +274,7 @@ def test_pretrained_features_are_not_random_ones():
 
 
 def test_missing_weights_say_which_package():
-    with pytest.raises(UserError, match="'no-such-weights'.*not installed"):
+    with pytest.raises(UserError, match=r"'no-such-weights'.*not installed"):
         trunks._packaged_weights("no_such_weights")
 
 

@@ -1,0 +1,201 @@
+"""The whole pipeline through DVC, once, on a data set of 48 images, in a clone of the project."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from omegaconf import OmegaConf
+from tiny import ROOT, class_image, composed, png
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
+CHOICES = (
+    "dataset=folder",
+    "dataset.validation=0.5",
+    "model.image_size=16",
+    "model.dim=16",
+    "model.trunk.widths=[8,16]",
+    "train.classes=2",
+    "train.epochs=2",
+)
+STAGES = ["fetch", "preprocess", "train", "evaluate", "report"]
+DVC = [sys.executable, "-m", "dvc"]
+GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
+
+
+def run(command: list[str], cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
+    environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI",)}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+        **{f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER")
+           for what in ("NAME", "EMAIL")},
+    }  # fmt: skip
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def choose(project: Path, *choices: str) -> None:
+    """What `dvc exp run -S` does to params.yaml, without running anything."""
+    source = f"dataset.source={project.parent / 'images'}"
+    OmegaConf.save(composed(*CHOICES, source, *choices), project / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """The project as a newcomer gets it: its files in a git repository of one commit."""
+    folder = tmp_path_factory.mktemp("pipeline") / "project"
+    listed = run(["git", "ls-files", "-co", "--exclude-standard"], ROOT).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
+        run([*GIT, *command], folder)
+    for label in range(8):
+        images = folder.parent / "images" / f"class {label}"
+        images.mkdir(parents=True)
+        for number in range(6):
+            (images / f"{number}.png").write_bytes(png(class_image(label, number)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(clone) -> tuple[Path, str]:
+    """The project after one `dvc exp run`, and what that printed."""
+    choices = [*CHOICES, "method=symm_npair", f"dataset.source={clone.parent / 'images'}"]
+    done = run([*DVC, "exp", "run", *(w for c in choices for w in ("-S", c))], clone)
+    return clone, done.stdout + done.stderr
+
+
+@pytest.fixture
+def project(made):
+    """The project after its run; parameters that a test changes are put back."""
+    folder, _ = made
+    kept = (folder / "params.yaml").read_text()
+    yield folder
+    (folder / "params.yaml").write_text(kept)
+
+
+def test_every_stage_says_a_few_lines_and_no_library_says_any(made):
+    _, said = made
+    stages = re.split(r"Running stage '(\w+)':\n> python -m pipelines\.\w+\n", said)
+    assert stages[1::2] == STAGES
+    for text in stages[2::2]:
+        own = text.split("\n\n")[0].splitlines()
+        own = [line for line in own if not line.endswith("lock file 'dvc.lock'")]
+        assert 1 <= len(own) <= 6, text
+        assert not re.search(r"warn|error|deprecat|[\d%]\|", "\n".join(own), re.IGNORECASE), text
+
+
+def test_what_it_leaves(project):
+    metrics = json.loads((project / "metrics.json").read_text())
+    assert set(metrics) == {"val", "test", "untrained"}
+    assert all(0 <= metrics[split]["recall@1"] <= 1 for split in metrics)
+    assert metrics["test"]["queries"] == 24
+    with np.load(project / "embeddings/folder/test.npz") as test:
+        assert test["embeddings"].shape == (24, 16)
+        assert test["labels"].tolist() == [label for label in (4, 5, 6, 7) for _ in range(6)]
+        np.testing.assert_allclose(np.linalg.norm(test["embeddings"], axis=1), 1, atol=1e-5)
+    with (project / "models/folder/history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    assert {f.name for f in (project / "models/folder").iterdir()} == {
+        "model.safetensors", "config.json", "history.csv",
+    }  # fmt: skip
+
+
+def test_the_report_links_to_pages_that_exist(project):
+    page = (project / "report/index.html").read_text()
+    links = {link.split("#")[0] for link in re.findall(r'href="([^"#][^"]*)"', page)}
+    assert "failures.html" in links
+    assert [link for link in links if not (project / "report" / link).exists()] == []
+
+
+def test_mlflow_has_one_run_with_all_of_it(project):
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    experiment = client.get_experiment_by_name("folder")
+    (kept,) = client.search_runs([experiment.experiment_id])
+    assert kept.info.status == "FINISHED"
+    assert kept.data.params["method.name"] == "symm_npair"
+    assert kept.data.params["train.epochs"] == "2"
+    lock = OmegaConf.load(project / "dvc.lock")
+    assert kept.data.tags["dvc.shards"] == lock.stages.preprocess.outs[0].md5
+    metrics = json.loads((project / "metrics.json").read_text())
+    for split, scores in metrics.items():
+        assert kept.data.metrics[f"{split}/recall_at_1"] == scores["recall@1"]
+    losses = client.get_metric_history(kept.info.run_id, "train/loss")
+    assert len(losses) == 2
+    assert losses[0].step < losses[1].step
+    assert "system/cpu_utilization_percentage" in kept.data.metrics
+    report = client.list_artifacts(kept.info.run_id, "report")
+    assert {Path(a.path).name for a in report} == {"index.html", "failures.html"}
+    version = client.get_model_version_by_alias("rhs-folder", "champion")
+    assert version.run_id == kept.info.run_id
+
+
+def test_a_second_repro_runs_nothing(project):
+    start = time.monotonic()
+    said = run([*DVC, "repro"], project).stdout
+    took = time.monotonic() - start
+    print(f"second dvc repro: {took:.1f} s")
+    assert said.count("didn't change, skipping") == len(STAGES)
+    assert "Running" not in said
+    assert took < 10  # 2 seconds on a machine that does nothing else
+
+
+@pytest.mark.parametrize(
+    ("choices", "rerun"),
+    [
+        (["method=npair"], {"train"}),
+        (["method=symm_npair", "cluster=one_gpu"], set()),
+        (["method=symm_npair", "tracking=none"], set()),
+        (["method=symm_npair", "evaluate.untrained=false"], {"evaluate"}),
+        (["method=symm_npair", "preprocess.quality=90"], {"preprocess"}),
+    ],
+)
+def test_what_a_change_reruns(project, choices, rerun):
+    # What comes after these stages runs if their outputs change.
+    choose(project, *choices)
+    assert set(json.loads(run([*DVC, "status", "--json"], project).stdout)) == rerun
+
+
+def test_numbers_and_curves_in_dvc(project, tmp_path):
+    shown = json.loads(run([*DVC, "metrics", "show", "--json"], project).stdout)
+    assert "recall@1" in str(shown)
+    run([*DVC, "plots", "show", "-o", str(tmp_path)], project)
+    page = (tmp_path / "index.html").read_text()
+    assert "Loss by epoch" in page
+    assert "Recall@1 on held-out classes" in page
+
+
+def test_git_sees_the_choice_and_the_lock_file(project):
+    assert run(["git", "status", "--short"], project).stdout.split() == [
+        "M", "params.yaml", "??", "dvc.lock",
+    ]  # fmt: skip
+
+
+def test_trained_already(project):
+    weights = project / "models/folder/model.safetensors"
+    before = weights.read_bytes()
+    assert "already trained" in run([sys.executable, "-m", "pipelines.train"], project).stdout
+    assert weights.read_bytes() == before
+
+
+def test_an_unknown_method_changes_nothing(project):
+    before = (project / "params.yaml").read_text()
+    done = run([*DVC, "exp", "run", "-S", "method=nope"], project, check=False)
+    assert done.returncode != 0
+    for name in ("nope", "npair", "rhs_npair", "symm_npair"):
+        assert name in done.stderr
+    assert (project / "params.yaml").read_text() == before
