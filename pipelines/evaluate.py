@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from rhs.cluster import connect
 from rhs.data.shards import ShardedImages, load_manifest
+from rhs.errors import UserError
 from rhs.evaluation import evaluate
 from rhs.models.embedder import load_config
 from rhs.run import named
@@ -21,6 +22,8 @@ def main(params: DictConfig) -> None:
     name = params.dataset.name
     shards, model, out = Path("data/shards", name), Path("models", name), Path("embeddings", name)
     manifest = load_manifest(shards)
+    if not model.exists():
+        raise UserError(f"{model} not found: run the train stage first.")
     run = named(load_config(model)["run"])
     with tracked(params, run, manifest) as tracker:
         connect(params.cluster)

@@ -2,22 +2,23 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from rhs.cluster import connect
 from rhs.data.preprocess import preprocess
-from rhs.stage import stage
+from rhs.datasets.raw import read_raw
+from rhs.stage import plain, stage
 
 
 def main(params: DictConfig) -> None:
+    name = params.dataset.name
+    read_raw(Path("data/raw", name))  # before Ray's seconds: is it there?
     start = time.monotonic()
     connect(params.cluster)
     connected = time.monotonic()
-    name = params.dataset.name
     split = {key: params.dataset[key] for key in ("train_classes", "test_classes", "validation")}
-    settings: Any = OmegaConf.to_container(OmegaConf.create({**params.preprocess, **split}))
+    settings = plain(OmegaConf.create({**params.preprocess, **split}))
     manifest = preprocess(Path("data/raw", name), Path("data/shards", name), **settings)
     for split, counts in manifest["splits"].items():
         print(f"preprocess: {split} {counts['images']:,} images of {counts['classes']:,} classes")

@@ -23,11 +23,16 @@ def main(params: DictConfig) -> None:
     name = params.dataset.name
     shards = Path("data/shards", name)
     manifest = load_manifest(shards)
-    embedded = sorted(Path("embeddings", name).glob("*.npz"))
-    history, metrics = Path("models", name, "history.csv"), Path("metrics.json")
-    for path, maker in ((history, "train"), (metrics, "evaluate")):
+    model, embeddings, metrics = (
+        Path("models", name),
+        Path("embeddings", name),
+        Path("metrics.json"),
+    )
+    for path, maker in ((model, "train"), (embeddings, "evaluate"), (metrics, "evaluate")):
         if not path.exists():
             raise UserError(f"{path} not found: run the {maker} stage first.")
+    history, embedded = model / "history.csv", sorted(embeddings.glob("*.npz"))
+    run = named(load_config(model)["run"])
     with whole_folder(OUT) as folder:
         build_report(
             out=folder,
@@ -40,7 +45,6 @@ def main(params: DictConfig) -> None:
             splits={path.stem: _read(path) for path in embedded},
             seed=params.seed,
         )
-    run = named(load_config(Path("models", name))["run"])
     with tracked(params, run, manifest) as tracker:
         tracker.artifacts(OUT, "report")
     print(f"open {OUT / 'index.html'}")

@@ -55,8 +55,7 @@ def ordered_and_quiet() -> Iterator[None]:
     context.print_on_execution_start = False
     logger = logging.getLogger("ray.data")
     level = logger.level
-    if not sys.stderr.isatty():
-        logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.ERROR)
     try:
         with ray.data.DataContext.current(context):
             yield

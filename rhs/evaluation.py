@@ -86,7 +86,7 @@ def embed_splits(
     workers, resources = params.cluster.num_workers, params.cluster.resources_per_worker
     parts = []
     with ordered_and_quiet(), tqdm(total=sum(rows), desc="embed", disable=None) as bar:
-        images = ray.data.read_parquet(files, columns=["image", "label"])
+        images = ray.data.read_parquet(files).select_columns(["image", "label"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RayDeprecationWarning)  # of max_restarts
             dataset = images.map_batches(

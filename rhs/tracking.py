@@ -25,6 +25,10 @@ from rhs.stage import plain
 
 AXES = ("epoch", "step")  # of the curves, not curves themselves
 LONGEST = 500  # characters of a parameter: what MLflow's older servers take and a table can show
+QUIET = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 # A server that is not there is told of within seconds; MLflow itself would try for minutes.
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
@@ -107,7 +111,8 @@ def tracked(params: DictConfig, run: Run, manifest: dict, system: bool = False) 
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     uri = tracking_uri()
     _open(uri, params.tracking.experiment)
     remembered = run.folder / "mlflow_run_id"

@@ -10,22 +10,14 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
+from tiny import composed
 
 from rhs.errors import UserError
 from rhs.run import Run
-from rhs.stage import compose
-from rhs.tracking import NullTracker, flatten, shorten, shown, tracked, tracking_uri
+from rhs.tracking import QUIET, NullTracker, flatten, shorten, shown, tracked, tracking_uri
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
 MANIFEST = {"dataset": "glyphs", "digest": "0123456789abcdef" * 4}
-
-
-def composed(*overrides: str):
-    """Parameters, whatever the working folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        return compose(list(overrides))
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +174,7 @@ def test_no_such_server_is_one_sentence_within_seconds(params, run, monkeypatch,
     assert "\n" not in str(told.value)
     assert "tracking=none" in str(told.value)
     assert "secret" not in str(told.value)
-    assert dict(os.environ) == before | {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    assert dict(os.environ) == before | QUIET
     assert not run.folder.exists()
 
 

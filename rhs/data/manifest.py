@@ -80,7 +80,8 @@ def build_manifest(
         shards: {"file", "rows", "sha256"} of each, in order.
 
     Raises:
-        UserError: fewer than two train or two test classes kept an image.
+        UserError: fewer than two train or two test classes kept an image, or all that kept any in
+            a split kept one.
     """
     sizes = Counter(class_name for class_name, _ in tally.kept)
     splits = _count_splits(split_of, sizes, len(tally.refused))
@@ -119,6 +120,13 @@ def _count_splits(
             raise UserError(
                 f"only {splits[split]['classes']} {split} classes have images left after "
                 f"{refused} were refused; at least 2 are needed."
+            )
+    for split, counts in splits.items():
+        if 0 < counts["classes"] == counts["singletons"]:
+            raise UserError(
+                f"each of the {counts['classes']} {split} classes has one image, so no image has "
+                "another one to be found; two images are needed in one of them at least"
+                + (", or dataset.validation=0." if split == "val" else ".")
             )
     return splits
 
