@@ -3,11 +3,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# DVC, Ray and MLflow report usage to their makers unless told not to.
 export DVC_NO_ANALYTICS := 1
-# Ray, MLflow and DVC report usage unless told not to.
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
-EXTRA ?= cpu
+# faiss comes for the CPU unless `make setup EXTRA=gpu` has chosen before.
+EXTRA ?= $(or $(patsubst .venv/.installed-%,%,$(firstword $(wildcard .venv/.installed-*))),cpu)
+PORT ?= 5000
 
 .PHONY: help repro test test-all lint ui clean setup
 
@@ -30,11 +32,12 @@ lint: setup  ## style and types
 	@mypy
 
 ui: setup  ## browse the runs in MLflow, on this machine alone
-	@mlflow ui --host 127.0.0.1 --port $${PORT:-5000} \
+	@echo "MLflow: http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning  (Ctrl-C ends it)"
+	@mlflow server --host 127.0.0.1 --port $(PORT) --uvicorn-opts "--log-level warning" \
 		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
 clean:  ## delete what the pipeline made (not .venv, not DVC's cache)
-	@rm -rf data models embeddings report runs metrics.json dvc_plots
+	@rm -rf data/raw data/shards models embeddings report runs metrics.json dvc_plots
 
 setup: .venv/.installed-$(EXTRA)
 

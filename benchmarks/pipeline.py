@@ -7,7 +7,7 @@ Runs every stage afresh as a process of its own, as DVC does, in the project fol
 run must be new (it would be continued otherwise), so its checkpoints are deleted first.
 """
 
-import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -35,16 +35,15 @@ def main() -> None:
             shutil.rmtree(run.folder, ignore_errors=True)
             began = time.time()
         seconds[stage] = timed(["-m", f"pipelines.{stage}", *overrides])
-    with Path("models", name, "history.csv").open(newline="") as file:
-        epochs = list(csv.DictReader(file))
+    epochs = [json.loads(line) for line in run.times.read_text().splitlines()]
     images = int(manifest["splits"]["train"]["images"])
     print(f"\nMachine: {describe()}. Date: {date.today()}. Overrides: {overrides}.")
     for what, value in seconds.items():
         print(f"{what:>16}  {value:7.1f} s")
     print(f"{'all stages':>16}  {sum(seconds[stage] for stage in STAGES):7.1f} s")
     start_up = first_line(run.journal) - began
-    per_epoch = [float(row["seconds"]) for row in epochs]
-    waited = sum(float(row["input_wait"]) * s for row, s in zip(epochs, per_epoch, strict=True))
+    per_epoch = [row["seconds"] for row in epochs]
+    waited = sum(row["input_wait"] * s for row, s in zip(epochs, per_epoch, strict=True))
     print(f"\nTraining of {images} images, {len(epochs)} epochs:")
     for what, value in {
         "start-up (imports, Ray, worker group)": start_up,
@@ -53,7 +52,7 @@ def main() -> None:
         "validation, checkpoints, shut-down": seconds["train"] - start_up - sum(per_epoch),
     }.items():
         print(f"{value / seconds['train']:7.1%}  {value:6.1f} s  {what}")
-    rates = [float(row["images_per_second"]) for row in epochs]
+    rates = [row["images_per_second"] for row in epochs]
     print(f"images per second, by epoch: {', '.join(f'{rate:.0f}' for rate in rates)}")
 
 

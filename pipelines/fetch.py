@@ -3,17 +3,17 @@
 import time
 from pathlib import Path
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from rhs.stage import stage
+from rhs.build import build
+from rhs.stage import plain, stage
 
 
 def main(params: DictConfig) -> None:
     start = time.monotonic()
     dataset = params.dataset
     out = Path("data/raw", dataset.name)
-    made = instantiate(dataset.fetch, out=out, source=dataset.source)
+    made = build(plain(dataset.fetch), within="rhs.datasets.", out=out, source=dataset.source)
     refused = f", {len(made['refused'])} entries refused" if made["refused"] else ""
     print(
         f"fetch: {made['images']:,} images of {made['classes']:,} classes in {out}{refused} "

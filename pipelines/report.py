@@ -17,6 +17,7 @@ from rhs.stage import plain, stage
 from rhs.tracking import tracked
 
 OUT = Path("report")
+ELSEWHERE = ("cluster", "tracking")  # groups that do not change the result
 
 
 def main(params: DictConfig) -> None:
@@ -37,7 +38,7 @@ def main(params: DictConfig) -> None:
         build_report(
             out=folder,
             title=f"{name}: retrieval on unseen classes",
-            params=plain(params),
+            params={k: v for k, v in plain(params).items() if k not in ELSEWHERE},
             manifest=manifest,
             history=list(csv.DictReader(history.open(newline="", encoding="utf-8"))),
             metrics=json.loads(metrics.read_text(encoding="utf-8")),

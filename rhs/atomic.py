@@ -15,6 +15,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
     removed and an older `out` stays as it was. What a killed run left behind is removed first.
     """
     building, old = out.with_name(f".{out.name}.tmp"), out.with_name(f".{out.name}.old")
+    if old.exists() and not out.exists():
+        old.rename(out)  # killed between the two renames below
     for leftover in (building, old):
         shutil.rmtree(leftover, ignore_errors=True)
     building.mkdir(parents=True)
@@ -27,6 +29,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
         building.rename(out)
         _flush(out.parent)
     except BaseException:
+        if old.exists() and not out.exists():
+            old.rename(out)
         shutil.rmtree(building, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)

@@ -9,13 +9,19 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rhs.errors import UserError
+
 
 def connect(cluster: DictConfig) -> None:
     """Start or join a Ray cluster; does nothing when this process is connected already.
 
     `cluster.address` (or RAY_ADDRESS, which `ray job submit` sets) names a running cluster. Without
-    either, a local one is started that listens on 127.0.0.1 alone and ends with this process.
+    either, a local one is started that listens on 127.0.0.1 alone and ends with this process; only
+    the rendezvous of torch.distributed, open while several workers train, knows no such limit.
     What workers print goes to Ray's logs; a run's own lines come through its journal.
+
+    Raises:
+        UserError: the workers do not fit into the local cluster.
     """
     address = cluster.get("address") or os.environ.get("RAY_ADDRESS")
     if not address:
@@ -28,6 +34,8 @@ def connect(cluster: DictConfig) -> None:
         return
     if address:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        if short := _shortage(cluster):
+            print(f"waiting for the cluster to grow: {short}")
         return
     # Workers import this checkout even where it is not installed.
     env_vars = {"PYTHONPATH": str(Path(__file__).parents[1])}
@@ -42,6 +50,27 @@ def connect(cluster: DictConfig) -> None:
         logging_level=logging.ERROR,
         runtime_env={"env_vars": env_vars},
     )
+    if short := _shortage(cluster):
+        ray.shutdown()
+        raise UserError(
+            f"{short}. Fewer workers (cluster.num_workers) or less for each "
+            "(cluster.resources_per_worker) would fit."
+        )
+
+
+def _shortage(cluster: DictConfig) -> str | None:
+    """What the workers ask for and the cluster has not; None where they fit."""
+    import ray
+
+    there = ray.cluster_resources()
+    workers = cluster.get("num_workers", 0)
+    for kind, each in (cluster.get("resources_per_worker") or {}).items():
+        if workers * each > there.get(kind, 0):
+            return (
+                f"cluster.num_workers = {workers} with {each} {kind} each need {workers * each} "
+                f"{kind}; there are {there.get(kind, 0):g}"
+            )
+    return None
 
 
 @contextmanager

@@ -42,6 +42,15 @@ def all_reduce_sum(x: torch.Tensor) -> torch.Tensor:
     return _AllReduceSum.apply(x)
 
 
+def from_first(number: int, device: torch.device) -> int:
+    """Rank 0's number, on every rank."""
+    if world_size() == 1:
+        return number
+    box = torch.tensor([number], device=device)
+    dist.broadcast(box, src=0)
+    return int(box)
+
+
 def _all_gather(x_local: torch.Tensor) -> torch.Tensor:
     parts = [torch.empty_like(x_local) for _ in range(world_size())]
     dist.all_gather(parts, x_local.contiguous())

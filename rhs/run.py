@@ -27,6 +27,16 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
+    def times(self) -> Path:
+        """Each epoch's numbers and times, one JSON object a line, of every try."""
+        return self.folder / "epochs.jsonl"
+
+    @property
+    def refusal(self) -> Path:
+        """Why the last try ended, where that was the user's to mend."""
+        return self.folder / "refusal.txt"
+
+    @property
     def journal(self) -> Path:
         return self.folder / "log.txt"
 

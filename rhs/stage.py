@@ -13,6 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from rhs.errors import UserError
 
 PARAMS = Path("params.yaml")
+# Ray and MLflow report usage to their makers unless told not to.
+PRIVATE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
 # What safetensors and SQLite say where Python would raise OSError(ENOSPC).
 DISK_FULL = ("No space left on device", "database or disk is full")
 
@@ -65,6 +67,8 @@ def compose(overrides: list[str]) -> DictConfig:
 
 def stage(main: Callable[[DictConfig], None]) -> None:
     """Run a stage's `main`; a user's mistake or a full disk ends in one sentence and status 1."""
+    for name, value in PRIVATE.items():
+        os.environ.setdefault(name, value)
     try:
         params = load_params(sys.argv[1:])
         enter_storage(params.cluster.storage)

@@ -117,8 +117,12 @@ def tracked(params: DictConfig, run: Run, manifest: dict, system: bool = False) 
     _open(uri, params.tracking.experiment)
     remembered = run.folder / "mlflow_run_id"
     run_id = remembered.read_text().strip() if remembered.exists() else None
-    if run_id is not None and not _exists(run_id):
-        print(f"MLflow run {run_id} is not at {shown(uri)}: starting another", file=sys.stderr)
+    if run_id is not None and not _exists(run_id, params.tracking.experiment):
+        print(
+            f"MLflow run {run_id} is not in experiment {params.tracking.experiment!r} at "
+            f"{shown(uri)}: starting another",
+            file=sys.stderr,
+        )
         run_id = None
     short = run.name.removeprefix(f"{manifest['dataset']}-")  # the experiment says the rest
     with mlflow.start_run(run_id=run_id, run_name=short, log_system_metrics=system) as active:
@@ -183,13 +187,19 @@ def _root(error: BaseException) -> str:
     return shown(text.strip().splitlines()[0].rstrip("."))
 
 
-def _exists(run_id: str) -> bool:
+def _exists(run_id: str, experiment: str) -> bool:
     import mlflow
 
     try:
-        return mlflow.get_run(run_id).info.lifecycle_stage == "active"
+        info = mlflow.get_run(run_id).info
+        home = mlflow.get_experiment_by_name(experiment)
     except mlflow.MlflowException:
         return False
+    return (
+        info.lifecycle_stage == "active"
+        and home is not None
+        and info.experiment_id == home.experiment_id
+    )
 
 
 def _describe(params: DictConfig, manifest: dict) -> None:

@@ -4,9 +4,11 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -17,8 +19,12 @@ from omegaconf import OmegaConf
 from tiny import ROOT, class_image, composed, png
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
+README = re.search(
+    r"^dvc (exp run -S experiment=photos .*)$", (ROOT / "README.md").read_text(), re.M
+)
+# What makes the README's command for one's own photographs a matter of seconds.
 CHOICES = (
-    "dataset=folder",
+    "model=convnet",
     "dataset.validation=0.5",
     "model.image_size=16",
     "model.dim=16",
@@ -27,6 +33,7 @@ CHOICES = (
     "train.epochs=2",
 )
 STAGES = ["fetch", "preprocess", "train", "evaluate", "report"]
+CODE = ("rhs", "pipelines", "conf")
 DVC = [sys.executable, "-m", "dvc"]
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
 
@@ -48,19 +55,21 @@ def run(command: list[str], cwd: Path, check: bool = True) -> subprocess.Complet
 
 def choose(project: Path, *choices: str) -> None:
     """What `dvc exp run -S` does to params.yaml, without running anything."""
-    source = f"dataset.source={project.parent / 'images'}"
-    OmegaConf.save(composed(*CHOICES, source, *choices), project / "params.yaml")
+    source = [word for word in shlex.split(README[1]) if "=" in word]
+    OmegaConf.save(composed(*source, *CHOICES, *choices), project / "params.yaml")
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
     """The project as a newcomer gets it: its files in a git repository of one commit."""
     folder = tmp_path_factory.mktemp("pipeline") / "project"
-    listed = run(["git", "ls-files", "-co", "--exclude-standard"], ROOT).stdout.splitlines()
-    for name in listed:
+    listed = run(["git", "ls-files", "-c"], ROOT).stdout.splitlines()
+    listed += run(["git", "ls-files", "-o", "--exclude-standard", *CODE], ROOT).stdout.splitlines()
+    for name in set(listed) - {"dvc.lock"}:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    OmegaConf.save(composed(), folder / "params.yaml")  # ROOT's may be an experiment's
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
         run([*GIT, *command], folder)
     for label in range(8):
@@ -68,14 +77,19 @@ def clone(tmp_path_factory) -> Path:
         images.mkdir(parents=True)
         for number in range(6):
             (images / f"{number}.png").write_bytes(png(class_image(label, number)))
+    with tarfile.open(folder / "photos.tar", "w") as archive:
+        archive.add(folder.parent / "images", "images")
+    with (folder / ".git/info/exclude").open("a") as file:
+        file.write("/photos.tar\n")
     return folder
 
 
 @pytest.fixture(scope="module")
 def made(clone) -> tuple[Path, str]:
     """The project after one `dvc exp run`, and what that printed."""
-    choices = [*CHOICES, "method=symm_npair", f"dataset.source={clone.parent / 'images'}"]
-    done = run([*DVC, "exp", "run", *(w for c in choices for w in ("-S", c))], clone)
+    choices = [*CHOICES, "method=symm_npair"]
+    command = shlex.split(README[1])
+    done = run([*DVC, *command, *(w for c in choices for w in ("-S", c))], clone)
     return clone, done.stdout + done.stderr
 
 

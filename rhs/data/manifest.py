@@ -147,8 +147,8 @@ def _warnings(manifest: dict[str, Any], emptied: list[str], left_out: list[str])
         )
     if manifest["splits"]["val"]["classes"] < 2:
         warnings.append(
-            "No validation classes: the last checkpoint is taken, since choosing one on the test "
-            "classes would flatter it."
+            "No validation classes: there is nothing to compare settings on but the test classes, "
+            "and settings chosen on those flatter themselves."
         )
     if singles := manifest["singletons"]:
         warnings.append(

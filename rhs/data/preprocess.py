@@ -69,8 +69,8 @@ def preprocess(
     index, description = read_raw(raw)
     class_names = sorted(set(index["class_name"].to_pylist()))
     split_of = split_classes(class_names, train_classes, test_classes, validation)
-    copies = _in_several_classes(index)
     plan = _plan(index, class_names, split_of)
+    copies = _in_several_classes(plan)
     tally = Tally(description["refused"])
     with whole_folder(out) as folder:
         writer = _ShardWriter(folder, rows_per_shard)

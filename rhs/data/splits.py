@@ -26,8 +26,8 @@ def split_classes(
             None, it is what the other leaves.
         test_classes: likewise.
         validation: fraction of the train classes that is held out, evenly spaced over their sorted
-            names: the checkpoint is chosen on them, since one chosen on the test classes would
-            have been fitted to them. Two at least, or none if so few classes cannot spare two.
+            names: settings are compared on them, since settings chosen on the test classes would
+            be fitted to them. Two at least, or none if so few classes cannot spare two.
 
     Raises:
         UserError: unknown names, a class in both, fewer than two to train or test on, ...

@@ -34,7 +34,7 @@ class Embedder(nn.Module):
     def __init__(self, trunk: nn.Module, dim: int, image_size: int, mean: list, std: list):
         super().__init__()
         self.trunk, self.dim, self.image_size = trunk, dim, image_size
-        self.head = nn.Linear(trunk.num_features, dim)  # type: ignore[arg-type]
+        self.head = nn.Linear(feature_size(trunk), dim)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
 
@@ -56,6 +56,11 @@ class Embedder(nn.Module):
         return self
 
 
+def feature_size(trunk: nn.Module) -> int:
+    """What a trunk's output has; some of timm's widen it behind `num_features`."""
+    return int(getattr(trunk, "head_hidden_size", None) or trunk.num_features)  # type: ignore
+
+
 def build_embedder(config: dict, seed: int = 0) -> Embedder:
     """The model that a `model` group describes, its fresh parts initialized from `seed`.
 
@@ -68,6 +73,29 @@ def build_embedder(config: dict, seed: int = 0) -> Embedder:
         # A configuration may have come with a model from anywhere.
         embedder = Embedder(**build(settings, within="rhs.models."))
     return embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def check_model(config: dict) -> None:
+    """Build the model and run one black image through it.
+
+    Raises:
+        UserError: it cannot be built, its trunk refuses that image size, or its name says that it
+            is a model of timm and it is not.
+    """
+    own = config["trunk"]["_target_"].rpartition(".")[2]
+    if own != "timm_trunk" and not config["name"].lower().startswith(own.lower()):
+        raise UserError(
+            f"model.name is {config['name']!r}, but the chosen model is {own}: add model=timm to "
+            "take any model of timm by its name."
+        )
+    embedder = build_embedder(config).eval()
+    size = embedder.image_size
+    try:
+        embedder.embed(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(
+            f"{config['name']} takes no images of model.image_size = {size}: {error}."
+        ) from error
 
 
 def save_embedder(folder: Path, embedder: Embedder, config: dict) -> None:

@@ -96,7 +96,10 @@ def best_recall(history: History) -> str:
     if not epochs:
         return ""
     best = _best(values)
-    return f"best {100 * values[best]:.1f} % at K = 1, epoch {epochs[best]:g}"
+    return (
+        f"highest {100 * values[best]:.1f} % at K = 1, epoch {epochs[best]:g}; "
+        "the last epoch is the model"
+    )
 
 
 def _best(values: Sequence[float]) -> int:

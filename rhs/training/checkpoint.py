@@ -40,10 +40,20 @@ def load_latest(
     """The newest checkpoint that reads back, or None; says so when it skips one."""
     for path in reversed(_steps(folder)):
         try:
-            return load_file(path / TENSORS), json.loads((path / STATE).read_text())
+            return load(folder, int(path.name))
         except (OSError, ValueError, SafetensorError) as error:  # noqa: PERF203
             say(f"checkpoint {path} cannot be read ({error}): trying the one before")
     return None
+
+
+def load(folder: Path, step: int) -> tuple[dict[str, torch.Tensor], dict]:
+    """Checkpoint `step`: its tensors and the rest.
+
+    Raises:
+        OSError, ValueError, SafetensorError: it is not there, or not whole.
+    """
+    path = folder / f"{step:09d}"
+    return load_file(path / TENSORS), json.loads((path / STATE).read_text())
 
 
 def pack(

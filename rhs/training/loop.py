@@ -30,7 +30,7 @@ class Settings:
 
     epochs: int
     lr: float
-    warmup: int
+    warmup: float  # steps, or below 1 a share of all steps
     precision: str  # "float32" or "bfloat16"
     seed: int
 
@@ -45,6 +45,10 @@ class Settings:
                 ": at least one epoch, a rate above 0 and a warm-up of 0 or more steps are needed."
             )
 
+    def warmup_steps(self, total: int) -> int:
+        """Steps of the warm-up, of `total` in all."""
+        return int(self.warmup * total) if self.warmup < 1 else int(self.warmup)
+
 
 def train(
     model: nn.Module,
@@ -54,15 +58,15 @@ def train(
     settings: Settings,
     progress: Progress,
     device: torch.device,
-    end_of_epoch: Callable[[Progress], None],
+    end_of_epoch: Callable[[Progress, dict[str, float]], None],
     say: Callable[[str], None],
 ) -> None:
     """Train from `progress` to the last epoch.
 
     Args:
         model: the embedder, or DistributedDataParallel around it.
-        end_of_epoch: called on every rank with a row added to `progress.history`; it validates,
-            saves and reports.
+        end_of_epoch: called on every rank, a row having been added to `progress.history`, with the
+            epoch's times; it validates, saves and reports.
         say: takes lines for a person to read: a sign of life twice a minute, and warnings.
 
     Raises:
@@ -76,7 +80,7 @@ def train(
             done = epoch * loader.plan.steps + step
             total = settings.epochs * loader.plan.steps
             torch.manual_seed(settings.seed * 1_000_003 + done)
-            lr = learning_rate(done, total, settings.lr, settings.warmup)
+            lr = learning_rate(done, total, settings.lr, settings.warmup_steps(total))
             set_learning_rate(optimizer, lr)
             loss, diagnostics = training_step(
                 model, objective, optimizer, images.to(device), labels.to(device),
@@ -92,11 +96,9 @@ def train(
             if meter.is_due():
                 say(f"epoch {epoch + 1}, step {step + 1}/{loader.plan.steps}  loss {loss:.4f}")
         progress.epochs_done = epoch + 1
-        row = {"epoch": epoch + 1, "step": done + 1, "lr": lr}
-        row |= meter.summary(loader.plan.batch_size)
-        progress.history.append(row)
+        progress.history.append({"epoch": epoch + 1, "step": done + 1, "lr": lr} | meter.means())
         warn_of_identity(progress.history, say)
-        end_of_epoch(progress)
+        end_of_epoch(progress, meter.times(loader.plan.batch_size))
 
 
 def warn_of_identity(history: list[dict], say: Callable[[str], None]) -> None:
@@ -154,11 +156,17 @@ class Meter:
             self.said = self.last
         return due
 
-    def summary(self, batch_size: int) -> dict[str, float]:
-        """Means, seconds, images per second of all workers, share of time waiting for input."""
+    def means(self) -> dict[str, float]:
+        """Mean of the loss and of each diagnostic over the steps."""
+        return {name: float(value) / self.steps for name, value in self.sums.items()}
+
+    def times(self, batch_size: int) -> dict[str, float]:
+        """Seconds, images per second of all workers, share of the time spent waiting for input.
+
+        Kept apart from the means, which are a function of parameters and data: these never are.
+        """
         seconds = time.perf_counter() - self.start
-        means = {name: float(value) / self.steps for name, value in self.sums.items()}
-        return means | {
+        return {
             "seconds": round(seconds, 2),
             "images_per_second": round(self.steps * batch_size / seconds, 1),
             "input_wait": round(self.waited / seconds, 4),

@@ -1,5 +1,6 @@
 """The Ray Train run and what each of its workers does."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ from rhs.data.loader import Images, TrainLoader, in_order
 from rhs.data.plan import BatchPlan
 from rhs.data.shards import ShardedImages, has_split
 from rhs.data.transforms import Augmentation
-from rhs.models.embedder import Embedder, build_embedder
+from rhs.errors import UserError
+from rhs.models.embedder import Embedder, build_embedder, check_model
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import Run
 from rhs.stage import plain
@@ -34,6 +36,9 @@ def fit(params: DictConfig, shards: Path, run: Run, tracker: Tracker) -> None:
 
     Args:
         params: as `check` has found them good.
+
+    Raises:
+        UserError: they turned out not to be, for instance because the loss diverged.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -52,6 +57,8 @@ def fit(params: DictConfig, shards: Path, run: Run, tracker: Tracker) -> None:
             "shards": str(shards.resolve()),
             "checkpoints": str(run.checkpoints),
             "journal": str(run.journal),
+            "times": str(run.times),
+            "refusal": str(run.refusal),
             "tracker": tracker,
         },
         scaling_config=ScalingConfig(
@@ -66,18 +73,31 @@ def fit(params: DictConfig, shards: Path, run: Run, tracker: Tracker) -> None:
             failure_config=FailureConfig(max_failures=cluster.max_failures),
         ),
     )
+    run.refusal.unlink(missing_ok=True)
     with journal.shown(run.journal):
         trainer.fit()
+    if run.refusal.exists():
+        raise UserError(run.refusal.read_text())
 
 
 def check(config: dict, shards: Path, workers: int) -> None:
-    """Build everything cheap once, so that a mistake is a sentence and not a failed worker."""
-    labels = ShardedImages(shards, "train").labels
-    _plan(config, labels).check_workers(workers)
-    _settings(config)
+    """Build everything cheap once, so that a mistake is a sentence and not a failed worker.
+
+    Raises:
+        UserError: parameters that cannot work.
+    """
+    plan = _plan(config, ShardedImages(shards, "train").labels)
+    plan.check_workers(workers)
+    settings = _settings(config)
+    total = settings.epochs * plan.steps
+    if settings.warmup >= total:
+        raise UserError(
+            f"train.warmup is {settings.warmup} steps, but there are {total} in all: choose fewer, "
+            "or a share below 1."
+        )
     build({k: v for k, v in config["method"].items() if k != "name"})
     Augmentation(**config["dataset"]["augment"])
-    build_embedder(config["model"])
+    check_model(config["model"])
 
 
 def ray_worker(config: dict) -> None:
@@ -91,13 +111,23 @@ def ray_worker(config: dict) -> None:
 
     def report(row: dict) -> None:
         if distributed.rank() == 0:
-            config["tracker"].metrics(row, row["step"])
+            with Path(config["times"]).open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            try:
+                config["tracker"].metrics(row, row["step"])
+            except Exception as error:  # a database that is busy or gone is no reason to stop
+                say(f"warning: epoch {row['epoch']} is missing in MLflow: {error}")
         ray.train.report(row)
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     device = ray.train.torch.get_device()
     shards, checkpoints = Path(config["shards"]), Path(config["checkpoints"])
-    work(config["params"], shards, checkpoints, device, report, say)
+    try:
+        work(config["params"], shards, checkpoints, device, report, say)
+    except UserError as error:
+        # All ranks have met it, and would again: not a failure for Ray to retry.
+        if distributed.rank() == 0:
+            Path(config["refusal"]).write_text(str(error))
 
 
 def work(
@@ -132,18 +162,18 @@ def work(
         distributed.rank(), distributed.world_size(),
     )  # fmt: skip
     say(
-        f"{distributed.world_size()} workers, {loader.plan.steps} batches an epoch of "
+        f"{distributed.world_size()} worker(s), {loader.plan.steps} batches an epoch of "
         f"{loader.plan.classes} classes x {loader.plan.per_class} images"
     )
     if loader.plan.left_out:
         say(f"{loader.plan.left_out} images of the largest classes come in other epochs")
-    progress = _resume(checkpoints, embedder, objective, optimizer, say)
+    progress = _resume(checkpoints, embedder, objective, optimizer, device, say)
     model: nn.Module = embedder
     if distributed.world_size() > 1:
         # Buffers never change (see Embedder), so there is nothing to broadcast.
         model = DistributedDataParallel(embedder, forward_sync_buffers=False)
 
-    def end_of_epoch(progress: Progress) -> None:
+    def end_of_epoch(progress: Progress, times: dict[str, float]) -> None:
         row = progress.history[-1]
         if val_images is not None:
             x_ND = embed(embedder, val_images, device)
@@ -152,8 +182,8 @@ def work(
         if distributed.rank() == 0:
             tensors = checkpoint.pack(embedder, objective, optimizer)
             checkpoint.save(checkpoints, row["step"], tensors, vars(progress))
-        say(_line(row, settings.epochs))
-        report(row)
+        say(_line(row | times, settings.epochs))
+        report(row | times)
 
     train(model, objective, optimizer, loader, settings, progress, device, end_of_epoch, say)
     return embedder, progress
@@ -181,11 +211,13 @@ def _settings(params: dict) -> Settings:
     return Settings(**{name: params["train"][name] for name in names}, seed=params["seed"])
 
 
-def _resume(checkpoints: Path, embedder, objective, optimizer, say) -> Progress:
-    found = checkpoint.load_latest(checkpoints, say)
-    if found is None:
+def _resume(checkpoints: Path, embedder, objective, optimizer, device, say) -> Progress:
+    """Continue from rank 0's newest checkpoint; others may still see an older one."""
+    found = checkpoint.load_latest(checkpoints, say) if distributed.rank() == 0 else None
+    step = distributed.from_first(found[1]["history"][-1]["step"] if found else 0, device)
+    if step == 0:
         return Progress()
-    tensors, state = found
+    tensors, state = found or checkpoint.load(checkpoints, step)
     checkpoint.unpack(tensors, embedder, objective, optimizer)
     say(f"continuing after epoch {state['epochs_done']}")
     return Progress(**state)

@@ -94,7 +94,7 @@ def train_on_a_bad_image(method: dict, bad: float) -> tuple[str, int, bool]:
     try:
         loop.train(
             wrapped, objective, optimizer, Constant(bad, when=2), settings, loop.Progress(),
-            torch.device("cpu"), lambda progress: None, lambda line: None,
+            torch.device("cpu"), lambda progress, times: None, lambda line: None,
         )  # fmt: skip
         message = ""
     except UserError as error:
