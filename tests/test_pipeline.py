@@ -171,11 +171,11 @@ def test_a_second_repro_runs_nothing(project):
 @pytest.mark.parametrize(
     ("choices", "rerun"),
     [
-        (["method=npair"], {"train"}),
+        (["method=npair"], {"train", "report"}),
         (["method=symm_npair", "cluster=one_gpu"], set()),
         (["method=symm_npair", "tracking=none"], set()),
-        (["method=symm_npair", "evaluate.untrained=false"], {"evaluate"}),
-        (["method=symm_npair", "preprocess.quality=90"], {"preprocess"}),
+        (["method=symm_npair", "evaluate.untrained=false"], {"evaluate", "report"}),
+        (["method=symm_npair", "preprocess.quality=90"], {"preprocess", "report"}),
     ],
 )
 def test_what_a_change_reruns(project, choices, rerun):

@@ -119,7 +119,7 @@ def test_a_run_deleted_in_mlflow_is_started_anew(params, run, capsys):
     MlflowClient(first.uri).delete_run(first.run_id)
     with tracked(params, run, MANIFEST) as second:
         assert second.run_id != first.run_id
-    assert f"MLflow run {first.run_id} is not at" in capsys.readouterr().err
+    assert f"MLflow run {first.run_id} is not in experiment" in capsys.readouterr().err
 
 
 def test_lists_of_class_names_fit(run):
