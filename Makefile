@@ -33,7 +33,7 @@ lint: setup  ## style and types
 
 ui: setup  ## browse the runs in MLflow, on this machine alone
 	@echo "MLflow: http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning  (Ctrl-C ends it)"
-	@mlflow server --host 127.0.0.1 --port $(PORT) --uvicorn-opts "--log-level warning" \
+	@PYTHONWARNINGS=ignore MLFLOW_LOGGING_LEVEL=WARNING mlflow server --host 127.0.0.1 --port $(PORT) --uvicorn-opts "--log-level warning" \
 		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
 clean:  ## delete what the pipeline made (not .venv, not DVC's cache)
