@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rhs import distributed
+from rhs.build import build
 from rhs.errors import UserError
 from rhs.methods import geometry, mining
 
@@ -107,3 +108,22 @@ class Objective(nn.Module):
     def _loss(self, mining, points, labels_N) -> torch.Tensor:
         positive_N, negative_NN = mining(points)
         return self.loss(self.scale * positive_N, self.scale * negative_NN, labels_N)
+
+
+def build_objective(config: dict) -> Objective:
+    """What a `method` group describes; its `name` only labels it."""
+    return build({key: value for key, value in config.items() if key != "name"})
+
+
+def check_method(config: dict) -> None:
+    """Build the method and compute one small loss.
+
+    Raises:
+        UserError: it cannot be built, or not computed, from its settings.
+    """
+    try:
+        objective = build_objective(config)
+        objective.prepare(num_classes=4, dim=8)
+        objective(torch.eye(8), torch.arange(8) // 2)
+    except TypeError as error:  # a text where a number belongs
+        raise UserError(f"method {config['name']} does not work as it is set: {error}.") from error

@@ -12,13 +12,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rhs import distributed
-from rhs.build import build
 from rhs.cluster import connect
 from rhs.data.loader import Images, TrainLoader, in_order
 from rhs.data.plan import BatchPlan
 from rhs.data.shards import ShardedImages, has_split
 from rhs.data.transforms import Augmentation
 from rhs.errors import UserError
+from rhs.methods.objective import build_objective, check_method
 from rhs.models.embedder import Embedder, build_embedder, check_model
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import Run
@@ -95,7 +95,7 @@ def check(config: dict, shards: Path, workers: int) -> None:
             f"train.warmup is {settings.warmup} steps, but there are {total} in all: choose fewer, "
             "or a share below 1."
         )
-    build({k: v for k, v in config["method"].items() if k != "name"})
+    check_method(config["method"])
     Augmentation(**config["dataset"]["augment"])
     check_model(config["model"])
 
@@ -148,11 +148,11 @@ def work(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     # That also fills memory before its use, a guard that costs a fifth of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     train_images = ShardedImages(shards, "train")
     val_images = ShardedImages(shards, "val") if has_split(shards, "val") else None
     embedder = build_embedder(params["model"], params["seed"]).to(device)
-    objective = build({k: v for k, v in params["method"].items() if k != "name"})
+    objective = build_objective(params["method"])
     objective.prepare(len(train_images.class_names), embedder.dim)
     objective.to(device)
     settings = _settings(params)

@@ -11,7 +11,7 @@ from rhs.methods.centers import BatchCenters, EMACenters
 from rhs.methods.generators import Rotation, Symmetric
 from rhs.methods.losses.npair import NPair
 from rhs.methods.mining import PairMining
-from rhs.methods.objective import Objective
+from rhs.methods.objective import Objective, check_method
 
 CLASSES, DIM = 6, 8
 
@@ -228,3 +228,10 @@ def test_settings_that_cannot_work():
     Objective(NPair(), PairMining(), Symmetric())
     with pytest.raises(UserError, match=r"method\.plain_weight is 1\.5"):
         Objective(NPair(), PairMining(), plain_weight=1.5)
+
+
+@pytest.mark.parametrize("wrong", [{"scale": "x"}, {"plain_weight": "x"}, {"l2": "x"}])
+def test_a_text_for_a_number_is_a_sentence(wrong):
+    config = method_config("rhs_npair") | {"name": "rhs_npair"} | wrong
+    with pytest.raises(UserError, match="method rhs_npair does not work as it is set"):
+        check_method(config)
