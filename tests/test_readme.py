@@ -1,23 +1,17 @@
-"""Every command of the README exists and takes its arguments; test_pipeline.py runs long ones."""
+"""Every command of the README exists and takes its arguments.
+
+test_pipeline.py and test_readme_servers.py run the long ones.
+"""
 
 import importlib.util
 import re
 import shlex
-from pathlib import Path
 
 import pytest
+from readme import README, commands
+from tiny import ROOT
 
 from rhs.stage import compose
-
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-
-
-def commands() -> list[str]:
-    """The lines of the README's shell blocks, without comments."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line]
 
 
 def check_make(words: list[str]) -> None:
