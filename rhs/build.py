@@ -1,5 +1,6 @@
 """From a configuration to objects."""
 
+import functools
 import importlib
 import inspect
 from typing import Any
@@ -9,45 +10,57 @@ from rhs.errors import UserError
 TRUSTED = "rhs."
 
 
-def build(config: Any, within: str = TRUSTED, **extra: Any) -> Any:
+def build(config: Any, within: str = TRUSTED, also: str | None = None, **extra: Any) -> Any:
     """Call what `_target_` names with the other keys as arguments, depth first.
 
-    This is Hydra's `_target_` convention, without Hydra, so that the core runs with torch alone,
-    and limited to this package, so that a configuration that came with a model cannot run anything
-    else.
+    This is Hydra's `_target_` convention, and its `_partial_: true` for what is to be called later,
+    without Hydra, so that the core runs with torch alone; and limited to this package, so that a
+    configuration that came with a model cannot run anything else.
 
     Args:
         config: nested dicts and lists; anything without `_target_` is returned as it is.
         within: what every target's path starts with.
+        also: another package that targets may come from.
         extra: further arguments of the outermost call.
 
     Raises:
         UserError: a target outside of `within` or that does not exist, or arguments it refuses.
     """
     if isinstance(config, (list, tuple)):
-        return [build(item, within) for item in config]
+        return [build(item, within, also) for item in config]
     if not isinstance(config, dict):
         return config
-    arguments = {key: build(value, within) for key, value in config.items() if key != "_target_"}
+    arguments = {
+        key: build(value, within, also)
+        for key, value in config.items()
+        if key not in ("_target_", "_partial_")
+    }
     if "_target_" not in config:
         return arguments
-    target = _locate(config["_target_"], within)
+    target = _locate(config["_target_"], within, also)
+    later = config.get("_partial_", False)
     try:
-        inspect.signature(target).bind(**arguments, **extra)
+        bind = inspect.signature(target).bind
+        (inspect.signature(target).bind_partial if later else bind)(**arguments, **extra)
     except TypeError as error:
         raise UserError(f"{config['_target_']} does not take these settings: {error}.") from error
+    if later:
+        return functools.partial(target, **arguments, **extra)
     return target(**arguments, **extra)
 
 
-def _locate(path: Any, within: str) -> Any:
-    if not isinstance(path, str) or not path.startswith(within):
-        raise UserError(f"_target_ {path!r} is out of bounds; it must start with {within!r}.")
+def _locate(path: Any, within: str, also: str | None) -> Any:
+    allowed = (within, also) if also else (within,)
+    if not isinstance(path, str) or not path.startswith(allowed):
+        raise UserError(
+            f"_target_ {path!r} is out of bounds; it must start with {' or '.join(map(repr, allowed))}."
+        )
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"_target_ {path!r} does not exist: {error}.") from error
     # Modules of this package import others' functions, which are not this package's to offer.
-    if not getattr(found, "__module__", "").startswith(within):
+    if not getattr(found, "__module__", "").startswith(allowed):
         raise UserError(f"_target_ {path!r} is out of bounds: it is only imported there.")
     return found

@@ -9,6 +9,7 @@ from torch import nn
 
 from rhs import distributed
 from rhs.errors import UserError
+from rhs.methods.statistics import ClassSums
 
 
 def batch_sums(
@@ -49,6 +50,25 @@ class BatchCenters(nn.Module):
         return (sums_KD / counts_K1)[row_B]
 
 
+class LeaveOneOutCenters(nn.Module):
+    """The mean of each class in the global batch without the sample itself, with gradient.
+
+    As the center of a pair it leaves the anchor out. It takes three or more samples a class: with
+    two it is the positive, which then does not move. A sample alone in its class is its own center.
+    """
+
+    def prepare(self, num_classes: int, dim: int) -> None:
+        """Nothing is kept between steps."""
+
+    def forward(self, x_local_bD, labels_local_b, labels_B) -> torch.Tensor:
+        """Centers [B, D], one row for each row of the global batch."""
+        _, sums_KD, counts_K1, row_B = batch_sums(x_local_bD, labels_local_b, labels_B)
+        x_BD = distributed.gather(x_local_bD)
+        alone_B1 = counts_K1[row_B] == 1
+        others_BD = sums_KD[row_B] - torch.where(alone_B1, 0.0, x_BD)
+        return others_BD / (counts_K1[row_B] - 1).clamp_min(1)
+
+
 class EMACenters(nn.Module):
     """A moving average of each class's batch means, without gradient.
 
@@ -83,3 +103,59 @@ class EMACenters(nn.Module):
         self.updates_C[classes_K] += 1
         weight_K1 = 1 - self.momentum ** self.updates_C[classes_K, None].to(mean_KD.dtype)
         return (self.average_CD[classes_K] / weight_K1)[row_B].to(x_local_bD.dtype)
+
+
+class EpochCenters(nn.Module):
+    """The mean of each class over the whole training set, without gradient.
+
+    Computed in evaluation mode, without augmentation, before the first epoch and every `every`
+    epochs after it; every image counts once.
+
+    Args:
+        every: epochs between two computations.
+    """
+
+    center_CD: torch.Tensor
+
+    def __init__(self, every: int = 1):
+        super().__init__()
+        if every < 1:
+            raise UserError(f"centers.every is {every}; it must be 1 epoch or more.")
+        self.every = every
+
+    def prepare(self, num_classes: int, dim: int) -> None:
+        """Allocate the centers [C, D]; they are checkpointed."""
+        self.register_buffer("center_CD", torch.zeros(num_classes, dim))
+
+    def start_refresh(self) -> ClassSums:
+        """What the pass over the training set adds its embeddings to."""
+        return ClassSums(*self.center_CD.shape, self.center_CD.device)
+
+    def finish_refresh(self, sums: ClassSums) -> None:
+        """Take over the new means; a class without any sample keeps its old one."""
+        count_C, mean_CD = sums.mean()
+        self.center_CD.copy_(torch.where(count_C[:, None] > 0, mean_CD, self.center_CD.double()))
+
+    def forward(self, x_local_bD, labels_local_b, labels_B) -> torch.Tensor:
+        """Centers [B, D], one row for each row of the global batch."""
+        return self.center_CD[labels_B].to(x_local_bD.dtype)
+
+
+class SignatureCenters(nn.Module):
+    """Learned proxies: the signatures of the method's `signatures`, which train them.
+
+    Args:
+        gradient: let the generator's points move the proxies too, besides the softmax.
+    """
+
+    def __init__(self, gradient: bool = False):
+        super().__init__()
+        self.gradient = gradient
+
+    def prepare(self, num_classes: int, dim: int) -> None:
+        """The signatures are kept by the softmax."""
+
+    def forward(self, signatures, labels_B) -> torch.Tensor:
+        """Centers [B, D], of unit length; only the rows of these classes are read."""
+        center_BD = signatures.of(labels_B)
+        return center_BD if self.gradient else center_BD.detach()

@@ -1,10 +1,13 @@
-"""Hard-sample generators: from a pair of one class, and its center, to a synthetic point.
+"""Hard-sample generators: synthetic points with their labels and parents.
 
-A generator is called as `generator(anchor_ND, positive_ND, center_ND, progress)` and returns [N, D]
-points, one for each row: row i belongs to the class of row i, descends from positive i and was made
-against anchor i. `progress` is the share of training done, 0 to 1. Which pairs there are, and what
-the points compete with, is not a generator's concern (see mining.py).
+A generator is called as `generator(batch, anchor_N, positive_N, progress)`: the batch, N pairs of
+its rows that share a class, and the share of training done, 0 to 1. Which pairs there are, and what
+the points compete with, is not a generator's concern (see pairs.py and mining.py).
 """
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 
@@ -12,31 +15,135 @@ from rhs.errors import UserError
 from rhs.methods import geometry
 
 
+@dataclass
+class Batch:
+    """The global batch.
+
+    Attributes:
+        x_BD: embeddings as they are compared.
+        raw_BD: embeddings as the model made them.
+        labels_B: their classes.
+        centers_BD: the class center of each row, or None.
+        normalized: whether x_BD is raw_BD on the unit sphere; else the two are the same.
+    """
+
+    x_BD: torch.Tensor
+    raw_BD: torch.Tensor
+    labels_B: torch.Tensor
+    centers_BD: torch.Tensor | None = None
+    normalized: bool = True
+
+
+@dataclass
+class Points:
+    """Synthetic points.
+
+    Attributes:
+        x_MD: where they are.
+        labels_M: the classes they belong to.
+        parent_M: the row of the batch that each descends from.
+        anchor_M: the row that each was made to be hard for; None: any row of its class.
+        weights_M2: where x = w0 anchor + w1 parent, these two numbers, else None; dot products with
+            such points follow from those of the batch.
+        diagnostics: what is worth knowing about them.
+    """
+
+    x_MD: torch.Tensor
+    labels_M: torch.Tensor
+    parent_M: torch.Tensor
+    anchor_M: torch.Tensor | None = None
+    weights_M2: torch.Tensor | None = None
+    diagnostics: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+Generate = Callable[[torch.Tensor, torch.Tensor], Points]  # (anchor_N, positive_N) -> points
+SURFACES = ("euclidean", "renormalized", "spherical")
+SCHEDULES = ("constant", "linear", "cosine")
+GRADIENTS = ("full", "center_detached", "positive", "anchor")
+
+
 class Rotation:
     """RHS-DML: rotate the positive about its class center, away from the anchor.
 
     Args:
-        start, end: the fraction of the full rotation at the start and the end of training; it
-            changes linearly. `start = end = 1` is the paper's rotation.
+        start, end: the fraction of the full rotation at the start and the end of training.
+            `start = end = 1` is the paper's rotation.
+        schedule: how the fraction goes from start to end: `linear`, `cosine` (slow, fast, slow), or
+            `constant` (`end` throughout).
+        surface: `euclidean` rotates in the space around the center (the paper; points may leave the
+            unit sphere a little), `renormalized` puts the result back on the unit sphere,
+            `spherical` rotates on the sphere about the axis of the center.
+        gradient: through which of its arguments the point passes gradients on: `full` all three,
+            `center_detached` anchor and positive, `positive` only that (it moves toward or from the
+            center), `anchor` none: only the anchor that is compared with the point moves.
 
-    Source: Zhang et al., J. Shanxi Univ. (Nat. Sci.) 47(5), 2024; the schedule is ours.
+    Source: Zhang et al., J. Shanxi Univ. (Nat. Sci.) 47(5), 2024, for the full Euclidean rotation;
+    the rest is ours.
     """
 
     needs_centers = True
 
-    def __init__(self, start: float = 1.0, end: float = 1.0):
+    def __init__(
+        self,
+        start: float = 1.0,
+        end: float = 1.0,
+        schedule: str = "linear",
+        surface: str = "euclidean",
+        gradient: str = "full",
+    ):
         for name, value in (("start", start), ("end", end)):
             if not 0 <= value <= 1:
                 raise UserError(f"generator.{name} is {value}; a fraction is between 0 and 1.")
-        self.start, self.end = start, end
+        for name, text, known in (
+            ("schedule", schedule, SCHEDULES),
+            ("surface", surface, SURFACES),
+            ("gradient", gradient, GRADIENTS),
+        ):
+            if text not in known:
+                raise UserError(f"generator.{name} is {text!r}; it must be one of {known}.")
+        self.start, self.end, self.schedule = start, end, schedule
+        self.surface, self.gradient = surface, gradient
 
-    def __call__(self, anchor_ND, positive_ND, center_ND, progress: float) -> torch.Tensor:
-        fraction = self.start + (self.end - self.start) * progress
-        return geometry.rotate(anchor_ND, positive_ND, center_ND, fraction)
+    def fraction(self, progress: float) -> float:
+        """The fraction of the full rotation when `progress` of the training is done."""
+        if self.schedule == "constant":
+            return self.end
+        if self.schedule == "cosine":
+            progress = 0.5 * (1 - math.cos(math.pi * progress))
+        return self.start + (self.end - self.start) * progress
+
+    def __call__(self, batch: Batch, anchor_N, positive_N, progress: float) -> Points:
+        """One point a pair: the rotated positive."""
+        assert batch.centers_BD is not None, "the objective provides centers"
+        a_ND, p_ND = batch.x_BD[anchor_N], batch.x_BD[positive_N]
+        c_ND = batch.centers_BD[anchor_N]
+        made_ND = self.points(a_ND, p_ND, c_ND, progress)
+        with torch.no_grad():
+            angle_N = geometry.rotation_angle(a_ND, p_ND, c_ND)
+            unmoved = (angle_N < geometry.UNMOVED).to(a_ND.dtype).sum() / max(1, len(angle_N))
+        told = {"rotations_unmoved": unmoved}
+        labels_N = batch.labels_B[anchor_N]
+        return Points(made_ND, labels_N, positive_N, anchor_N, diagnostics=told)
+
+    def points(self, a_ND, p_ND, c_ND, progress: float) -> torch.Tensor:
+        """The rotated positives [N, D] of triplets of anchor, positive and center."""
+        if self.gradient != "full":
+            c_ND = c_ND.detach()
+        if self.gradient in ("positive", "anchor"):
+            a_ND = a_ND.detach()
+        if self.gradient == "anchor":
+            p_ND = p_ND.detach()
+        turn = geometry.rotate_on_sphere if self.surface == "spherical" else geometry.rotate
+        made_ND = turn(a_ND, p_ND, c_ND, self.fraction(progress))
+        if self.surface == "renormalized":
+            made_ND = torch.nn.functional.normalize(made_ND)
+        return made_ND
 
 
 class Symmetric:
     """Symmetrical Synthesis: mirror the positive about the line of the anchor.
+
+    x' = beta (alpha proj - x), where proj is the positive's projection on the anchor.
 
     Source: Gu and Ko, AAAI 2020 (alpha = 2 and beta = 1 in the paper).
     """
@@ -46,5 +153,11 @@ class Symmetric:
     def __init__(self, alpha: float = 2.0, beta: float = 1.0):
         self.alpha, self.beta = alpha, beta
 
-    def __call__(self, anchor_ND, positive_ND, center_ND, progress: float) -> torch.Tensor:
-        return geometry.reflect(positive_ND, anchor_ND, self.alpha, self.beta)
+    def __call__(self, batch: Batch, anchor_N, positive_N, progress: float) -> Points:
+        """One point a pair: the mirrored positive."""
+        a_ND, p_ND = batch.x_BD[anchor_N], batch.x_BD[positive_N]
+        along_N = (p_ND * a_ND).sum(1) / a_ND.square().sum(1).clamp_min(geometry.TINY)
+        own_N = torch.full_like(along_N, -self.beta)
+        weights_N2 = torch.stack([self.beta * self.alpha * along_N, own_N], dim=1)
+        made_ND = geometry.reflect(p_ND, a_ND, self.alpha, self.beta)
+        return Points(made_ND, batch.labels_B[anchor_N], positive_N, anchor_N, weights_N2)

@@ -8,6 +8,7 @@ import torch
 
 TINY = 1e-12  # squared length below which a direction is not defined
 UNMOVED = 1e-3  # radians: a rotation by less is one that moves nothing
+LEVER = 10.0  # r / s above which the anchor no longer steers the rotation
 
 
 def rotate(
@@ -28,7 +29,8 @@ def rotate(
     so do rows whose full rotation is by less than UNMOVED: there p' is p but for rounding, with
     another gradient, and rounding must not decide which of the two a minimum over both takes. Where
     u = -v, to within UNMOVED, the plane is undefined and any fraction above 0 gives the full
-    rotation.
+    rotation. The slope of v, and with it that of p' by the anchor, grows as r / |a - c|: where that
+    is above LEVER, v is taken as a constant.
 
     Args:
         anchor_ND, positive_ND, center_ND: [N, D], one triplet a row.
@@ -42,11 +44,35 @@ def rotate(
     """
     if fraction == 0.0:
         return positive_ND
-    v_ND, _, has_v_N1 = _direction(center_ND - anchor_ND)
+    v_ND, s_N1, has_v_N1 = _direction(center_ND - anchor_ND)
     u_ND, r_N1, has_u_N1 = _direction(positive_ND - center_ND)
+    v_ND = torch.where(r_N1 > LEVER * s_N1, v_ND.detach(), v_ND)
     q_ND = v_ND if fraction == 1.0 else _slerp(u_ND, v_ND, fraction)
     apart_N1 = (u_ND - v_ND).square().sum(1, keepdim=True) > UNMOVED**2
     return torch.where(has_v_N1 & has_u_N1 & apart_N1, center_ND + r_N1 * q_ND, positive_ND)
+
+
+def rotate_on_sphere(
+    anchor_ND: torch.Tensor,
+    positive_ND: torch.Tensor,
+    center_ND: torch.Tensor,
+    fraction: float = 1.0,
+) -> torch.Tensor:
+    """Rotate each positive about the axis of its class center, away from its anchor.
+
+    With h = c / |c|, the part of p along h stays, and the part across it turns from its direction
+    to the one opposite to the anchor's: for unit vectors at the angles A and P from h, the full
+    rotation has |p'| = 1, p'.h = cos P and a.p' = cos(A + P), the least that any point at the angle
+    P from h can have. The axis of a center at the origin is undefined: p comes back unchanged.
+
+    Source: derived here; with p = a it is the reflection of Symmetrical Synthesis about c.
+    """
+    axis_ND, _, has_axis_N1 = _direction(center_ND)
+    along_N1 = (positive_ND * axis_ND).sum(1, keepdim=True)
+    p_across_ND = positive_ND - along_N1 * axis_ND
+    a_across_ND = anchor_ND - (anchor_ND * axis_ND).sum(1, keepdim=True) * axis_ND
+    turned_ND = rotate(a_across_ND, p_across_ND, torch.zeros_like(axis_ND), fraction)
+    return torch.where(has_axis_N1, along_N1 * axis_ND + turned_ND, positive_ND)
 
 
 def rotation_angle(

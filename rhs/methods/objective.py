@@ -1,5 +1,8 @@
 """The composition of a method: centers -> generator -> mining -> loss, on the global batch."""
 
+from collections.abc import Callable, Iterable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -7,58 +10,94 @@ from torch import nn
 from rhs import distributed
 from rhs.build import build
 from rhs.errors import UserError
-from rhs.methods import geometry, mining
+from rhs.methods import diagnostics
+from rhs.methods.centers import SignatureCenters
+from rhs.methods.compatibility import check_combination
+from rhs.methods.generators import Batch
 
-HARDER = 1e-5  # a smaller gain in similarity is rounding: a reflection gains exactly nothing
+OUTSIDE = "pytorch_metric_learning."  # whose losses and miners a method may name
+NOT_OURS = ("name", "batches")  # keys of a method that say nothing about its loss
 
 
 class Objective(nn.Module):
-    """A metric-learning loss over the pairs of a batch that may be spread over many workers.
+    """A metric-learning loss of a batch that may be spread over many workers.
 
     Every rank gathers all embeddings and computes the same, full loss. Its value is that of one
     process holding the whole batch, and so are the gradients once DistributedDataParallel has
-    averaged them.
+    averaged them. The objective's own parameters need no averaging: their gradients are complete on
+    every rank.
 
     Args:
-        loss: called as `loss(positive_N, negative_NN, labels_N)`.
-        mining: chooses positives and negatives among originals and synthetic points.
-        generator: makes a synthetic point from each sample of a pair, or None.
+        loss: of rows of anchors (`loss(rows)`), or of embeddings and labels (`takes_labels`).
+        mining: chooses positives and negatives among originals and synthetic points; None for a
+            loss that takes embeddings and labels.
+        measure: how two embeddings are compared: `dot`, `euclidean` or `squared_euclidean`.
+        generator: makes synthetic points, or None.
         centers: class centers for the generator, or None.
+        signatures: a softmax over learned class signatures that is added to the loss, or None.
+        signature_weight: its weight, lambda in SCHEM.
         normalize: put embeddings on the unit sphere first.
-        scale: factor on all similarities (1 / temperature); what un-normalized embeddings learn by
-            growing, normalized ones need as a number.
-        plain_weight: share, 0 to 1, of the loss on the original pairs alone.
-        l2: weight of the mean squared length, counted as 0.25 l2 (mean |a|^2 + mean |p|^2); for
-            un-normalized embeddings.
+        plain_weight: share, 0 to 1, of the loss on the original samples alone.
+        l2: weight of the mean squared length, counted as 0.25 l2 (mean |a|^2 + mean |p|^2), which is
+            0.5 l2 mean |x|^2; for un-normalized embeddings.
+
+    Raises:
+        UserError: parts that do not go together.
     """
 
     def __init__(
         self,
         loss,
-        mining: mining.PairMining,
+        mining=None,
+        measure: str = "dot",
         generator=None,
         centers: nn.Module | None = None,
+        signatures: nn.Module | None = None,
+        signature_weight: float = 1.0,
         normalize: bool = True,
-        scale: float = 1.0,
         plain_weight: float = 0.0,
         l2: float = 0.0,
     ):
         super().__init__()
-        if generator is not None and generator.needs_centers and centers is None:
-            raise UserError(
-                f"method.centers is null, but {type(generator).__name__} rotates about class "
-                "centers: choose some, for instance rhs.methods.centers.EMACenters."
-            )
-        if not 0 <= plain_weight <= 1:
-            raise UserError(f"method.plain_weight is {plain_weight}; it is between 0 and 1.")
-        self.loss, self.mining, self.generator, self.centers = loss, mining, generator, centers
-        self.plain = type(mining)() if plain_weight else None
-        self.normalize, self.scale, self.plain_weight, self.l2 = normalize, scale, plain_weight, l2
+        self.loss, self.mining, self.measure = loss, mining, measure
+        self.generator, self.centers, self.signatures = generator, centers, signatures
+        self.signature_weight, self.normalize = signature_weight, normalize
+        self.plain_weight, self.l2 = plain_weight, l2
+        check_combination(self)
+        if hasattr(loss, "set_measure"):
+            loss.set_measure(measure)
 
-    def prepare(self, num_classes: int, dim: int) -> None:
-        """Allocate what is kept per class. Call once, before training or loading a checkpoint."""
-        if self.centers is not None:
-            self.centers.prepare(num_classes, dim)  # type: ignore[operator]
+    def prepare(self, num_classes: int, dim: int, **more) -> None:
+        """Allocate what is kept per class. Call once, before training or loading a checkpoint.
+
+        Args:
+            more: `values_CL`, the classes' continuous labels, for a loss that takes them.
+        """
+        for part in (self.centers, self.generator, self.signatures, self.loss):
+            if hasattr(part, "prepare"):
+                part.prepare(num_classes, dim, **(more if part is self.loss else {}))
+
+    def due(self, epoch: int) -> bool:
+        """Whether a part wants the whole training set's embeddings before this epoch, from 0."""
+        return any(epoch % part.every == 0 for part in self._refreshed())
+
+    def refresh(self, epoch: int, samples: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Show this rank's share of the training set, (raw embeddings, labels) in batches.
+
+        Every sample must come once, on one rank.
+        """
+        due = [part for part in self._refreshed() if epoch % part.every == 0]
+        sums = [part.start_refresh() for part in due]
+        for raw_bD, labels_b in samples:
+            x_bD = F.normalize(raw_bD) if self.normalize else raw_bD
+            for part, total in zip(due, sums, strict=True):
+                total.add(raw_bD if part is self.generator else x_bD, labels_b)
+        for part, total in zip(due, sums, strict=True):
+            part.finish_refresh(total)
+
+    def _refreshed(self) -> list:
+        parts = (self.centers, self.generator)
+        return [part for part in parts if hasattr(part, "start_refresh")]
 
     def forward(
         self, x_local_bD: torch.Tensor, labels_local_b: torch.Tensor, progress: float = 0.0
@@ -66,64 +105,76 @@ class Objective(nn.Module):
         """Loss of the global batch and its diagnostics, the same on every rank.
 
         Args:
-            x_local_bD: this rank's embeddings, float32 or float64; as many rows on every rank.
+            x_local_bD: this rank's embeddings; as many rows on every rank. Computed on in float32,
+                or float64 if they are, whatever autocast says.
             labels_local_b: their class numbers.
             progress: share of training done, 0 to 1.
         """
-        if self.normalize:
-            x_local_bD = F.normalize(x_local_bD)
-        x_BD = distributed.gather(x_local_bD)
+        with torch.autocast(x_local_bD.device.type, enabled=False):
+            exact = torch.promote_types(x_local_bD.dtype, torch.float32)
+            return self._forward(x_local_bD.to(exact), labels_local_b, progress)
+
+    def _forward(self, raw_local_bD, labels_local_b, progress):
+        raw_BD = distributed.gather(raw_local_bD)
         labels_B = distributed.gather(labels_local_b)
-        anchor_N, positive_N = mining.pair_up(labels_B)
-        points = {"anchor": x_BD[anchor_N], "positive": x_BD[positive_N]}
-        labels_N = labels_B[anchor_N]
-        diagnostics: dict[str, torch.Tensor] = {}
-        if self.generator is not None:
-            c_ND = None
-            if self.centers is not None:
-                c_ND = self.centers(x_local_bD, labels_local_b, labels_B)[anchor_N]
-            self._generate(points, c_ND, progress, diagnostics)
-        loss = self._loss(self.mining, points, labels_N)
-        if self.plain_weight:
-            plain = self._loss(self.plain, points, labels_N)
-            loss = torch.lerp(loss, plain, self.plain_weight)
+        x_BD = F.normalize(raw_BD) if self.normalize else raw_BD
+        told = diagnostics.of_batch(x_BD, labels_B)
+        if self.mining is None:
+            loss = self.loss(x_BD, labels_B)
+        else:
+            c_BD = self._centers(raw_local_bD, labels_local_b, labels_B)
+            batch = Batch(x_BD, raw_BD, labels_B, c_BD, self.normalize)
+            loss = self._mined(batch, progress, told)
+        if self.signatures is not None:
+            loss = loss + self.signature_weight * self.signatures(x_BD, labels_B)
         if self.l2:
-            mean2 = [points[role].square().sum(1).mean() for role in ("anchor", "positive")]
-            loss = loss + 0.25 * self.l2 * sum(mean2)
-        return loss, diagnostics
+            loss = loss + 0.5 * self.l2 * x_BD.square().sum(1).mean()
+        return loss, told
 
-    def _generate(self, points, c_ND, progress, diagnostics) -> None:
-        """Add the synthetic point of each sample to `points`, and what was seen to diagnostics."""
-        a_ND, p_ND = points["anchor"], points["positive"]
-        points["synthetic_positive"] = self.generator(a_ND, p_ND, c_ND, progress)
-        points["synthetic_anchor"] = self.generator(p_ND, a_ND, c_ND, progress)
-        with torch.no_grad():
-            gained_N = (a_ND * (p_ND - points["synthetic_positive"])).sum(1)
-            diagnostics["hardness_gained"] = gained_N.mean()
-            diagnostics["synthetic_harder"] = (gained_N > HARDER).float().mean()
-            if c_ND is not None:
-                angle_N = geometry.rotation_angle(a_ND, p_ND, c_ND)
-                diagnostics["rotations_unmoved"] = (angle_N < geometry.UNMOVED).float().mean()
+    def _mined(self, batch: Batch, progress: float, told: dict) -> torch.Tensor:
+        generate: Callable | None = None
+        if self.generator is not None:
+            generate = partial(self._generate, batch, progress)
+        mixed = self.plain_weight > 0
+        rows, plain = self.mining(batch, generate, self.measure, mixed)
+        told.update(rows.diagnostics)
+        loss = self.loss(rows)
+        return torch.lerp(loss, self.loss(plain), self.plain_weight) if plain else loss
 
-    def _loss(self, mining, points, labels_N) -> torch.Tensor:
-        positive_N, negative_NN = mining(points)
-        return self.loss(self.scale * positive_N, self.scale * negative_NN, labels_N)
+    def _generate(self, batch: Batch, progress: float, anchor_N, positive_N):
+        return self.generator(batch, anchor_N, positive_N, progress)
+
+    def _centers(self, raw_local_bD, labels_local_b, labels_B) -> torch.Tensor | None:
+        if self.centers is None:
+            return None
+        if isinstance(self.centers, SignatureCenters):
+            return self.centers(self.signatures, labels_B)
+        x_local_bD = F.normalize(raw_local_bD) if self.normalize else raw_local_bD
+        return self.centers(x_local_bD, labels_local_b, labels_B)
 
 
 def build_objective(config: dict) -> Objective:
-    """What a `method` group describes; its `name` only labels it."""
-    return build({key: value for key, value in config.items() if key != "name"})
+    """What a `method` group describes, but for the keys that only label it or compose batches.
+
+    Raises:
+        UserError: it cannot be built from its settings.
+    """
+    return build({k: v for k, v in config.items() if k not in NOT_OURS}, also=OUTSIDE)
 
 
-def check_method(config: dict) -> None:
+def check_method(config: dict, **more) -> None:
     """Build the method and compute one small loss.
+
+    Args:
+        more: as for `Objective.prepare`.
 
     Raises:
         UserError: it cannot be built, or not computed, from its settings.
     """
     try:
         objective = build_objective(config)
-        objective.prepare(num_classes=4, dim=8)
-        objective(torch.eye(8), torch.arange(8) // 2)
-    except TypeError as error:  # a text where a number belongs
+        objective.prepare(num_classes=4, dim=8, **more)
+        loss, _ = objective(torch.eye(8, requires_grad=True), torch.arange(8) // 2)
+        loss.backward()
+    except (TypeError, AttributeError) as error:  # a text where a number belongs, and the like
         raise UserError(f"method {config['name']} does not work as it is set: {error}.") from error

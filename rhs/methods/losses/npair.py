@@ -1,31 +1,47 @@
-"""Multi-class N-pair loss."""
+"""N-pair losses: multi-class and one-versus-one."""
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+
+from rhs.errors import UserError
+from rhs.methods.losses.triples import soft_triples
+from rhs.methods.rows import Rows, masked_mean
 
 
-class NPair:
-    """L = mean over pairs of log(1 + sum over negatives of exp(negative - positive)).
+class NPair(nn.Module):
+    """Push the similarity of a positive above those of all negatives at once, or of each.
 
-    Pairs of the same class are not each other's negatives. A pair without any negative adds 0.
+    mc:  mean over positives of log(1 + sum over negatives of exp(scale (negative - positive)))
+    ovo: mean over positives of sum over negatives of log(1 + exp(scale (negative - positive)))
 
-    Source: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, NIPS 2016
-    (equation 6, N-pair-mc).
+    A positive without any negative adds 0.
+
+    Args:
+        form: `mc` (multi-class) or `ovo` (one versus one).
+        scale: 1 / temperature. Un-normalized embeddings (the paper's) learn it by growing; for
+            normalized ones it must be a number well above 1.
+
+    Source: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, NIPS 2016,
+    equations 6 and 7; the scale is ours.
     """
 
-    def __call__(
-        self, positive_N: torch.Tensor, negative_NN: torch.Tensor, labels_N: torch.Tensor
-    ) -> torch.Tensor:
-        """The loss, a scalar.
+    measures = ("dot", "euclidean", "squared_euclidean")
 
-        Args:
-            positive_N: similarity of each anchor to its positive.
-            negative_NN: similarity of pair i to pair j; same-class entries are ignored.
-            labels_N: class of each pair.
-        """
-        same_NN = labels_N[:, None] == labels_N[None, :]
-        own_NN = torch.eye(len(labels_N), dtype=torch.bool, device=labels_N.device)
-        logits_NN = negative_NN.masked_fill(same_NN, float("-inf"))
-        # torch.where, not an in-place write: the diagonal carries the positives' gradient.
-        logits_NN = torch.where(own_NN, positive_N[:, None], logits_NN)
-        return F.cross_entropy(logits_NN, torch.arange(len(labels_N), device=labels_N.device))
+    def __init__(self, scale: float = 1.0, form: str = "mc"):
+        super().__init__()
+        if form not in ("mc", "ovo"):
+            raise UserError(f"loss.form is {form!r}; it must be mc or ovo.")
+        self.scale, self.form = scale, form
+
+    def forward(self, rows: Rows) -> torch.Tensor:
+        """The loss, a scalar, of rows of anchors."""
+        if self.form == "ovo":
+            pairs = rows.has_positive_RP.sum().clamp_min(1)
+            return soft_triples(rows, self.scale)[0] / pairs
+        negative_R1 = torch.logsumexp(
+            self.scale * rows.negatives_or_nothing(), dim=1, keepdim=True
+        )
+        return masked_mean(
+            F.softplus(negative_R1 - self.scale * rows.positive_RP), rows.has_positive_RP
+        )

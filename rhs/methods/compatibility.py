@@ -1,0 +1,93 @@
+"""Which parts of a method go together; what does not is refused with a sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rhs.errors import UserError
+from rhs.methods.centers import SignatureCenters
+from rhs.methods.pair_mining import PairMining
+from rhs.methods.sampling import check_unit
+from rhs.methods.similarity import check_measure
+
+if TYPE_CHECKING:
+    from rhs.methods.objective import Objective
+
+
+def check_combination(method: Objective) -> None:
+    """Raises UserError if the parts of a method do not go together."""
+    check_measure(method.measure)
+    if not 0 <= method.plain_weight <= 1:
+        raise UserError(f"method.plain_weight is {method.plain_weight}; it is between 0 and 1.")
+    if isinstance(method.centers, SignatureCenters) and method.signatures is None:
+        raise UserError(
+            "method.centers is SignatureCenters, but method.signatures is null: choose "
+            "rhs.methods.losses.normalized_softmax.NormalizedSoftmax for it."
+        )
+    if getattr(method.loss, "takes_labels", False):
+        _check_loss_of_labels(method)
+    else:
+        _check_loss_of_rows(method)
+        if method.generator is not None:
+            _check_generator(method)
+
+
+def _check_loss_of_labels(method: Objective) -> None:
+    loss = type(method.loss).__name__
+    for name in ("mining", "generator", "centers"):
+        if getattr(method, name) is not None:
+            raise UserError(
+                f"The loss {loss} takes embeddings and labels, not pairs that were chosen: set "
+                f"method.{name}=null."
+            )
+
+
+def _check_loss_of_rows(method: Objective) -> None:
+    loss, mining = method.loss, method.mining
+    name = type(loss).__name__
+    if mining is None:
+        raise UserError(
+            f"method.mining is null, but the loss {name} compares positives with negatives: choose "
+            "rhs.methods.batch_mining.BatchMining or rhs.methods.pair_mining.PairMining."
+        )
+    if method.measure not in loss.measures:
+        raise UserError(
+            f"method.measure is {method.measure!r}; the loss {name} takes "
+            f"{' or '.join(loss.measures)}."
+        )
+    wants_both = getattr(loss, "both_ends", False)
+    if wants_both and not mining.both_ends:
+        raise UserError(
+            f"The loss {name} compares the sum of a pair's two ends with negatives: set "
+            "method.mining to rhs.methods.pair_mining.PairMining with both_ends=true."
+        )
+    if mining.both_ends and not wants_both:
+        raise UserError(f"method.mining.both_ends is for the angular loss, not for {name}.")
+    if getattr(loss, "needs_partner", False) and mining.per_positive:
+        raise UserError(
+            f"method.mining.negatives is {mining.negatives!r}, which takes a negative for each "
+            f"positive, but the loss {name} takes all negatives of both ends of a pair: choose "
+            "all, easy or hardest, or loss.form=generalized."
+        )
+    check_unit(getattr(mining, "negatives", None), method.normalize)
+
+
+def _check_generator(method: Objective) -> None:
+    generator, mining = method.generator, method.mining
+    name = type(generator).__name__
+    if generator.needs_centers and method.centers is None:
+        raise UserError(
+            f"method.centers is null, but {name} rotates about class centers: choose some, for "
+            "instance rhs.methods.centers.EMACenters."
+        )
+    if isinstance(mining, PairMining):
+        if hasattr(generator, "start_refresh"):
+            raise UserError(
+                f"{name} makes points for a whole class, not for pairs: set method.mining to "
+                "rhs.methods.batch_mining.BatchMining."
+            )
+        if not mining.uses_generator:
+            raise UserError(
+                f"method.generator is {name}, but method.mining compares with nothing synthetic: "
+                "set mining.positives=hardest, or name synthetic roles in mining.negatives."
+            )

@@ -1,0 +1,52 @@
+"""Contrastive loss of a siamese network: pairs of one class, pairs of two."""
+
+import torch
+from torch import nn
+
+from rhs.errors import UserError
+from rhs.methods.rows import Rows, masked_mean
+
+
+class Contrastive(nn.Module):
+    """1/2 d^2 for a positive pair, 1/2 [margin - d]_+^2 for a negative one.
+
+    Each kind is averaged over its pairs that add anything, and the two means are added: a batch has
+    many times more negative pairs than positive ones.
+
+    Args:
+        margin: distance beyond which negatives are left alone.
+        positive_margin: distance below which positives are (0 in the paper).
+        squared: the paper's halved squares; otherwise the distances themselves.
+
+    With dot products as the measure the hinges are on these: [positive_margin - s]_+ and
+    [s - margin]_+, for instance 0.8 and 0.5.
+
+    Source: Hadsell, Chopra and LeCun, Dimensionality Reduction by Learning an Invariant Mapping,
+    CVPR 2006; the averaging is ours.
+    """
+
+    measures = ("euclidean", "dot")
+
+    def __init__(self, margin: float = 1.0, positive_margin: float = 0.0, squared: bool = True):
+        super().__init__()
+        if not all(isinstance(value, (int, float)) for value in (margin, positive_margin)):
+            raise UserError(f"loss.margin is {margin!r}; it must be a number.")
+        self.margin, self.positive_margin, self.squared = margin, positive_margin, squared
+        self.sign = -1.0  # of the thresholds, as similarities
+
+    def set_measure(self, measure: str) -> None:
+        """Distances and dot products have thresholds of opposite sign."""
+        self.sign = 1.0 if measure == "dot" else -1.0
+
+    def forward(self, rows: Rows) -> torch.Tensor:
+        """The loss, a scalar; a kind of pair that does not occur adds 0."""
+        # Beyond rounding: the square root's slope at distance 0 is nothing to follow.
+        apart_RP = (self.sign * self.positive_margin - rows.positive_RP).clamp_min(0)
+        near_RC = (rows.negative_RC - self.sign * self.margin).clamp_min(0)
+        return self._mean(apart_RP, rows.has_positive_RP) + self._mean(
+            near_RC, rows.has_negative_RC
+        )
+
+    def _mean(self, excess: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        values = 0.5 * excess.square() if self.squared else excess
+        return masked_mean(values, mask & (excess > 0))

@@ -1,0 +1,54 @@
+"""Lifted structured loss: exact, smooth and generalized."""
+
+import torch
+from torch import nn
+
+from rhs.errors import UserError
+from rhs.methods.rows import Rows, masked_mean
+from rhs.methods.similarity import NOTHING
+
+FORMS = ("smooth", "exact", "generalized")
+
+
+class Lifted(nn.Module):
+    """Each positive pair against all negatives of both its ends, D being the distance.
+
+    exact:  J_ij = D_ij + max(max_k (margin - D_ik), max_l (margin - D_jl))
+    smooth: J_ij = D_ij + log(sum_k exp(margin - D_ik) + sum_l exp(margin - D_jl))
+            loss = mean over positive pairs of 1/2 [J_ij]_+^2
+    generalized: mean over anchors of [log sum_p exp(D_ap) + log sum_n exp(margin - D_an)]_+
+
+    k and l run over the negatives of i and of j. Rows that stand for a whole pair have the
+    negatives of both ends in one row already. Pairs and anchors without a negative are left out.
+
+    Sources: Song et al., Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016
+    (exact: equation 3, smooth: equation 4); Hermans et al., 2017 (generalized).
+    """
+
+    measures = ("euclidean", "squared_euclidean", "dot")
+
+    def __init__(self, margin: float = 1.0, form: str = "smooth"):
+        super().__init__()
+        if form not in FORMS:
+            raise UserError(f"loss.form is {form!r}; it must be one of {', '.join(FORMS)}.")
+        self.margin, self.form = margin, form
+        self.needs_partner = form != "generalized"
+
+    def forward(self, rows: Rows) -> torch.Tensor:
+        """The loss, a scalar."""
+        negative_RC = rows.negatives_or_nothing() + self.margin
+        some_R1 = rows.has_negative_RC.any(1, keepdim=True)
+        if self.form == "generalized":
+            apart_RP = (-rows.positive_RP).masked_fill(~rows.has_positive_RP, NOTHING)
+            excess_R = torch.logsumexp(apart_RP, 1) + torch.logsumexp(negative_RC, 1)
+            counted_R = rows.has_positive_RP.any(1) & some_R1[:, 0]
+            return masked_mean(excess_R.clamp_min(0), counted_R)
+        if self.form == "exact":
+            end_R1, join = negative_RC.amax(1, keepdim=True), torch.maximum
+        else:
+            end_R1, join = torch.logsumexp(negative_RC, 1, keepdim=True), torch.logaddexp
+        both_RP = end_R1.expand_as(rows.positive_RP)
+        if rows.partner_RP is not None:
+            both_RP = join(both_RP, end_R1[:, 0][rows.partner_RP])
+        excess_RP = (both_RP - rows.positive_RP).clamp_min(0)
+        return masked_mean(0.5 * excess_RP.square(), rows.has_positive_RP & some_R1)

@@ -1,0 +1,63 @@
+"""Log-ratio loss for continuous labels."""
+
+import torch
+from torch import nn
+
+from rhs.errors import UserError
+from rhs.methods.similarity import matrix
+
+
+class LogRatio(nn.Module):
+    """Make ratios of distances between embeddings equal to those between labels.
+
+    For an anchor a and two others i and j:
+    (log D(f_a, f_i) / D(f_a, f_j) - log D(y_a, y_i) / D(y_a, y_j))^2, D the squared distance,
+    averaged over the pairs {i, j} of each anchor and then over the anchors. With
+    z_i = log D(f_a, f_i) - log D(y_a, y_i) that is the sum of squared differences of the z_i, which
+    their first two moments give: the memory is B^2, not B^3.
+
+    Samples whose label is the anchor's own have no ratio and are left out, and so are anchors left
+    with fewer than two others.
+
+    Args:
+        smallest: what is added to squared distances before their logarithm.
+
+    Source: Kim et al., Deep Metric Learning Beyond Binary Supervision, CVPR 2019, equation 5.
+    """
+
+    takes_labels = True
+    continuous = True
+    values_CL: torch.Tensor
+
+    def __init__(self, smallest: float = 1e-12):
+        super().__init__()
+        self.smallest = smallest
+
+    def prepare(self, num_classes: int, dim: int, values_CL: torch.Tensor | None = None) -> None:
+        """Take the continuous label [L] of each class."""
+        if values_CL is None:
+            raise UserError(
+                "The log-ratio loss compares continuous labels, and the classes of this data set "
+                "have none: name each class folder by a number, such as an age, or take another "
+                "method."
+            )
+        self.register_buffer("values_CL", values_CL)
+
+    def forward(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+        """The loss of embeddings and the classes whose values are their labels."""
+        return self.of_values(x_BD, self.values_CL[labels_B].to(x_BD.dtype))
+
+    def of_values(self, x_BD: torch.Tensor, y_BL: torch.Tensor) -> torch.Tensor:
+        """The loss of embeddings and continuous labels [B, L] of their own."""
+        embedded_BB = -matrix(x_BD, x_BD, "squared_euclidean")
+        labelled_BB = (y_BL[:, None, :] - y_BL[None, :, :]).square().sum(2)
+        counts_BB = labelled_BB > 0
+        z_BB = (embedded_BB + self.smallest).log() - torch.where(counts_BB, labelled_BB, 1.0).log()
+        z_BB = torch.where(counts_BB, z_BB, 0.0)
+        n_B = counts_BB.sum(1)
+        mean_B1 = z_BB.sum(1, keepdim=True) / n_B[:, None].clamp_min(1)
+        # The sum over pairs of squared differences is n times that of squared deviations.
+        squares_B = torch.where(counts_BB, z_BB - mean_B1, 0.0).square().sum(1)
+        per_anchor_B = 2 * squares_B / (n_B - 1).clamp_min(1)
+        some_B = n_B >= 2
+        return torch.where(some_B, per_anchor_B, 0.0).sum() / some_B.sum().clamp_min(1)

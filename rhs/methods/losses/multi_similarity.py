@@ -1,0 +1,57 @@
+"""Multi-similarity loss."""
+
+import torch
+from torch import nn
+
+from rhs.errors import UserError
+from rhs.methods.rows import Rows
+from rhs.methods.similarity import NOTHING
+
+
+class MultiSimilarity(nn.Module):
+    """Mean over anchors of
+    1/alpha log(1 + sum_p exp(-alpha (S_ap - base))) + 1/beta log(1 + sum_n exp(beta (S_an - base)))
+
+    Args:
+        alpha, beta: sharpness on positives and on negatives.
+        base: the similarity, lambda in the paper, that positives should exceed and negatives not.
+        margin: keep only positives less similar than the most similar negative plus margin, and
+            negatives more similar than the least similar positive less margin (the paper's pair
+            mining); None keeps all.
+
+    Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, CVPR 2019, equations 11,
+    12 and 15.
+    """
+
+    measures = ("dot",)
+
+    def __init__(
+        self,
+        alpha: float = 2.0,
+        beta: float = 50.0,
+        base: float = 0.5,
+        margin: float | None = 0.1,
+    ):
+        super().__init__()
+        if not (alpha > 0 and beta > 0):
+            raise UserError(f"loss.alpha is {alpha} and loss.beta {beta}; both must be above 0.")
+        self.alpha, self.beta, self.base, self.margin = alpha, beta, base, margin
+
+    def forward(self, rows: Rows) -> torch.Tensor:
+        """The loss, a scalar; anchors that keep no pair count as 0."""
+        positive_RP, negative_RC = rows.positive_RP, rows.negative_RC
+        has_positive_RP, has_negative_RC = rows.has_positive_RP, rows.has_negative_RC
+        if self.margin is not None:
+            least_R1 = positive_RP.masked_fill(~has_positive_RP, -NOTHING).amin(1, keepdim=True)
+            most_R1 = rows.negatives_or_nothing().amax(1, keepdim=True)
+            has_positive_RP = has_positive_RP & (positive_RP < most_R1 + self.margin)
+            has_negative_RC = has_negative_RC & (negative_RC > least_R1 - self.margin)
+        pulled_R = _log1p_sum(-self.alpha * (positive_RP - self.base), has_positive_RP)
+        pushed_R = _log1p_sum(self.beta * (negative_RC - self.base), has_negative_RC)
+        return (pulled_R / self.alpha + pushed_R / self.beta).sum() / max(1, len(rows.labels_R))
+
+
+def _log1p_sum(exponent_RC: torch.Tensor, mask_RC: torch.Tensor) -> torch.Tensor:
+    """log(1 + sum of the exponentials of the masked entries) of each row."""
+    kept_RC = exponent_RC.masked_fill(~mask_RC, NOTHING)
+    return nn.functional.softplus(torch.logsumexp(kept_RC, dim=1))

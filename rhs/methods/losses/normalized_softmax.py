@@ -1,0 +1,56 @@
+"""Softmax over learned class signatures (proxies)."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from rhs.errors import UserError
+
+
+class NormalizedSoftmax(nn.Module):
+    """Cross-entropy of cosine similarities to one learned signature per class.
+
+    L = mean of -log(exp(scale cos(x, w_y)) / sum_c exp(scale cos(x, w_c))).
+
+    Args:
+        scale: 1 / temperature. At 1, as SCHEM prints the loss, the least it can be with C classes is
+            log(1 + (C - 1) e^-2), so its gradients never vanish.
+        sampled: None compares with all classes, whose signatures then all move in every step. A
+            number compares with the classes of the batch and that many others, drawn anew for each
+            step: only these rows are read, have gradients and are updated.
+
+    Source: Zhai and Wu, Classification is a Strong Baseline for Deep Metric Learning, BMVC 2019.
+    """
+
+    takes_labels = True
+
+    def __init__(self, scale: float = 16.0, sampled: int | None = None):
+        super().__init__()
+        if sampled is not None and sampled < 0:
+            raise UserError(f"sampled is {sampled}; it is a number of classes, or null for all.")
+        self.scale, self.sampled = scale, sampled
+
+    def prepare(self, num_classes: int, dim: int) -> None:
+        """Allocate the signatures [C, D], of unit length at the start."""
+        self.signatures = nn.Embedding(num_classes, dim, sparse=self.sampled is not None)
+        with torch.no_grad():
+            self.signatures.weight.copy_(F.normalize(self.signatures.weight))
+
+    def of(self, labels_B: torch.Tensor) -> torch.Tensor:
+        """The signatures [B, D], of unit length, of some classes."""
+        return F.normalize(self.signatures(labels_B))
+
+    def forward(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+        """The loss, a scalar."""
+        classes_K, target_B = self._classes(labels_B)
+        logits_BK = self.scale * F.normalize(x_BD) @ self.of(classes_K).T
+        return F.cross_entropy(logits_BK, target_B)
+
+    def _classes(self, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The classes compared with, sorted, and the place of each label among them."""
+        num_classes = self.signatures.num_embeddings
+        if self.sampled is None:
+            return torch.arange(num_classes, device=labels_B.device), labels_B
+        others = torch.randint(num_classes, (self.sampled,)).to(labels_B.device)
+        classes_K = torch.unique(torch.cat([labels_B, others]))
+        return classes_K, torch.searchsorted(classes_K, labels_B)

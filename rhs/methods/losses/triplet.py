@@ -1,0 +1,41 @@
+"""Triplet loss over all triples of the rows."""
+
+import torch
+from torch import nn
+
+from rhs.errors import UserError
+from rhs.methods.losses.triples import hinge_triples, soft_triples
+from rhs.methods.rows import Rows
+
+
+class Triplet(nn.Module):
+    """Mean of [d(a, p) - d(a, n) + margin]_+ over the triples where it is above 0.
+
+    Args:
+        margin: of the hinge, in units of the measure; None takes the soft margin
+            log(1 + exp(d(a, p) - d(a, n))), averaged over all triples.
+        average: `active` divides by the number of triples above 0, `all` by that of all.
+
+    Sources: Schroff et al., FaceNet, CVPR 2015 (squared distances); Hermans et al., In Defense of
+    the Triplet Loss, 2017 (soft margin, hardest of the batch).
+    """
+
+    measures = ("dot", "euclidean", "squared_euclidean")
+
+    def __init__(self, margin: float | None = 0.2, average: str = "active"):
+        super().__init__()
+        if average not in ("active", "all"):
+            raise UserError(f"loss.average is {average!r}; it must be active or all.")
+        if margin is not None and not 0 <= margin < float("inf"):
+            raise UserError(f"loss.margin is {margin}; it must be 0 or more, or null (soft).")
+        self.margin, self.average = margin, average
+
+    def forward(self, rows: Rows) -> torch.Tensor:
+        """The loss, a scalar; 0 where there is no triple."""
+        if self.margin is None:
+            lost, count = soft_triples(rows)
+        else:
+            lost, count = hinge_triples(rows, self.margin)
+            if self.average == "all":
+                count = (rows.has_positive_RP.sum(1) * rows.has_negative_RC.sum(1)).sum()
+        return lost / count.clamp_min(1)
