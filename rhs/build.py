@@ -53,7 +53,8 @@ def _locate(path: Any, within: str, also: str | None) -> Any:
     allowed = (within, also) if also else (within,)
     if not isinstance(path, str) or not path.startswith(allowed):
         raise UserError(
-            f"_target_ {path!r} is out of bounds; it must start with {' or '.join(map(repr, allowed))}."
+            f"_target_ {path!r} is out of bounds; it must start with "
+            f"{' or '.join(map(repr, allowed))}."
         )
     module, _, name = path.rpartition(".")
     try:

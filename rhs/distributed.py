@@ -42,6 +42,25 @@ def all_reduce_sum(x: torch.Tensor) -> torch.Tensor:
     return _AllReduceSum.apply(x)
 
 
+def gather_uneven(
+    parts: list[torch.Tensor], most: int, dim: int, device: torch.device
+) -> torch.Tensor:
+    """Concatenate what every rank holds, in rank order, without gradient.
+
+    Args:
+        parts: this rank's rows [?, dim], in any number of tensors, also none.
+        most: rows that no rank exceeds, the same number on every rank.
+    """
+    own = torch.cat([torch.empty(0, dim, device=device), *(part.float() for part in parts)])
+    if world_size() == 1:
+        return own
+    counts = _all_gather(torch.tensor([len(own)], device=device)).tolist()
+    padded = own.new_zeros(most, dim)
+    padded[: len(own)] = own
+    whole = _all_gather(padded).split(most)
+    return torch.cat([part[:count] for part, count in zip(whole, counts, strict=True)])
+
+
 def from_first(number: int, device: torch.device) -> int:
     """Rank 0's number, on every rank."""
     if world_size() == 1:

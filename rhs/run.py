@@ -49,7 +49,7 @@ def identify(params: DictConfig, data_digest: str) -> Run:
     """
     everything = plain(params)
     what = {group: everything[group] for group in GROUPS}
-    what |= {"augment": everything["dataset"]["augment"]}
+    what |= {key: everything["dataset"][key] for key in ("augment", "coarse")}
     what |= {"data": data_digest, "code": code_digest()}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{params.dataset.name}-{params.method.name}-{params.model.name}-{digest}"

@@ -25,6 +25,8 @@ from rhs.stage import plain
 
 AXES = ("epoch", "step")  # of the curves, not curves themselves
 LONGEST = 500  # characters of a parameter: what MLflow's older servers take and a table can show
+POINTS = 200  # of a curve by step that an epoch adds, at most
+AT_ONCE = 1000  # metrics that MLflow takes in one call
 QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -39,6 +41,9 @@ class NullTracker:
     def metrics(
         self, values: dict, step: int, group: str = "train", model_id: str | None = None
     ) -> None:
+        """Nothing is kept."""
+
+    def steps(self, rows: list[dict]) -> None:
         """Nothing is kept."""
 
     def artifacts(self, folder: Path, name: str) -> None:
@@ -80,6 +85,23 @@ class Tracker(NullTracker):
             if name not in AXES
         ]
         MlflowClient(self.uri).log_batch(self.run_id, metrics=entries, synchronous=True)
+
+    def steps(self, rows: list[dict]) -> None:
+        """Log every step's numbers as `step/<name>`; of a long epoch, evenly spaced ones."""
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        entries = [
+            Metric(f"step/{name}", float(value), now, row["step"])
+            for row in rows[:: -(-len(rows) // POINTS)]
+            for name, value in row.items()
+            if name not in AXES
+        ]
+        client = MlflowClient(self.uri)
+        for start in range(0, len(entries), AT_ONCE):
+            part = entries[start : start + AT_ONCE]
+            client.log_batch(self.run_id, metrics=part, synchronous=True)
 
     def artifacts(self, folder: Path, name: str) -> None:
         """Attach a folder."""

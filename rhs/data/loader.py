@@ -17,6 +17,7 @@ class Images(Protocol):
     """What a loader needs of a split (rhs.data.shards.ShardedImages is one)."""
 
     labels: np.ndarray
+    names: list[str]
 
     def __len__(self) -> int: ...
 
@@ -28,7 +29,7 @@ class TrainLoader:
     """This rank's share of the planned batches.
 
     The view of an image depends on (seed, epoch, image, how often it was drawn before), never on
-    the worker that makes it.
+    the worker that makes it. Labels are the plan's, which may be coarser than the images'.
     """
 
     def __init__(
@@ -48,6 +49,25 @@ class TrainLoader:
         """Yields (uint8 images [b, 3, S, S], labels [b]) for every step of the epoch."""
         return _ahead(lambda step: self._batch(epoch, step), range(self.plan.steps))
 
+    def survey(self, batch_size: int = 64) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yields (uint8 evaluation views, labels) of this rank's share of all training images.
+
+        The shares are contiguous and disjoint; the last may be short, or empty.
+        """
+        share = -(-len(self.images) // self.world_size)
+        rows = range(share * self.rank, min(share * (self.rank + 1), len(self.images)))
+        start = 0
+        for pixels in in_order(self.images, rows, self.image_size, batch_size):
+            here = rows[start : start + len(pixels)]
+            yield pixels, torch.from_numpy(self.plan.labels[here.start : here.stop])
+            start += len(pixels)
+
+    def describe(self, epoch: int, step: int) -> str:
+        """The batch in words that find it again."""
+        rows = self.plan.batch(epoch, step).image
+        names = [self.images.names[row] for row in rows[:3]]
+        return f"{len(rows)} images, the first are {', '.join(names)}"
+
     def _batch(self, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         slot = self.plan.batch(epoch, step).local(self.rank, self.world_size)
         pixels = np.stack(
@@ -60,7 +80,7 @@ class TrainLoader:
                 for image, draw in zip(slot.image, slot.draw, strict=True)
             ]
         )
-        return _to_tensor(pixels), torch.from_numpy(self.images.labels[slot.image])
+        return _to_tensor(pixels), torch.from_numpy(self.plan.labels[slot.image])
 
 
 def in_order(

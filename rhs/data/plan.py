@@ -5,7 +5,7 @@ the three numbers is needed to continue it.
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -54,6 +54,8 @@ class BatchPlan:
             a negative seed.
     """
 
+    adaptive = False  # whether `compose` wants the training set's embeddings before each epoch
+
     def __init__(self, labels: np.ndarray, classes: int, per_class: int, seed: int):
         if per_class < 2:
             raise UserError(f"train.per_class is {per_class}; a class needs 2 images or more.")
@@ -78,7 +80,7 @@ class BatchPlan:
     def batch_size(self) -> int:
         return self.classes * self.per_class
 
-    @cached_property
+    @property
     def left_out(self) -> int:
         """Images that one epoch cannot hold, see above."""
         sizes = np.array([len(rows) for rows in self._members])

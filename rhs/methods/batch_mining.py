@@ -77,7 +77,7 @@ class BatchMining:
     def __call__(
         self, batch: Batch, generate: Generate | None, measure: str, with_plain: bool = False
     ) -> tuple[Rows, Rows | None]:
-        """Rows of the batch; with a generator, and if asked for, those of the originals alone too."""
+        """Rows of the batch; with a generator and if asked, those of the originals alone too."""
         originals = _originals(batch, measure)
         chosen = self._choose(originals)
         if generate is None:

@@ -115,6 +115,7 @@ class EpochCenters(nn.Module):
         every: epochs between two computations.
     """
 
+    wants_refresh = True
     center_CD: torch.Tensor
 
     def __init__(self, every: int = 1):
@@ -129,7 +130,8 @@ class EpochCenters(nn.Module):
 
     def start_refresh(self) -> ClassSums:
         """What the pass over the training set adds its embeddings to."""
-        return ClassSums(*self.center_CD.shape, self.center_CD.device)
+        num_classes, dim = self.center_CD.shape
+        return ClassSums(num_classes, dim, self.center_CD.device)
 
     def finish_refresh(self, sums: ClassSums) -> None:
         """Take over the new means; a class without any sample keeps its old one."""

@@ -69,7 +69,7 @@ def _check_loss_of_rows(method: Objective) -> None:
             f"positive, but the loss {name} takes all negatives of both ends of a pair: choose "
             "all, easy or hardest, or loss.form=generalized."
         )
-    check_unit(getattr(mining, "negatives", None), method.normalize)
+    check_unit(getattr(mining, "negatives", ""), method.normalize)
 
 
 def _check_generator(method: Objective) -> None:
@@ -81,7 +81,7 @@ def _check_generator(method: Objective) -> None:
             "instance rhs.methods.centers.EMACenters."
         )
     if isinstance(mining, PairMining):
-        if hasattr(generator, "start_refresh"):
+        if getattr(generator, "for_classes", False):
             raise UserError(
                 f"{name} makes points for a whole class, not for pairs: set method.mining to "
                 "rhs.methods.batch_mining.BatchMining."

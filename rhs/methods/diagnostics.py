@@ -2,7 +2,9 @@
 
 import torch
 
-ROWS = 256  # of the batch, at most, for the effective rank: its cost is then that of a small product
+ROWS = (
+    256  # of the batch, at most, for the effective rank: its cost is then that of a small product
+)
 
 
 @torch.no_grad()

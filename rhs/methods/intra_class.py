@@ -13,11 +13,11 @@ class IntraClass(nn.Module):
     """Around each sample z draw points from N(z, strength variance), the variance its class's.
 
     Classes are described by mean and diagonal variance over the training set, refreshed every few
-    epochs. The variance of a class of n <= `few` samples is corrected:
-    (1 - a) own + a ((1 - gamma) neighbors' + gamma global), with a = 1 / (1 + log(1 + beta (n - 1)))
-    and neighbors weighted by n_i exp(-D_m^2 / 2 sigma_m^2 - D_v^2 / 2 sigma_v^2), where D_m and D_v
-    are the distances between squared means and between variances. The sample passes gradients on,
-    the noise does not.
+    epochs. The variance of a class of n <= `few` samples is corrected to
+    (1 - a) own + a ((1 - gamma) neighbors' + gamma global), a = 1 / (1 + log(1 + beta (n - 1))),
+    with neighbors weighted by n_i exp(-D_m^2 / 2 sigma_m^2 - D_v^2 / 2 sigma_v^2), where D_m and
+    D_v are the distances between squared means and between variances. The sample passes gradients
+    on, the noise does not.
 
     Args:
         draws: M, points for each sample.
@@ -32,6 +32,8 @@ class IntraClass(nn.Module):
     """
 
     needs_centers = False
+    for_classes = True  # its points are not made for pairs
+    wants_refresh = True
     variance_CD: torch.Tensor
 
     def __init__(
@@ -101,7 +103,7 @@ class IntraClass(nn.Module):
             -0.5 * (nearest.values / self.sigma_mean).square()
             - 0.5 * (variances_kD / self.sigma_variance).square()
         )
-        # All weights may underflow where classes are far apart: then nothing is near, nothing added.
+        # All weights may underflow where classes are far apart: nothing is near, nothing added.
         total_k1 = weight_kn.sum(1, keepdim=True).clamp_min(torch.finfo(weight_kn.dtype).tiny)
         return (weight_kn[:, :, None] * variance_CD[index_kn]).sum(1) / total_k1
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,8 +39,8 @@ class Objective(nn.Module):
         signature_weight: its weight, lambda in SCHEM.
         normalize: put embeddings on the unit sphere first.
         plain_weight: share, 0 to 1, of the loss on the original samples alone.
-        l2: weight of the mean squared length, counted as 0.25 l2 (mean |a|^2 + mean |p|^2), which is
-            0.5 l2 mean |x|^2; for un-normalized embeddings.
+        l2: weight of the mean squared length, counted as 0.25 l2 (mean |a|^2 + mean |p|^2), which
+            is 0.5 l2 mean |x|^2; for un-normalized embeddings.
 
     Raises:
         UserError: parts that do not go together.
@@ -47,12 +48,12 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        loss,
-        mining=None,
+        loss: Any,
+        mining: Any = None,
         measure: str = "dot",
-        generator=None,
-        centers: nn.Module | None = None,
-        signatures: nn.Module | None = None,
+        generator: Any = None,
+        centers: Any = None,
+        signatures: Any = None,
         signature_weight: float = 1.0,
         normalize: bool = True,
         plain_weight: float = 0.0,
@@ -74,8 +75,10 @@ class Objective(nn.Module):
             more: `values_CL`, the classes' continuous labels, for a loss that takes them.
         """
         for part in (self.centers, self.generator, self.signatures, self.loss):
-            if hasattr(part, "prepare"):
-                part.prepare(num_classes, dim, **(more if part is self.loss else {}))
+            if getattr(part, "continuous", False):
+                part.prepare(num_classes, dim, **more)
+            elif hasattr(part, "prepare"):
+                part.prepare(num_classes, dim)
 
     def due(self, epoch: int) -> bool:
         """Whether a part wants the whole training set's embeddings before this epoch, from 0."""
@@ -96,8 +99,8 @@ class Objective(nn.Module):
             part.finish_refresh(total)
 
     def _refreshed(self) -> list:
-        parts = (self.centers, self.generator)
-        return [part for part in parts if hasattr(part, "start_refresh")]
+        parts = (self.centers, self.generator, self.signatures, self.loss)
+        return [part for part in parts if getattr(part, "wants_refresh", False)]
 
     def forward(
         self, x_local_bD: torch.Tensor, labels_local_b: torch.Tensor, progress: float = 0.0
@@ -162,18 +165,19 @@ def build_objective(config: dict) -> Objective:
     return build({k: v for k, v in config.items() if k not in NOT_OURS}, also=OUTSIDE)
 
 
-def check_method(config: dict, **more) -> None:
+def check_method(config: dict, continuous: bool = False) -> None:
     """Build the method and compute one small loss.
 
     Args:
-        more: as for `Objective.prepare`.
+        continuous: whether the classes have continuous labels.
 
     Raises:
         UserError: it cannot be built, or not computed, from its settings.
     """
     try:
         objective = build_objective(config)
-        objective.prepare(num_classes=4, dim=8, **more)
+        values_CL = torch.arange(4.0)[:, None] if continuous else None
+        objective.prepare(num_classes=4, dim=8, values_CL=values_CL)
         loss, _ = objective(torch.eye(8, requires_grad=True), torch.arange(8) // 2)
         loss.backward()
     except (TypeError, AttributeError) as error:  # a text where a number belongs, and the like

@@ -59,7 +59,7 @@ class PairMining:
     def __call__(
         self, batch: Batch, generate: Generate | None, measure: str, with_plain: bool = False
     ) -> tuple[Rows, Rows | None]:
-        """Rows of the pairs; with a generator, and if asked for, those of the originals alone too."""
+        """Rows of the pairs; with a generator and if asked, those of the originals alone too."""
         anchor_N, positive_N = pair_up(batch.labels_B)
         roles = _Roles(batch, anchor_N, positive_N, generate, measure, self.both_ends)
         labels_N = batch.labels_B[anchor_N]
@@ -152,7 +152,7 @@ class _Roles:
         return self._dots[row, column]
 
     def _combined(self, row: str, column: str) -> torch.Tensor:
-        """Dot products of points that are combinations of originals, from those of the originals."""
+        """Dot products of combinations of originals, from those of the originals."""
         terms = []
         for r, of_row_N in zip(ORIGINAL, self.weights[row], strict=True):
             for c, of_column_N in zip(ORIGINAL, self.weights[column], strict=True):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
 from rhs.atomic import whole_folder
+from rhs.training.schedule import Optimizers
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
@@ -57,7 +58,7 @@ def load(folder: Path, step: int) -> tuple[dict[str, torch.Tensor], dict]:
 
 
 def pack(
-    model: torch.nn.Module, objective: torch.nn.Module, optimizer: torch.optim.Optimizer
+    model: torch.nn.Module, objective: torch.nn.Module, optimizer: Optimizers
 ) -> dict[str, torch.Tensor]:
     """All tensors that training changes, under names that say whose they are."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
@@ -71,7 +72,7 @@ def unpack(
     tensors: dict[str, torch.Tensor],
     model: torch.nn.Module,
     objective: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
 ) -> None:
     """The inverse of `pack`, in place. The optimizer's settings stay those it was built with."""
     model.load_state_dict(under("model.", tensors))

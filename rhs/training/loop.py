@@ -10,7 +10,8 @@ from torch import nn
 
 from rhs.data.loader import TrainLoader
 from rhs.errors import UserError
-from rhs.training.schedule import learning_rate, set_learning_rate
+from rhs.training.schedule import Optimizers, learning_rate, set_learning_rate
+from rhs.training.survey import survey
 
 
 @dataclass
@@ -53,13 +54,14 @@ class Settings:
 def train(
     model: nn.Module,
     objective: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers | torch.optim.Optimizer,
     loader: TrainLoader,
     settings: Settings,
     progress: Progress,
     device: torch.device,
     end_of_epoch: Callable[[Progress, dict[str, float]], None],
     say: Callable[[str], None],
+    record: Callable[[list[dict[str, float]]], None] | None = None,
 ) -> None:
     """Train from `progress` to the last epoch.
 
@@ -68,28 +70,30 @@ def train(
         end_of_epoch: called on every rank, a row having been added to `progress.history`, with the
             epoch's times; it validates, saves and reports.
         say: takes lines for a person to read: a sign of life twice a minute, and warnings.
+        record: takes the numbers of every step, after each epoch.
 
     Raises:
-        UserError: the loss is not finite; before the update, on every rank at once.
+        UserError: the loss or a gradient is not finite; before the update, on every rank at once.
     """
     for epoch in range(progress.epochs_done, settings.epochs):
+        survey(model, objective, loader, epoch, device, say)
         model.train()
         meter = Meter()
         for step, (images, labels) in enumerate(loader.epoch(epoch)):
             meter.batch_is_here()
             done = epoch * loader.plan.steps + step
             total = settings.epochs * loader.plan.steps
-            torch.manual_seed(settings.seed * 1_000_003 + done)
             lr = learning_rate(done, total, settings.lr, settings.warmup_steps(total))
             set_learning_rate(optimizer, lr)
             loss, diagnostics = training_step(
                 model, objective, optimizer, images.to(device), labels.to(device),
-                done / total, settings.precision,
+                done / total, settings.precision, settings.seed * 1_000_003 + done,
             )  # fmt: skip
-            if not torch.isfinite(loss):
+            if (bad := not_finite(loss, model, objective)) is not None:
                 raise UserError(
-                    f"The loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}: "
-                    "no update was made. A lower train.lr may help."
+                    f"The {bad} in epoch {epoch + 1}, step {step + 1} "
+                    f"({loader.describe(epoch, step)}): no update was made. A lower train.lr may "
+                    "help."
                 )
             optimizer.step()
             meter.step_is_done(loss, diagnostics)
@@ -97,8 +101,23 @@ def train(
                 say(f"epoch {epoch + 1}, step {step + 1}/{loader.plan.steps}  loss {loss:.4f}")
         progress.epochs_done = epoch + 1
         progress.history.append({"epoch": epoch + 1, "step": done + 1, "lr": lr} | meter.means())
+        if record is not None:
+            record(meter.steps(first=epoch * loader.plan.steps + 1))
         warn_of_identity(progress.history, say)
         end_of_epoch(progress, meter.times(loader.plan.batch_size))
+
+
+def not_finite(loss: torch.Tensor, *trained: nn.Module) -> str | None:
+    """What is not finite, in words; None if the loss and all gradients are.
+
+    The loss is the same on every rank, and so are gradients that were averaged over them.
+    """
+    if not torch.isfinite(loss):
+        return f"loss is {loss.item()}"
+    gradients = [p.grad for module in trained for p in module.parameters() if p.grad is not None]
+    dense = [g.coalesce().values() if g.is_sparse else g for g in gradients]
+    norm = nn.utils.get_total_norm(dense)
+    return None if torch.isfinite(norm) else f"gradient's norm is {norm.item()}"
 
 
 def warn_of_identity(history: list[dict], say: Callable[[str], None]) -> None:
@@ -115,17 +134,22 @@ def warn_of_identity(history: list[dict], say: Callable[[str], None]) -> None:
 def training_step(
     model: nn.Module,
     objective: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers | torch.optim.Optimizer,
     images: torch.Tensor,
     labels: torch.Tensor,
     progress: float,
     precision: str = "float32",
+    seed: int = 0,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Forward and backward: leaves the gradients of the global batch's loss on the parameters."""
+    torch.manual_seed(seed)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         x_bD = model(images)
     # At least float32: dot products and distances of bfloat16 embeddings are too coarse.
     x_bD = x_bD.to(torch.promote_types(x_bD.dtype, torch.float32))
+    # Anew: what the model has drawn depends on its share of the batch, what the objective draws
+    # must not.
+    torch.manual_seed(seed)
     loss, diagnostics = objective(x_bD, labels, progress)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -138,16 +162,14 @@ class Meter:
     def __init__(self):
         self.start = self.last = self.said = time.perf_counter()
         self.waited = 0.0
-        self.sums: dict[str, torch.Tensor] = {}
-        self.steps = 0
+        self.seen: list[dict[str, torch.Tensor]] = []
+        self.read: list[dict[str, float]] = []
 
     def batch_is_here(self) -> None:
         self.waited += time.perf_counter() - self.last
 
     def step_is_done(self, loss: torch.Tensor, diagnostics: dict[str, torch.Tensor]) -> None:
-        for name, value in {"loss": loss, **diagnostics}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value  # stays on the device
-        self.steps += 1
+        self.seen.append({"loss": loss, **diagnostics})  # stays on the device
         self.last = time.perf_counter()
 
     def is_due(self) -> bool:
@@ -156,9 +178,18 @@ class Meter:
             self.said = self.last
         return due
 
+    def steps(self, first: int) -> list[dict[str, float]]:
+        """The loss and the diagnostics of every step, the first being number `first`."""
+        if not self.read:
+            self.read = [{k: float(v) for k, v in row.items()} for row in self.seen]
+        return [{"step": first + i, **row} for i, row in enumerate(self.read)]
+
     def means(self) -> dict[str, float]:
-        """Mean of the loss and of each diagnostic over the steps."""
-        return {name: float(value) / self.steps for name, value in self.sums.items()}
+        """Mean of the loss and of each diagnostic over the steps that have it."""
+        rows = self.steps(0)
+        names = dict.fromkeys(name for row in rows for name in row if name != "step")
+        values = {name: [row[name] for row in rows if name in row] for name in names}
+        return {name: math.fsum(numbers) / len(numbers) for name, numbers in values.items()}
 
     def times(self, batch_size: int) -> dict[str, float]:
         """Seconds, images per second of all workers, share of the time spent waiting for input.
@@ -168,6 +199,6 @@ class Meter:
         seconds = time.perf_counter() - self.start
         return {
             "seconds": round(seconds, 2),
-            "images_per_second": round(self.steps * batch_size / seconds, 1),
+            "images_per_second": round(len(self.seen) * batch_size / seconds, 1),
             "input_wait": round(self.waited / seconds, 4),
         }

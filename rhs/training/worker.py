@@ -12,7 +12,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rhs import distributed
+from rhs.build import build
 from rhs.cluster import connect
+from rhs.data.labels import training_labels, values_of
 from rhs.data.loader import Images, TrainLoader, in_order
 from rhs.data.plan import BatchPlan
 from rhs.data.shards import ShardedImages, has_split
@@ -86,7 +88,8 @@ def check(config: dict, shards: Path, workers: int) -> None:
     Raises:
         UserError: parameters that cannot work.
     """
-    plan = _plan(config, ShardedImages(shards, "train").labels)
+    labels, names = _labels(config, ShardedImages(shards, "train"))
+    plan = _plan(config, labels)
     plan.check_workers(workers)
     settings = _settings(config)
     total = settings.epochs * plan.steps
@@ -95,7 +98,7 @@ def check(config: dict, shards: Path, workers: int) -> None:
             f"train.warmup is {settings.warmup} steps, but there are {total} in all: choose fewer, "
             "or a share below 1."
         )
-    check_method(config["method"])
+    check_method(config["method"], continuous=values_of(names) is not None)
     Augmentation(**config["dataset"]["augment"])
     check_model(config["model"])
 
@@ -122,8 +125,16 @@ def ray_worker(config: dict) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     device = ray.train.torch.get_device()
     shards, checkpoints = Path(config["shards"]), Path(config["checkpoints"])
+
+    def record(steps: list[dict]) -> None:
+        if distributed.rank() == 0:
+            try:
+                config["tracker"].steps(steps)
+            except Exception as error:
+                say(f"warning: the steps up to {steps[-1]['step']} are missing in MLflow: {error}")
+
     try:
-        work(config["params"], shards, checkpoints, device, report, say)
+        work(config["params"], shards, checkpoints, device, report, say, record)
     except UserError as error:
         # All ranks have met it, and would again: not a failure for Ray to retry.
         if distributed.rank() == 0:
@@ -137,12 +148,14 @@ def work(
     device: torch.device,
     report: Callable[[dict], None],
     say: Callable[[str], None],
+    record: Callable[[list[dict]], None] | None = None,
 ) -> tuple[Embedder, Progress]:
     """Everything one rank does; the process group, if any, is set up already.
 
     Args:
         report: takes each epoch's numbers, on every rank.
         say: takes lines for a person to read.
+        record: takes the numbers of every step, epoch by epoch, on every rank.
     """
     # On a GPU some layers have no deterministic form: torch warns where it must use another.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -152,14 +165,19 @@ def work(
     train_images = ShardedImages(shards, "train")
     val_images = ShardedImages(shards, "val") if has_split(shards, "val") else None
     embedder = build_embedder(params["model"], params["seed"]).to(device)
+    labels, names = _labels(params, train_images)
     objective = build_objective(params["method"])
-    objective.prepare(len(train_images.class_names), embedder.dim)
+    torch.manual_seed(params["seed"])  # signatures start at random
+    values = values_of(names)
+    objective.prepare(
+        len(names), embedder.dim, values_CL=None if values is None else torch.from_numpy(values)
+    )
     objective.to(device)
     settings = _settings(params)
     factors = {name: params["train"][name] for name in ("weight_decay", "head_lr")}
     optimizer = build_optimizer(embedder, objective, settings.lr, **factors)
     loader = TrainLoader(
-        train_images, _plan(params, train_images.labels),
+        train_images, _plan(params, labels),
         Augmentation(**params["dataset"]["augment"]), embedder.image_size,
         distributed.rank(), distributed.world_size(),
     )  # fmt: skip
@@ -187,7 +205,9 @@ def work(
         say(_line(row | times, settings.epochs))
         report(row | times)
 
-    train(model, objective, optimizer, loader, settings, progress, device, end_of_epoch, say)
+    train(
+        model, objective, optimizer, loader, settings, progress, device, end_of_epoch, say, record
+    )
     return embedder, progress
 
 
@@ -204,9 +224,15 @@ def embed(embedder: Embedder, images: Images, device: torch.device) -> np.ndarra
     return distributed.gather(x_bD)[: len(images)].cpu().numpy()
 
 
+def _labels(params: dict, images: ShardedImages) -> tuple[np.ndarray, list[str]]:
+    return training_labels(images.labels, images.class_names, params["dataset"]["coarse"])
+
+
 def _plan(params: dict, labels: np.ndarray) -> BatchPlan:
     settings = params["train"]
-    return BatchPlan(labels, settings["classes"], settings["per_class"], params["seed"])
+    batches = params["method"].get("batches") or {"_target_": "rhs.data.plan.BatchPlan"}
+    sizes = {"classes": settings["classes"], "per_class": settings["per_class"]}
+    return build(batches, within="rhs.data.", labels=labels, **sizes, seed=params["seed"])
 
 
 def _settings(params: dict) -> Settings:

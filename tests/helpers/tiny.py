@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+from collections.abc import Iterable
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ from rhs.stage import compose
 
 ROOT = Path(__file__).parents[2]
 METHODS = sorted(path.stem for path in (ROOT / "conf/method").glob("*.yaml"))
+if find_spec("pytorch_metric_learning") is None:  # it is optional, and `pml` is made of it
+    METHODS.remove("pml")
 SIDE = 16  # pixels
 SMALL = (
     "tracking=none",
@@ -54,8 +58,44 @@ def small_params(*overrides: str) -> DictConfig:
 @lru_cache
 def method_config(name: str) -> dict:
     """What `rhs.build.build` makes the objective from."""
+    from rhs.methods.objective import NOT_OURS
+
     config = OmegaConf.to_container(composed(f"method={name}").method)
-    return {key: value for key, value in config.items() if key != "name"}
+    return {key: value for key, value in config.items() if key not in NOT_OURS}
+
+
+def prepared(
+    method: str | dict,
+    classes: int,
+    dim: int,
+    dtype=None,
+    samples: Iterable | None = None,
+):
+    """The objective of a method file, or of a configuration, ready for its first batch.
+
+    Args:
+        dtype: torch.float64 unless given.
+        samples: batches (embeddings, labels) of this rank's share of the training set, for what
+            is computed from all of it; without, three random ones of each class on every rank.
+    """
+    import torch
+
+    from rhs.methods.objective import build_objective
+
+    dtype = dtype or torch.float64
+    random = torch.Generator().manual_seed(7)
+    objective = build_objective(method_config(method) if isinstance(method, str) else method)
+    more = {}
+    if getattr(objective.loss, "continuous", False):
+        more["values_CL"] = torch.rand(classes, 2, generator=random, dtype=torch.float64)
+    torch.manual_seed(0)  # of what is learned
+    objective.prepare(classes, dim, **more)
+    objective.to(dtype)
+    if objective.due(0):
+        labels = torch.arange(classes).repeat(3)
+        x = torch.randn(len(labels), dim, generator=random, dtype=torch.float64).to(dtype)
+        objective.refresh(0, [(x, labels)] if samples is None else samples)
+    return objective
 
 
 def class_image(label: int, number: int, side: int = SIDE) -> np.ndarray:

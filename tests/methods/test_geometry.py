@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rhs.methods.geometry import UNMOVED, reflect, rotate, rotation_angle
+from rhs.methods.geometry import LEVER, UNMOVED, reflect, rotate, rotation_angle
 
 
 def rows(*points: tuple[float, ...], dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
@@ -86,10 +86,8 @@ def test_no_rotation_is_the_positive_itself_and_the_limit_of_small_ones():
 @pytest.mark.parametrize("t", [0.3, 1.0])
 def test_rotation_moves_along_with_its_points(t):
     a, p, c = triplets(seed=4)
-    shift = torch.randn(6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)).double())[
-        0
-    ]
+    shift = triplets(n=1, seed=12)[0]
+    turn, _ = torch.linalg.qr(triplets(n=6, seed=13)[0])
     moved = rotate(a, p, c, t)
     torch.testing.assert_close(rotate(a + shift, p + shift, c + shift, t), moved + shift)
     torch.testing.assert_close(rotate(a @ turn, p @ turn, c @ turn, t), moved @ turn)
@@ -125,6 +123,23 @@ def test_slopes_of_the_full_rotation():
     torch.testing.assert_close(
         by_c, torch.eye(6, dtype=torch.float64) - torch.outer(v, u) + (r / s) * across
     )
+
+
+@pytest.mark.parametrize("s", [1.0, 0.2, 0.11, 0.09, 1e-3, 1e-5])
+def test_an_anchor_near_its_center_has_a_bounded_pull(s):
+    """The slope by the anchor grows as r / s, up to LEVER; the value does not see that bound."""
+    a, p, c = triplets(n=1, seed=14)
+    v = torch.nn.functional.normalize(c - a)
+    a, p = c - s * v, c + torch.nn.functional.normalize(p - c)
+    torch.testing.assert_close(rotate(a, p, c), c + v)
+    by_a, by_p, by_c = jacobians(a, p, c, 1.0)
+    across = torch.eye(6, dtype=torch.float64) - torch.outer(v[0], v[0])
+    steep = 0.0 if 1 / s > LEVER else 1 / s
+    torch.testing.assert_close(by_a, -steep * across)
+    torch.testing.assert_close(by_p, torch.outer(v[0], (p - c)[0]))
+    torch.testing.assert_close(by_a + by_p + by_c, torch.eye(6, dtype=torch.float64))
+    torch.testing.assert_close(rotate(a, p, c, 0.5), rotate(c - v, p, c, 0.5))  # s is of no matter
+    assert all(torch.isfinite(slope).all() for slope in jacobians(a, p, c, 0.5))
 
 
 DEGENERATE = {

@@ -16,8 +16,8 @@ class Margin(nn.Module):
         alpha: half the width of the band around the boundary.
         beta: the boundary at the start.
         per_class: learn an offset of the boundary for each class too.
-        regularization: nu, the weight of the boundary's own size: adds nu times the mean of beta over
-            the pairs that count.
+        regularization: nu, the weight of the boundary's own size: adds nu times the mean of beta
+            over the pairs that count.
 
     Source: Wu et al., Sampling Matters in Deep Embedding Learning, ICCV 2017, equations 4 to 6
     (without the offset for each image).
@@ -37,7 +37,7 @@ class Margin(nn.Module):
         self.beta = nn.Parameter(torch.tensor(float(beta)))
 
     def prepare(self, num_classes: int, dim: int) -> None:
-        """Allocate the offsets of the classes' boundaries [C], as rows that are learned sparsely."""
+        """Allocate the offsets of the classes' boundaries [C, 1], learned row by row."""
         if self.per_class:
             self.offset = nn.Embedding(num_classes, 1, sparse=True)
             nn.init.zeros_(self.offset.weight)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rhs.errors import UserError
+from rhs.methods.statistics import ClassSums
 
 
 class NormalizedSoftmax(nn.Module):
@@ -13,32 +14,66 @@ class NormalizedSoftmax(nn.Module):
     L = mean of -log(exp(scale cos(x, w_y)) / sum_c exp(scale cos(x, w_c))).
 
     Args:
-        scale: 1 / temperature. At 1, as SCHEM prints the loss, the least it can be with C classes is
-            log(1 + (C - 1) e^-2), so its gradients never vanish.
+        scale: 1 / temperature. At 1, as SCHEM prints the loss, the least it can be with C classes
+            is log(1 + (C - 1) e^-2), so its gradients never vanish.
         sampled: None compares with all classes, whose signatures then all move in every step. A
             number compares with the classes of the batch and that many others, drawn anew for each
             step: only these rows are read, have gradients and are updated.
+        from_means: start from the mean of each class before the first epoch, not from random
+            directions.
+        lr_factor: how many times as fast as the embedding head the signatures learn.
 
     Source: Zhai and Wu, Classification is a Strong Baseline for Deep Metric Learning, BMVC 2019.
     """
 
     takes_labels = True
+    every = 2**62  # epochs between refreshes: only before the first
 
-    def __init__(self, scale: float = 16.0, sampled: int | None = None):
+    def __init__(
+        self,
+        scale: float = 16.0,
+        sampled: int | None = None,
+        from_means: bool = False,
+        lr_factor: float = 1.0,
+    ):
         super().__init__()
         if sampled is not None and sampled < 0:
             raise UserError(f"sampled is {sampled}; it is a number of classes, or null for all.")
         self.scale, self.sampled = scale, sampled
+        self.from_means, self.lr_factor = from_means, lr_factor
 
     def prepare(self, num_classes: int, dim: int) -> None:
         """Allocate the signatures [C, D], of unit length at the start."""
         self.signatures = nn.Embedding(num_classes, dim, sparse=self.sampled is not None)
+        self.signatures.lr_factor = self.lr_factor  # type: ignore[assignment]
         with torch.no_grad():
             self.signatures.weight.copy_(F.normalize(self.signatures.weight))
+
+    @property
+    def wants_refresh(self) -> bool:
+        """Whether the training set is to be shown before the first epoch."""
+        return self.from_means
+
+    def start_refresh(self) -> ClassSums:
+        """What the pass over the training set adds its embeddings to."""
+        num_classes, dim = self.signatures.weight.shape
+        return ClassSums(num_classes, dim, self.signatures.weight.device)
+
+    @torch.no_grad()
+    def finish_refresh(self, sums: ClassSums) -> None:
+        """Point each signature to its class's mean; those of classes without samples stay."""
+        count_C, mean_CD = sums.mean()
+        weight_CD = self.signatures.weight
+        weight_CD.copy_(torch.where(count_C[:, None] > 0, F.normalize(mean_CD).float(), weight_CD))
 
     def of(self, labels_B: torch.Tensor) -> torch.Tensor:
         """The signatures [B, D], of unit length, of some classes."""
         return F.normalize(self.signatures(labels_B))
+
+    @torch.no_grad()
+    def all(self) -> torch.Tensor:
+        """The signatures [C, D], of unit length, of all classes."""
+        return F.normalize(self.signatures.weight)
 
     def forward(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """The loss, a scalar."""

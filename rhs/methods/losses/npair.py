@@ -39,9 +39,7 @@ class NPair(nn.Module):
         if self.form == "ovo":
             pairs = rows.has_positive_RP.sum().clamp_min(1)
             return soft_triples(rows, self.scale)[0] / pairs
-        negative_R1 = torch.logsumexp(
-            self.scale * rows.negatives_or_nothing(), dim=1, keepdim=True
-        )
+        negative_R1 = torch.logsumexp(self.scale * rows.negatives_or_nothing(), dim=1, keepdim=True)
         return masked_mean(
             F.softplus(negative_R1 - self.scale * rows.positive_RP), rows.has_positive_RP
         )

@@ -46,10 +46,10 @@ class _Hinge(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, _):
         order_RP, active_RC = ctx.saved_tensors
-        rows, positives = order_RP.shape
+        rows, width = order_RP.shape[0], order_RP.shape[1] + 1
         # How many negatives are active with k positives, then with more than each place.
-        offset_R1 = torch.arange(rows, device=order_RP.device)[:, None] * (positives + 1)
-        histogram = torch.bincount((active_RC + offset_R1).flatten(), minlength=rows * (positives + 1))
+        offset_R1 = torch.arange(rows, device=order_RP.device)[:, None] * width
+        histogram = torch.bincount((active_RC + offset_R1).flatten(), minlength=rows * width)
         more_RP = histogram.view(rows, -1)[:, 1:].flip(1).cumsum(1).flip(1)
         by_positive_RP = torch.zeros_like(more_RP).scatter(1, order_RP, more_RP)
         return -grad * by_positive_RP.to(ctx.dtype), grad * active_RC.to(ctx.dtype), None

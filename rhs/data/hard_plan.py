@@ -1,0 +1,114 @@
+"""Batches of classes that the model confuses (SCHEM)."""
+
+import numpy as np
+
+from rhs.data.plan import BatchPlan, Slot
+from rhs.errors import UserError
+
+COMPOSE, ANCHORS = 2, 3  # keep these random streams apart from the others
+DIGITS = 4  # of similarities: rounding, which world sizes differ in, should not order samples
+
+
+class HardPlan(BatchPlan):
+    """Each batch: `per_class` images of an anchor class, and samples hard for them.
+
+    With K classes, eta images a class, and S the cosine similarity to the most similar of the
+    anchor class's images: P_c is the alpha (K - 1) other classes whose signatures have the largest
+    S, P_s the beta (K - 1) eta images of these classes with the largest S, and (K - 1) eta of P_s
+    are drawn at random. With alpha = beta = 1 nothing is left to chance but the anchors. A batch
+    has K eta images, of up to K classes; a class may be there with one image, which then is only a
+    negative.
+
+    Composed anew before each epoch, from the embeddings of all training images and the signatures
+    as they are then. The anchor classes go round: none comes again before all others have.
+
+    Args:
+        labels, classes, per_class, seed: as for BatchPlan; K and eta.
+        alpha, beta: how much larger the pools are than what is taken from them.
+
+    Source: Suh et al., Stochastic Class-Based Hard Example Mining, CVPR 2019. The full text was not
+    at hand: composing by epoch, and drawing from P_s uniformly, are inferred.
+    """
+
+    adaptive = True
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        classes: int,
+        per_class: int,
+        seed: int,
+        alpha: float = 2.0,
+        beta: float = 2.0,
+    ):
+        super().__init__(labels, classes, per_class, seed)
+        if not (alpha >= 1 and beta >= 1):
+            raise UserError(
+                f"method.batches.alpha is {alpha} and beta {beta}; both must be 1 or more."
+            )
+        self.alpha, self.beta = alpha, beta
+        self._composed: dict[int, np.ndarray] = {}
+
+    @property
+    def left_out(self) -> int:
+        """0: which images an epoch holds is not planned but found, see `compose`."""
+        return 0
+
+    def compose(self, epoch: int, x_ND: np.ndarray, signatures_CD: np.ndarray) -> str:
+        """Fill the epoch's batches, and say in words which images they hold.
+
+        Args:
+            x_ND: unit embeddings of all training images.
+            signatures_CD: unit signatures of all classes, by label.
+        """
+        image = [
+            self._compose_batch(epoch, step, x_ND, signatures_CD) for step in range(self.steps)
+        ]
+        self._composed = {epoch: np.stack(image)}
+        distinct = len(np.unique(self._composed[epoch]))
+        return f"epoch {epoch + 1} holds {distinct} of {len(self.labels)} images, the hardest"
+
+    def batch(self, epoch: int, step: int) -> Slot:
+        """Batch `step` of an epoch that has been composed."""
+        image = self._composed[epoch]
+        # How often an image came before in the epoch, so that its augmentation differs.
+        before, here = image[:step].ravel(), image[step]
+        return Slot(here, (before[:, None] == here[None, :]).sum(0))
+
+    def _compose_batch(self, epoch: int, step: int, x_ND, signatures_CD) -> np.ndarray:
+        random = np.random.default_rng([self.seed, epoch, step, COMPOSE])
+        rows = self._members[self._anchor_class(epoch * self.steps + step)]
+        own = self.labels[rows[0]]
+        anchors = np.resize(random.permutation(rows), self.per_class)
+        if len(rows) >= self.per_class:
+            anchors = random.choice(rows, self.per_class, replace=False)
+        hard_classes = self.hard_classes(own, x_ND[anchors], signatures_CD)
+        pool = self.hard_samples(hard_classes, x_ND[anchors], x_ND)
+        wanted = (self.classes - 1) * self.per_class
+        chosen = random.choice(pool, min(wanted, len(pool)), replace=False)
+        return np.concatenate([anchors, np.resize(chosen, wanted)])
+
+    def hard_classes(self, own: int, anchors_eD, signatures_CD) -> np.ndarray:
+        """P_c: labels of the classes most similar to any of the anchors."""
+        similarity_C = _most_similar(anchors_eD, signatures_CD)
+        usable_K = np.array([self.labels[rows[0]] for rows in self._members])
+        others = usable_K[usable_K != own]
+        count = int(self.alpha * (self.classes - 1))
+        return others[np.argsort(-similarity_C[others], kind="stable")[:count]]
+
+    def hard_samples(self, hard_classes, anchors_eD, x_ND) -> np.ndarray:
+        """P_s: the images of these classes most similar to any of the anchors."""
+        candidates = np.flatnonzero(np.isin(self.labels, hard_classes))
+        similarity = _most_similar(anchors_eD, x_ND[candidates])
+        count = int(self.beta * (self.classes - 1) * self.per_class)
+        return candidates[np.argsort(-similarity, kind="stable")[:count]]
+
+    def _anchor_class(self, position: int) -> int:
+        turn, place = divmod(position, len(self._members))
+        order = np.random.default_rng([self.seed, turn, ANCHORS]).permutation(len(self._members))
+        return int(order[place])
+
+
+def _most_similar(anchors_eD: np.ndarray, x_ND: np.ndarray) -> np.ndarray:
+    """Each point's similarity [N] to the anchor it is most similar to."""
+    return np.round((x_ND @ anchors_eD.T).max(1).astype(np.float64), DIGITS)

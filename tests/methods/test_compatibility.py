@@ -1,0 +1,189 @@
+"""Parts of a method go together, or a sentence says why not; nothing in between."""
+
+import itertools
+
+import pytest
+import torch
+
+from rhs.errors import UserError
+from rhs.methods.batch_mining import PER_POSITIVE, POSITIVES, SHARED, BatchMining
+from rhs.methods.centers import EMACenters, SignatureCenters
+from rhs.methods.generators import Rotation, Symmetric
+from rhs.methods.intra_class import IntraClass
+from rhs.methods.losses.angular import Angular
+from rhs.methods.losses.contrastive import Contrastive
+from rhs.methods.losses.lifted import Lifted
+from rhs.methods.losses.log_ratio import LogRatio
+from rhs.methods.losses.margin import Margin
+from rhs.methods.losses.multi_similarity import MultiSimilarity
+from rhs.methods.losses.normalized_softmax import NormalizedSoftmax
+from rhs.methods.losses.npair import NPair
+from rhs.methods.losses.triplet import Triplet
+from rhs.methods.objective import Objective
+from rhs.methods.pair_mining import ORIGINAL, PairMining
+from rhs.methods.pair_mining import POSITIVES as PAIR_POSITIVES
+
+SOFTMAX = "NormalizedSoftmax takes embeddings and labels, not pairs that were chosen"
+REFUSED = {
+    "an unknown measure": (
+        lambda: Objective(NPair(), PairMining(), "cosine"),
+        r"method\.measure is 'cosine'; it must be one of dot, euclidean, squared_euclidean\.",
+    ),
+    "more than all of the plain loss": (
+        lambda: Objective(NPair(), PairMining(), plain_weight=1.5),
+        r"method\.plain_weight is 1\.5; it is between 0 and 1\.",
+    ),
+    "less than nothing of the plain loss": (
+        lambda: Objective(NPair(), PairMining(), plain_weight=-0.1),
+        r"method\.plain_weight is -0\.1",
+    ),
+    "signatures as centers without signatures": (
+        lambda: Objective(NPair(), PairMining("hardest"), "dot", Rotation(), SignatureCenters()),
+        r"method\.centers is SignatureCenters, but method\.signatures is null: choose .*Softmax",
+    ),
+    "a loss of labels with mining": (
+        lambda: Objective(NormalizedSoftmax(), PairMining()),
+        SOFTMAX + r".*: set method\.mining=null\.",
+    ),
+    "a loss of labels with a generator": (
+        lambda: Objective(NormalizedSoftmax(), generator=Symmetric()),
+        SOFTMAX + r".*: set method\.generator=null\.",
+    ),
+    "a loss of labels with centers": (
+        lambda: Objective(LogRatio(), centers=EMACenters(0.5)),
+        r"loss LogRatio takes .*: set method\.centers=null\.",
+    ),
+    "a loss of rows without mining": (
+        lambda: Objective(Triplet()),
+        r"method\.mining is null, but the loss Triplet .*BatchMining or .*PairMining\.",
+    ),
+    "a measure that the loss does not take": (
+        lambda: Objective(MultiSimilarity(), BatchMining(), "euclidean"),
+        r"method\.measure is 'euclidean'; the loss MultiSimilarity takes dot\.",
+    ),
+    "one of two measures that the loss does not take": (
+        lambda: Objective(Margin(), BatchMining(), "dot"),
+        r"the loss Margin takes euclidean or squared_euclidean\.",
+    ),
+    "the angular loss on single ends": (
+        lambda: Objective(Angular(), PairMining()),
+        r"loss Angular compares the sum of a pair's two ends.*PairMining with both_ends=true\.",
+    ),
+    "the angular loss on the whole batch": (
+        lambda: Objective(Angular(), BatchMining()),
+        r"set method\.mining to rhs\.methods\.pair_mining\.PairMining with both_ends=true\.",
+    ),
+    "both ends for another loss": (
+        lambda: Objective(NPair(), PairMining(both_ends=True)),
+        r"method\.mining\.both_ends is for the angular loss, not for NPair\.",
+    ),
+    "a negative for each positive for lifted pairs": (
+        lambda: Objective(Lifted(), BatchMining("all", "semi_hard"), "euclidean"),
+        r"method\.mining\.negatives is 'semi_hard'.*loss Lifted.*or loss\.form=generalized\.",
+    ),
+    "distances on the sphere of what is not on it": (
+        lambda: Objective(
+            Margin(), BatchMining("all", "distance_weighted"), "euclidean", normalize=False
+        ),
+        r"mining\.negatives is 'distance_weighted'.*set method\.normalize=true or choose other",
+    ),
+    "a rotation about nothing": (
+        lambda: Objective(NPair(), PairMining("hardest"), "dot", Rotation()),
+        r"method\.centers is null, but Rotation rotates.*for instance .*EMACenters\.",
+    ),
+    "points of a class for pairs": (
+        lambda: Objective(NPair(), PairMining("hardest"), "dot", IntraClass()),
+        r"IntraClass makes points for a whole class, not for pairs: set method\.mining to .*Batch",
+    ),
+    "a generator whose points nothing is compared with": (
+        lambda: Objective(NPair(), PairMining(), "dot", Symmetric()),
+        r"method\.generator is Symmetric, but method\.mining compares with nothing synthetic: "
+        r"set mining\.positives=hardest, or name synthetic roles",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_go_together_is_a_sentence(case):
+    make, sentence = REFUSED[case]
+    with pytest.raises(UserError, match=sentence):
+        make()
+
+
+def test_the_same_parts_are_accepted_where_they_do():
+    Objective(Lifted(form="generalized"), BatchMining("all", "semi_hard"), "euclidean")
+    Objective(Lifted(), BatchMining("easy", "semi_hard"), "euclidean")
+    Objective(Margin(), BatchMining("all", "random"), "euclidean", normalize=False)
+    Objective(Angular(), PairMining(both_ends=True))
+    Objective(NPair(), PairMining("hardest"), "dot", Rotation(), EMACenters(0.5))
+    Objective(NPair(), PairMining(negatives="all"), "dot", Symmetric())
+
+
+LOSSES = {
+    "angular": Angular,
+    "contrastive": Contrastive,
+    "lifted smooth": Lifted,
+    "lifted exact": lambda: Lifted(form="exact"),
+    "lifted generalized": lambda: Lifted(form="generalized"),
+    "margin": lambda: Margin(per_class=True, regularization=0.1),
+    "multi-similarity": MultiSimilarity,
+    "multi-similarity, all pairs": lambda: MultiSimilarity(margin=None),
+    "npair mc": NPair,
+    "npair ovo": lambda: NPair(form="ovo"),
+    "triplet": Triplet,
+    "triplet soft": lambda: Triplet(margin=None),
+}
+GENERATORS = (lambda: None, Rotation, Symmetric, IntraClass)
+SYNTHETIC = (("anchor", "synthetic_positive"), ("positive", "anchor"))
+
+
+def minings():
+    """Every choice of positives and negatives; of the other settings each with many of them."""
+    others = itertools.cycle([("hardest", True), ("synthetic", True), ("hardest", False)])
+    for positives, negatives in itertools.product(POSITIVES, (*SHARED, *PER_POSITIVE)):
+        yield BatchMining(positives, negatives, *next(others))
+    for negatives in ((ORIGINAL,), SYNTHETIC, "all"):
+        for positives, both_ends in itertools.product(PAIR_POSITIVES, (False, True)):
+            yield PairMining(positives, negatives, both_ends)
+
+
+def uneven_batch() -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    return x, torch.tensor([0, 2, 0, 1, 1, 2, 0, 2, 3])
+
+
+def computes(made: Objective) -> bool:
+    """Whether loss and gradients of a small batch are finite, and a loss has a gradient."""
+    made.prepare(4, 4)
+    x, labels = uneven_batch()
+    if made.due(0):
+        made.refresh(0, [(x, labels)])
+    x.requires_grad_()
+    torch.manual_seed(0)
+    loss, diagnostics = made(x, labels, 0.6)
+    loss.backward()
+    values = [loss, x.grad, *diagnostics.values(), *(p.grad for p in made.parameters())]
+    finite = all(bool(torch.isfinite(v.to_dense()).all()) for v in values)
+    return finite and bool((x.grad != 0).any() or loss == 0)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_combination_computes_or_is_refused(loss):
+    works, refused = 0, 0
+    measures = itertools.cycle(LOSSES[loss]().measures)
+    plain_weights = itertools.cycle([0.0, 0.5])
+    for mining, generator in itertools.product(minings(), GENERATORS):
+        measure = next(measures)
+        parts = (vars(mining), generator, measure)
+        try:
+            made = Objective(
+                LOSSES[loss](), mining, measure, generator(), EMACenters(0.5),
+                plain_weight=next(plain_weights),
+            )  # fmt: skip
+        except UserError:
+            refused += 1
+            continue
+        assert computes(made), parts
+        works += 1
+    assert works >= 10
+    assert refused > 20
