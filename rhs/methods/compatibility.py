@@ -75,13 +75,20 @@ def _check_loss_of_rows(method: Objective) -> None:
 def _check_generator(method: Objective) -> None:
     generator, mining = method.generator, method.mining
     name = type(generator).__name__
+    of_classes = getattr(generator, "for_classes", False)
+    if of_classes and getattr(method.loss, "needs_partner", False):
+        raise UserError(
+            f"{name} makes positives that have no negatives of their own, but the loss "
+            f"{type(method.loss).__name__} takes those of both ends of a pair: set "
+            "loss.form=generalized."
+        )
     if generator.needs_centers and method.centers is None:
         raise UserError(
             f"method.centers is null, but {name} rotates about class centers: choose some, for "
             "instance rhs.methods.centers.EMACenters."
         )
     if isinstance(mining, PairMining):
-        if getattr(generator, "for_classes", False):
+        if of_classes:
             raise UserError(
                 f"{name} makes points for a whole class, not for pairs: set method.mining to "
                 "rhs.methods.batch_mining.BatchMining."

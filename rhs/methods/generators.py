@@ -117,27 +117,26 @@ class Rotation:
         assert batch.centers_BD is not None, "the objective provides centers"
         a_ND, p_ND = batch.x_BD[anchor_N], batch.x_BD[positive_N]
         c_ND = batch.centers_BD[anchor_N]
-        made_ND = self.points(a_ND, p_ND, c_ND, progress)
-        with torch.no_grad():
-            angle_N = geometry.rotation_angle(a_ND, p_ND, c_ND)
-            unmoved = (angle_N < geometry.UNMOVED).to(a_ND.dtype).sum() / max(1, len(angle_N))
+        made_ND, moved_N = self.points(a_ND, p_ND, c_ND, progress)
+        unmoved = (~moved_N).to(a_ND.dtype).sum() / max(1, len(moved_N))
         told = {"rotations_unmoved": unmoved}
         labels_N = batch.labels_B[anchor_N]
         return Points(made_ND, labels_N, positive_N, anchor_N, diagnostics=told)
 
-    def points(self, a_ND, p_ND, c_ND, progress: float) -> torch.Tensor:
-        """The rotated positives [N, D] of triplets of anchor, positive and center."""
+    def points(self, a_ND, p_ND, c_ND, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rotated positives [N, D] of triplets, and whether a full rotation moves them [N]."""
         if self.gradient != "full":
             c_ND = c_ND.detach()
         if self.gradient in ("positive", "anchor"):
             a_ND = a_ND.detach()
         if self.gradient == "anchor":
             p_ND = p_ND.detach()
-        turn = geometry.rotate_on_sphere if self.surface == "spherical" else geometry.rotate
-        made_ND = turn(a_ND, p_ND, c_ND, self.fraction(progress))
+        spherical = self.surface == "spherical"
+        turn = geometry.rotate_on_sphere_and_tell if spherical else geometry.rotate_and_tell
+        made_ND, moved_N = turn(a_ND, p_ND, c_ND, self.fraction(progress))
         if self.surface == "renormalized":
             made_ND = torch.nn.functional.normalize(made_ND)
-        return made_ND
+        return made_ND, moved_N
 
 
 class Symmetric:

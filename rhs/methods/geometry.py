@@ -42,14 +42,18 @@ def rotate(
     Source: Zhang, Yan, Wei and Liang, J. Shanxi Univ. (Nat. Sci.) 47(5), 2024 (the full rotation);
     the partial one is derived here.
     """
-    if fraction == 0.0:
-        return positive_ND
-    v_ND, s_N1, has_v_N1 = _direction(center_ND - anchor_ND)
-    u_ND, r_N1, has_u_N1 = _direction(positive_ND - center_ND)
-    v_ND = torch.where(r_N1 > LEVER * s_N1, v_ND.detach(), v_ND)
-    q_ND = v_ND if fraction == 1.0 else _slerp(u_ND, v_ND, fraction)
-    apart_N1 = (u_ND - v_ND).square().sum(1, keepdim=True) > UNMOVED**2
-    return torch.where(has_v_N1 & has_u_N1 & apart_N1, center_ND + r_N1 * q_ND, positive_ND)
+    return rotate_and_tell(anchor_ND, positive_ND, center_ND, fraction)[0]
+
+
+def rotate_and_tell(
+    anchor_ND: torch.Tensor,
+    positive_ND: torch.Tensor,
+    center_ND: torch.Tensor,
+    fraction: float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `rotate`; and which rows [N] a full rotation moves, by UNMOVED or more."""
+    made_ND, moved_N = _Rotate.apply(anchor_ND, positive_ND, center_ND, fraction)
+    return (positive_ND if fraction == 0.0 else made_ND), moved_N
 
 
 def rotate_on_sphere(
@@ -67,12 +71,24 @@ def rotate_on_sphere(
 
     Source: derived here; with p = a it is the reflection of Symmetrical Synthesis about c.
     """
+    return rotate_on_sphere_and_tell(anchor_ND, positive_ND, center_ND, fraction)[0]
+
+
+def rotate_on_sphere_and_tell(
+    anchor_ND: torch.Tensor,
+    positive_ND: torch.Tensor,
+    center_ND: torch.Tensor,
+    fraction: float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `rotate_on_sphere`; and which rows [N] a full rotation moves."""
     axis_ND, _, has_axis_N1 = _direction(center_ND)
     along_N1 = (positive_ND * axis_ND).sum(1, keepdim=True)
     p_across_ND = positive_ND - along_N1 * axis_ND
     a_across_ND = anchor_ND - (anchor_ND * axis_ND).sum(1, keepdim=True) * axis_ND
-    turned_ND = rotate(a_across_ND, p_across_ND, torch.zeros_like(axis_ND), fraction)
-    return torch.where(has_axis_N1, along_N1 * axis_ND + turned_ND, positive_ND)
+    origin_ND = torch.zeros_like(axis_ND)
+    turned_ND, moved_N = rotate_and_tell(a_across_ND, p_across_ND, origin_ND, fraction)
+    made_ND = torch.where(has_axis_N1, along_N1 * axis_ND + turned_ND, positive_ND)
+    return made_ND, moved_N & has_axis_N1[:, 0]
 
 
 def rotation_angle(
@@ -113,12 +129,72 @@ def _direction(x_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     return x_ND / length_N1, length_N1, defined_N1
 
 
-def _slerp(u_ND: torch.Tensor, v_ND: torch.Tensor, fraction: float) -> torch.Tensor:
-    """The unit vector `fraction` of the way from u to v on their great circle."""
-    cos_N1 = (u_ND * v_ND).sum(1, keepdim=True)
-    w_ND, sin_N1, has_plane_N1 = _direction(u_ND - cos_N1 * v_ND)
-    has_plane_N1 = has_plane_N1 & (sin_N1 > UNMOVED)  # closer, w is made of rounding errors
-    rest_N1 = (1 - fraction) * torch.atan2(sin_N1, cos_N1)  # the angle left to v
-    q_ND = rest_N1.cos() * v_ND + rest_N1.sin() * w_ND
-    # Without a plane u is v already, or its opposite: v is right for both.
-    return torch.where(has_plane_N1, q_ND, v_ND)
+def _dot(x_ND: torch.Tensor, y_ND: torch.Tensor) -> torch.Tensor:
+    """Dot product of each row [N, 1], in one pass over the memory."""
+    return torch.bmm(x_ND[:, None, :], y_ND[:, :, None])[:, :, 0]
+
+
+class _Rotate(torch.autograd.Function):
+    """The rotation, and its slopes by hand.
+
+    Everything but e = c - a, f = p - c and a few of their combinations is one number a row. With
+    the angle w between u = f / r and v = e / s the rotated point is c + r (A u + B v), where
+    A = sin((1 - t) w) / sin w and B = sin(t w) / sin w. Of A u + B v the part along v is
+    cos((1 - t) w), and the rest is A times the part of u across v.
+    """
+
+    @staticmethod
+    def forward(ctx, anchor_ND, positive_ND, center_ND, t):
+        e_ND, f_ND = center_ND - anchor_ND, positive_ND - center_ND
+        s2_N1, r2_N1 = _dot(e_ND, e_ND), _dot(f_ND, f_ND)
+        s_N1, r_N1 = s2_N1.clamp_min(TINY).sqrt(), r2_N1.clamp_min(TINY).sqrt()
+        cos_N1 = _dot(e_ND, f_ND) / (s_N1 * r_N1)
+        moved_N1 = (s2_N1 > TINY) & (r2_N1 > TINY) & (2 - 2 * cos_N1 > UNMOVED**2)
+        a_N1, along_N1, k_N1 = torch.zeros_like(cos_N1), torch.ones_like(cos_N1), None
+        made_ND = center_ND
+        if t != 1.0:
+            # r sin w, from the part of f across e: of 1 - cos^2 only rounding may be left.
+            across_ND = torch.addcmul(f_ND, e_ND, cos_N1 * r_N1 / s_N1, value=-1)
+            sin_N1 = _dot(across_ND, across_ND).sqrt() / r_N1
+            planar_N1 = sin_N1 > UNMOVED  # closer to 0, the plane is made of rounding errors
+            sin_N1 = torch.where(planar_N1, sin_N1, 1.0)
+            left_N1 = (1 - t) * torch.atan2(sin_N1, cos_N1)
+            a_N1 = torch.where(planar_N1, left_N1.sin() / sin_N1, 0.0)
+            along_N1 = torch.where(planar_N1, left_N1.cos(), 1.0)
+            k_N1 = (planar_N1, sin_N1)
+            made_ND = torch.addcmul(made_ND, across_ND, a_N1)
+        made_ND = torch.addcmul(made_ND, e_ND, along_N1 * r_N1 / s_N1)
+        rows = [s_N1, r_N1, cos_N1, moved_N1, a_N1, along_N1, *(k_N1 or ())]
+        ctx.save_for_backward(e_ND, f_ND, *rows)
+        ctx.t = t
+        moved_N = moved_N1[:, 0]
+        ctx.mark_non_differentiable(moved_N)
+        return torch.where(moved_N1, made_ND, positive_ND), moved_N
+
+    @staticmethod
+    def backward(ctx, g_ND, _):
+        e_ND, f_ND, s_N1, r_N1, cos_N1, moved_N1, a_N1, along_N1, *plane = ctx.saved_tensors
+        b_N1 = along_N1 - a_N1 * cos_N1
+        by_u_N1, by_v_N1 = _dot(g_ND, f_ND) / r_N1, _dot(g_ND, e_ND) / s_N1
+        # The slope of w, times what A and B change by: k = g . (A' u + B' v) / sin w.
+        k_N1 = _Rotate._bend(ctx.t, a_N1, b_N1, cos_N1, by_u_N1, by_v_N1, *plane)
+        # By f: A g + (B gv + k cos) u - k v. By e: r/s (B g + (k cos - B gv) v - k u).
+        lever_N1 = torch.where(r_N1 > LEVER * s_N1, 0.0, r_N1 / s_N1)
+        steer_N1 = lever_N1 * b_N1
+        f_g, f_f, f_e = a_N1, (b_N1 * by_v_N1 + k_N1 * cos_N1) / r_N1, -k_N1 / s_N1
+        e_e, e_f = lever_N1 * (k_N1 * cos_N1 - b_N1 * by_v_N1) / s_N1, -lever_N1 * k_N1 / r_N1
+        # Rows that did not move pass g on to the positive and nothing else.
+        by_f = [torch.where(moved_N1, c, o) for c, o in ((f_g, 1.0), (f_f, 0.0), (f_e, 0.0))]
+        by_e = [torch.where(moved_N1, c, 0.0) for c in (steer_N1, e_f, e_e)]
+        p_ND, a_ND = ((g * g_ND).addcmul_(f_ND, f).addcmul_(e_ND, e) for g, f, e in (by_f, by_e))
+        return a_ND.neg_(), p_ND, g_ND - p_ND - a_ND, None
+
+    @staticmethod
+    def _bend(t, a_N1, b_N1, cos_N1, by_u_N1, by_v_N1, planar_N1=None, sin_N1=None):
+        if planar_N1 is None or sin_N1 is None:  # the full rotation: A = 0 and B = 1 at any angle
+            return torch.zeros_like(a_N1)
+        angle_N1 = torch.atan2(sin_N1, cos_N1)
+        a_slope_N1 = (1 - t) * ((1 - t) * angle_N1).cos() - a_N1 * cos_N1
+        b_slope_N1 = t * (t * angle_N1).cos() - b_N1 * cos_N1
+        bend_N1 = (a_slope_N1 * by_u_N1 + b_slope_N1 * by_v_N1) / sin_N1.square()
+        return torch.where(planar_N1, bend_N1, 0.0)

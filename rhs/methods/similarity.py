@@ -37,7 +37,16 @@ def from_dots(
         return dot_RC
     x2_R1, y2_1C = x_RD.square().sum(1)[:, None], y_CD.square().sum(1)[None, :]
     squared_RC = (x2_R1 + y2_1C).sub(dot_RC, alpha=2)
-    floor = 16 * torch.finfo(dot_RC.dtype).eps * torch.maximum(x2_R1.max(), y2_1C.max()).detach()
+    return from_squared(squared_RC, x_RD, y_CD, measure)
+
+
+def from_squared(
+    squared_RC: torch.Tensor, x_RD: torch.Tensor, y_CD: torch.Tensor, measure: str
+) -> torch.Tensor:
+    """The same, from squared distances as they come out of dot products."""
+    with torch.no_grad():
+        longest = max((z.square().sum(1).max() for z in (x_RD, y_CD) if len(z)), default=TINY)
+        floor = torch.as_tensor(16 * torch.finfo(squared_RC.dtype).eps * longest)
     near_RC = squared_RC <= floor.clamp_min(TINY)
     if measure == "squared_euclidean":
         return -squared_RC.masked_fill(near_RC, 0.0)

@@ -2,14 +2,15 @@
 
 import unittest.mock
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
+from tiny import prepared
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rhs import distributed
-from rhs.build import build
 from rhs.data.plan import Slot
 from rhs.errors import UserError
 from rhs.training import checkpoint, loop, worker
@@ -30,35 +31,64 @@ def batch(step: int, labels: list[int], dtype: torch.dtype) -> tuple[torch.Tenso
     return torch.tensor(prototypes[labels_B] + noise, dtype=dtype), torch.tensor(labels_B)
 
 
+def share_of_training_set(model: nn.Module, classes: int, dtype: torch.dtype) -> list:
+    """This rank's embeddings and labels, in batches: as many as its rank says, or none."""
+    size = 5 * classes + 1
+    cuts = {1: [0, size], 2: [0, 5, size], 4: [0, 7, 7, 9, size]}[distributed.world_size()]
+    rank = distributed.rank()
+    images, labels = batch(99, [*range(classes), *range(0, classes, 2)] * 4, dtype)
+    mine = slice(cuts[rank], cuts[rank + 1])
+    with torch.no_grad():
+        x = model(images[:size][mine])
+    return list(zip(x.split(6), labels[:size][mine].split(6), strict=True)) if len(x) else []
+
+
 def two_steps(method: dict, dtype_name: str, labels: list[int], progress: float) -> list[dict]:
     """Loss, gradients, diagnostics and memories after each of two steps, as arrays."""
-    dtype = getattr(torch, dtype_name)
+    dtype, classes = getattr(torch, dtype_name), max(labels) + 1
     model = small_model(dtype)
-    objective = build(method)
-    objective.prepare(max(labels) + 1, DIM)
-    objective.to(dtype)
+    objective = prepared(method, classes, DIM, dtype, samples=[])
+    step = 0
+
+    def seed_anew(*_) -> None:  # whatever the model has drawn for its share of the batch
+        torch.manual_seed(step)
+
+    objective.register_forward_pre_hook(seed_anew)
     trained = model
     if torch.distributed.is_initialized():
         trained = DistributedDataParallel(model)
-    optimizer = torch.optim.SGD([*model.parameters(), *objective.parameters()], lr=0.5)
+    optimizer = torch.optim.SGD([*model.parameters(), *objective.parameters()], lr=0.1)
     seen = []
     for step in range(2):
+        if objective.due(0):
+            objective.refresh(0, share_of_training_set(model, classes, dtype))
         images, targets = batch(step, labels, dtype)
         share = len(labels) // distributed.world_size()
         mine = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
-        torch.manual_seed(step)
         loss, diagnostics = loop.training_step(
             trained, objective, optimizer, images[mine], targets[mine], progress
         )
         seen.append(
-            {"loss": loss.numpy().copy()}
-            | {f"diagnostic {k}": v.numpy().copy() for k, v in diagnostics.items()}
-            | {f"gradient {k}": v.grad.numpy().copy() for k, v in model.named_parameters()}
-            | {f"gradient {k}": v.grad.numpy().copy() for k, v in objective.named_parameters()}
-            | {f"memory {k}": v.numpy().copy() for k, v in objective.named_buffers()}
+            arrays("loss", {"": loss})
+            | arrays("diagnostic", diagnostics)
+            | arrays("gradient", {k: v.grad for k, v in model.named_parameters()})
+            | arrays("gradient", {k: v.grad for k, v in objective.named_parameters()})
+            | arrays("memory", dict(objective.named_buffers()))
         )
         optimizer.step()
     return seen
+
+
+def arrays(kind: str, tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Copies; of sparse gradients dense ones."""
+    return {
+        f"{kind} {name}": value.detach().to_dense().numpy().copy()
+        for name, value in tensors.items()
+    }
+
+
+def many_times_two_steps(cases: list[tuple]) -> list[list[dict]]:
+    return [two_steps(*case) for case in cases]
 
 
 class Constant:
@@ -66,27 +96,35 @@ class Constant:
 
     def __init__(self, bad: float, when: int):
         self.bad, self.when = bad, when
-        self.plan = unittest.mock.Mock(steps=4, batch_size=8)
+        self.plan = SimpleNamespace(steps=4, batch_size=8, adaptive=False)
 
     def epoch(self, epoch: int):
-        share = 8 // distributed.world_size()
         last = distributed.rank() == distributed.world_size() - 1
         for step in range(self.plan.steps):
-            images = torch.ones(share, FEATURES)
+            ((images, labels),) = self.survey()
             if last and step == self.when:
                 images[-1] = self.bad
-            slot = Slot(np.arange(8), np.zeros(8)).local(
-                distributed.rank(), distributed.world_size()
-            )
-            yield images, torch.from_numpy(slot.image // 2)
+            yield images, labels
+
+    def survey(self):
+        slot = Slot(np.arange(8), np.zeros(8)).local(distributed.rank(), distributed.world_size())
+        yield torch.ones(len(slot.image), FEATURES), torch.from_numpy(slot.image // 2)
+
+    def describe(self, epoch: int, step: int) -> str:
+        return "all ones"
+
+
+def train_on_bad_images(methods: list[dict], bad: float) -> list[tuple[str, int, bool]]:
+    """For each method the message of the error, updates made before it, and whether all weights
+    are finite."""
+    return [train_on_a_bad_image(method, bad) for method in methods]
 
 
 def train_on_a_bad_image(method: dict, bad: float) -> tuple[str, int, bool]:
-    """The message of the error, updates made before it, and whether all weights are finite."""
     model = small_model(torch.float32)
-    objective = build(method)
-    objective.prepare(4, DIM)
-    optimizer = torch.optim.SGD([{"params": list(model.parameters()), "lr_factor": 1.0}], lr=0.1)
+    objective = prepared(method, 4, DIM, torch.float32)
+    parameters = [*model.parameters(), *objective.parameters()]
+    optimizer = torch.optim.SGD([{"params": parameters, "lr_factor": 1.0}], lr=0.1)
     updates = []
     optimizer.register_step_post_hook(lambda *_: updates.append(1))
     settings = loop.Settings(epochs=1, lr=0.1, warmup=0, precision="float32", seed=0)
@@ -99,8 +137,7 @@ def train_on_a_bad_image(method: dict, bad: float) -> tuple[str, int, bool]:
         message = ""
     except UserError as error:
         message = str(error)
-    finite = all(bool(torch.isfinite(p).all()) for p in model.parameters())
-    return message, len(updates), finite
+    return message, len(updates), all(bool(torch.isfinite(p).all()) for p in parameters)
 
 
 def refused_world(plan) -> str:

@@ -1,48 +1,33 @@
-"""The composition: what holds for every method, and for the rotation in particular."""
+"""The composition: what goes in and out of its parts, and what the rotation does to the loss."""
+
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import METHODS, method_config
+from embedded import CLASSES, DIM, embeddings, value_and_gradient
+from tiny import method_config, prepared
 
-from rhs.build import build
 from rhs.errors import UserError
-from rhs.methods.centers import BatchCenters, EMACenters
-from rhs.methods.generators import Rotation, Symmetric
+from rhs.methods.batch_mining import BatchMining
+from rhs.methods.centers import BatchCenters, EMACenters, EpochCenters, SignatureCenters
+from rhs.methods.generators import Rotation
+from rhs.methods.intra_class import IntraClass
+from rhs.methods.losses.log_ratio import LogRatio
+from rhs.methods.losses.normalized_softmax import NormalizedSoftmax
 from rhs.methods.losses.npair import NPair
-from rhs.methods.mining import PairMining
+from rhs.methods.losses.triplet import Triplet
 from rhs.methods.objective import Objective, check_method
-
-CLASSES, DIM = 6, 8
-
-
-def embeddings(per_class: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    random = torch.Generator().manual_seed(seed)
-    labels = torch.arange(CLASSES).repeat_interleave(per_class)
-    prototypes = torch.randn(CLASSES, DIM, generator=random)
-    return (
-        (prototypes[labels] + 0.7 * torch.randn(len(labels), DIM, generator=random)).double(),
-        labels,
-    )
+from rhs.methods.pair_mining import PairMining
 
 
-def objective(name: str, classes: int = CLASSES, dim: int = DIM) -> torch.nn.Module:
-    made = build(method_config(name))
-    made.prepare(classes, dim)
-    return made.double()
+def npair(**more) -> Objective:
+    return Objective(NPair(**more), PairMining())
 
 
-def value_and_gradient(made, x, labels, progress=0.6):
-    x = x.clone().requires_grad_()
-    torch.manual_seed(0)
-    loss, diagnostics = made(x, labels, progress)
-    loss.backward()
-    return loss.item(), x.grad, diagnostics
-
-
-def rhs(centers=None, positives="hardest", fraction=1.0, **more) -> Objective:
-    centers = centers or BatchCenters()
-    made = Objective(NPair(), PairMining(positives), Rotation(fraction, fraction), centers, **more)
+def rhs(centers=None, positives="hardest", fraction=1.0, scale=1.0, **more) -> Objective:
+    parts = {"generator": Rotation(fraction, fraction), "centers": centers or BatchCenters()}
+    made = Objective(NPair(scale), PairMining(positives), **parts | more)
     made.prepare(CLASSES, DIM)
     return made.double()
 
@@ -50,7 +35,7 @@ def rhs(centers=None, positives="hardest", fraction=1.0, **more) -> Objective:
 @pytest.mark.parametrize("positives", ["hardest", "synthetic"])
 def test_two_per_class_about_their_own_mean_do_not_move(positives):
     x, labels = embeddings(per_class=2)
-    plain = value_and_gradient(Objective(NPair(), PairMining()), x, labels)
+    plain = value_and_gradient(npair(), x, labels)
     moved = value_and_gradient(rhs(positives=positives), x, labels)
     assert moved[2]["rotations_unmoved"] == 1
     assert moved[2]["synthetic_harder"] == 0
@@ -71,7 +56,7 @@ def test_centers_that_remember_move_two_per_class_from_the_second_batch_on():
 def test_the_hardest_positive_never_lowers_the_loss(per_class, fraction):
     for seed in range(5):
         x, labels = embeddings(per_class, seed)
-        plain = value_and_gradient(Objective(NPair(), PairMining()), x, labels)
+        plain = value_and_gradient(npair(), x, labels)
         harder = value_and_gradient(rhs(fraction=fraction), x, labels)
         assert harder[0] > plain[0]
         assert harder[2]["rotations_unmoved"] == 0
@@ -99,7 +84,7 @@ def test_more_rotation_is_a_higher_loss():
 
 def test_no_rotation_is_the_n_pair_loss():
     x, labels = embeddings(per_class=4)
-    plain = value_and_gradient(Objective(NPair(), PairMining(), scale=16.0), x, labels)
+    plain = value_and_gradient(npair(scale=16.0), x, labels)
     still = value_and_gradient(rhs(fraction=0.0, scale=16.0), x, labels)
     assert still[0] == plain[0]
     torch.testing.assert_close(still[1], plain[1])
@@ -107,131 +92,142 @@ def test_no_rotation_is_the_n_pair_loss():
 
 def test_the_schedule_follows_progress():
     x, labels = embeddings(per_class=4)
-    made = Objective(NPair(), PairMining("hardest"), Rotation(0.0, 1.0), BatchCenters())
+    made = rhs(generator=Rotation(0.0, 1.0))
     for progress in (0.0, 0.4, 1.0):
         loss = value_and_gradient(made, x, labels, progress)[0]
         assert loss == value_and_gradient(rhs(fraction=progress), x, labels)[0]
 
 
-def test_plain_weight_mixes_in_the_original_pairs():
+@pytest.mark.parametrize("mining", [PairMining("hardest"), BatchMining("all", "all")])
+def test_plain_weight_mixes_in_the_original_samples(mining):
     x, labels = embeddings(per_class=4)
-    plain = value_and_gradient(Objective(NPair(), PairMining()), x, labels)
-    hard = value_and_gradient(rhs(), x, labels)
+    hard, original = (
+        value_and_gradient(Objective(NPair(), mining, "dot", *parts), x, labels)
+        for parts in ((Rotation(), BatchCenters()), ())
+    )
     for weight in (0.25, 1.0):
-        mixed = value_and_gradient(rhs(plain_weight=weight), x, labels)
-        torch.testing.assert_close(mixed[0], weight * plain[0] + (1 - weight) * hard[0])
-        torch.testing.assert_close(mixed[1], weight * plain[1] + (1 - weight) * hard[1])
+        made = Objective(NPair(), mining, "dot", Rotation(), BatchCenters(), plain_weight=weight)
+        mixed = value_and_gradient(made, x, labels)
+        for i in range(2):
+            torch.testing.assert_close(mixed[i], weight * original[i] + (1 - weight) * hard[i])
+        assert mixed[2] == hard[2]
 
 
-def test_scale_multiplies_similarities_of_unit_vectors():
+def test_embeddings_are_put_on_the_sphere_and_only_if_wanted():
     x, labels = embeddings(per_class=2)
-    scaled = value_and_gradient(Objective(NPair(), PairMining(), scale=4.0), x, labels)[0]
-    unit = 2 * F.normalize(x)
-    by_hand = value_and_gradient(Objective(NPair(), PairMining(), normalize=False), unit, labels)[0]
-    torch.testing.assert_close(scaled, by_hand)
+    as_it_is = Objective(NPair(), PairMining(), normalize=False)
+    loss = value_and_gradient(npair(), x, labels)[0]
+    assert loss == value_and_gradient(as_it_is, F.normalize(x), labels)[0]
+    assert loss != value_and_gradient(as_it_is, x, labels)[0]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_order_of_classes_in_the_batch_does_not_matter(method):
-    """Nor how they are interleaved, as long as each class keeps its own order, hence its pairs."""
+def test_the_regularizer_is_half_the_mean_squared_length():
+    x, labels = embeddings(per_class=2)
+    loss, regular = (
+        value_and_gradient(Objective(NPair(), PairMining(), normalize=False, l2=l2), x, labels)
+        for l2 in (0.0, 0.3)
+    )
+    squares = sum(value * value for row in x.tolist() for value in row)
+    torch.testing.assert_close(regular[0] - loss[0], 0.5 * 0.3 * squares / len(x))
+    torch.testing.assert_close(regular[1] - loss[1], 0.3 * x / len(x))
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+def test_signatures_add_their_own_loss(weight):
     x, labels = embeddings(per_class=4)
-    random = torch.Generator().manual_seed(0)
-    keys = torch.rand(CLASSES, 4, generator=random).sort(1).values.flatten()
-    order = keys.argsort()
-    one, other = objective(method), objective(method)
-    for progress in (0.3, 0.6):
-        loss, gradient, _ = value_and_gradient(one, x, labels, progress)
-        shuffled = value_and_gradient(other, x[order], labels[order], progress)
-        torch.testing.assert_close(shuffled[0], loss)
-        torch.testing.assert_close(shuffled[1], gradient[order])
-        x = x.roll(1, dims=1)
+    parts = {"signatures": NormalizedSoftmax(), "centers": SignatureCenters()}
+    torch.manual_seed(0)
+    made = rhs(**parts, signature_weight=weight)
+    softmax = Objective(made.signatures)
+    alone = rhs(**parts, signature_weight=0.0)
+    alone.load_state_dict(made.state_dict())
+    whole, without, added = (value_and_gradient(m, x, labels) for m in (made, alone, softmax))
+    for i in range(2):
+        torch.testing.assert_close(whole[i], without[i] + weight * added[i])
+    assert softmax.loss.signatures.weight.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("per_class", [2, 4])
-@pytest.mark.parametrize("method", METHODS)
-def test_a_turned_embedding_has_the_same_loss_and_the_turned_gradient(method, per_class):
-    """Also at a class's first sight, where rounding must not choose between p and p'."""
-    random = torch.Generator().manual_seed(0)
-    turn = torch.linalg.qr(torch.randn(DIM, DIM, generator=random).double())[0]
-    one, other = objective(method), objective(method)
-    for seed in range(2):
-        x, labels = embeddings(per_class, seed)
-        loss, gradient, _ = value_and_gradient(one, x, labels)
-        turned = value_and_gradient(other, x @ turn, labels)
-        torch.testing.assert_close(turned[0], loss)
-        torch.testing.assert_close(turned[1], gradient @ turn)
+def training_set() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    x, labels = embeddings(per_class=5, seed=3)
+    lengths = 1 + torch.arange(len(x))[:, None] % 3
+    return list(zip((x * lengths).split(7), labels.split(7), strict=True))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_normalized_methods_do_not_see_lengths(method):
-    if not method_config(method).get("normalize", True):
-        pytest.skip("it is for embeddings of any length")
-    x, labels = embeddings(per_class=4)
-    lengths = torch.rand(len(x), 1, generator=torch.Generator().manual_seed(0)).double() + 0.5
-    loss = value_and_gradient(objective(method), x, labels)[0]
-    torch.testing.assert_close(value_and_gradient(objective(method), x * lengths, labels)[0], loss)
+def test_a_pass_over_the_training_set_gives_centers_unit_embeddings_and_generators_raw_ones():
+    samples = training_set()
+    x, labels = (torch.cat(part) for part in zip(*samples, strict=True))
+    made = Objective(Triplet(), BatchMining(), "euclidean", IntraClass(few=0), EpochCenters())
+    made.prepare(CLASSES, DIM)
+    made.double().refresh(0, iter(samples))
+    for label in range(CLASSES):
+        own = x[labels == label]
+        torch.testing.assert_close(made.generator.variance_CD[label], own.var(0, correction=0))
+        torch.testing.assert_close(made.centers.center_CD[label], F.normalize(own).mean(0))
+    free = Objective(Triplet(), BatchMining(), centers=EpochCenters(), normalize=False)
+    free.prepare(CLASSES, DIM)
+    free.double().refresh(0, iter(samples))
+    for label in range(CLASSES):
+        torch.testing.assert_close(free.centers.center_CD[label], x[labels == label].mean(0))
 
 
-def degenerate(case: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    x, labels = embeddings(per_class=4)
-    if case == "identical":
-        x = x[:1].repeat(len(x), 1)
-    elif case == "identical within classes":
-        x = x[::4].repeat_interleave(4, dim=0)
-    elif case == "zeros":
-        x = torch.zeros_like(x)
-    elif case == "one zero":
-        x[0] = 0
-    elif case == "opposite":
-        x = x[::2].repeat_interleave(2, dim=0) * torch.tensor([[1.0], [-1.0]]).repeat(
-            len(x) // 2, 1
-        )
-    elif case == "one class alone":
-        labels = torch.zeros_like(labels)
-    elif case == "one sample alone in its class":
-        labels = torch.cat([labels[:-4], torch.tensor([4, 4, 4, 5])])
-    elif case == "one pair":
-        x, labels = x[:2], labels[:2]
-    return x.to(dtype), labels
+def test_only_the_parts_that_are_due_see_it():
+    generator, centers = IntraClass(every=2, few=0), EpochCenters(every=3)
+    made = Objective(Triplet(), BatchMining(), "euclidean", generator, centers)
+    made.prepare(CLASSES, DIM)
+    changed = []
+    for epoch in range(7):
+        before = {name: value.clone() for name, value in made.state_dict().items()}
+        due = made.due(epoch)
+        samples = [(x + epoch * torch.rand_like(x), labels) for x, labels in training_set()]
+        made.refresh(epoch, samples)
+        after = made.state_dict()
+        changed.append({k.split(".")[0] for k in after if not torch.equal(after[k], before[k])})
+        assert due == bool(changed[-1])
+    both, neither = {"generator", "centers"}, set()
+    assert changed == [both, neither, {"generator"}, {"centers"}, {"generator"}, neither, both]
+    assert not any(npair().due(epoch) for epoch in range(3))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    "case",
-    ["identical", "identical within classes", "zeros", "one zero", "opposite", "one class alone",
-     "one sample alone in its class", "one pair"],
-)  # fmt: skip
-@pytest.mark.parametrize("method", METHODS)
-def test_loss_and_gradient_are_finite(method, case, dtype):
-    made = objective(method).to(dtype)
-    for progress in (0.0, 0.6, 1.0):  # memories fill up meanwhile
-        x, labels = degenerate(case, dtype)
-        loss, gradient, diagnostics = value_and_gradient(made, x, labels, progress)
-        assert torch.isfinite(torch.tensor(loss))
-        assert torch.isfinite(gradient).all()
-        assert all(torch.isfinite(value).all() for value in diagnostics.values())
-    assert all(torch.isfinite(value).all() for value in made.state_dict().values())
+def test_continuous_labels_reach_the_loss_that_takes_them():
+    values = torch.rand(CLASSES, 2, generator=torch.Generator().manual_seed(0)).double()
+    made = Objective(LogRatio(), normalize=False)
+    made.prepare(CLASSES, DIM, values_CL=values)
+    x, labels = embeddings(per_class=2)
+    loss = value_and_gradient(made, x, labels)[0]
+    assert loss == LogRatio().of_values(x, values[labels]).item()
+    with pytest.raises(UserError, match="name each class folder by a number"):
+        Objective(LogRatio(), normalize=False).prepare(CLASSES, DIM)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_step_along_the_gradient_lowers_the_loss(method):
-    x, labels = embeddings(per_class=4)
-    made = objective(method)
-    loss, gradient, _ = value_and_gradient(made, x, labels)
-    fresh = objective(method)
-    assert value_and_gradient(fresh, x - 1e-3 * gradient, labels)[0] < loss
+@pytest.mark.parametrize("method", ["npair", "rhs_npair", "symm_npair", "normalized_softmax"])
+def test_every_diagnostic_is_a_number_without_gradient(method):
+    *_, told = value_and_gradient(prepared(method, CLASSES, DIM), *embeddings(per_class=4))
+    assert {"intra_inter_ratio", "effective_rank"} <= told.keys()
+    assert all(value.shape == () and not value.requires_grad for value in told.values())
+    synthetic = {"hardness_gained", "synthetic_harder"} <= told.keys()
+    assert synthetic == (method in ("rhs_npair", "symm_npair"))
+    assert ("rotations_unmoved" in told) == (method == "rhs_npair")
 
 
-def test_settings_that_cannot_work():
-    with pytest.raises(UserError, match=r"method\.centers is null.*Rotation"):
-        Objective(NPair(), PairMining(), Rotation())
-    Objective(NPair(), PairMining(), Symmetric())
-    with pytest.raises(UserError, match=r"method\.plain_weight is 1\.5"):
-        Objective(NPair(), PairMining(), plain_weight=1.5)
+WRONG = [
+    ({"loss": {"_target_": "rhs.methods.losses.npair.NPair", "scale": "x"}}, "does not work"),
+    ({"plain_weight": "x"}, "does not work"),
+    ({"l2": "x"}, "does not work"),
+    ({"plain_weight": math.nan}, r"method\.plain_weight is nan"),
+    ({"los": 1}, r"Objective does not take these settings.*'los'"),
+]
 
 
-@pytest.mark.parametrize("wrong", [{"scale": "x"}, {"plain_weight": "x"}, {"l2": "x"}])
-def test_a_text_for_a_number_is_a_sentence(wrong):
-    config = method_config("rhs_npair") | {"name": "rhs_npair"} | wrong
-    with pytest.raises(UserError, match="method rhs_npair does not work as it is set"):
+@pytest.mark.parametrize(("wrong", "message"), WRONG)
+def test_a_setting_that_cannot_work_is_a_sentence(wrong, message):
+    config = method_config("rhs_npair") | {"name": "rhs_npair"}
+    check_method(config)
+    with pytest.raises(UserError, match=message):
+        check_method(config | wrong)
+
+
+def test_a_check_without_continuous_labels_says_what_is_missing():
+    config = method_config("log_ratio") | {"name": "log_ratio"}
+    with pytest.raises(UserError, match="the classes of this data set have none"):
         check_method(config)
+    check_method(config, continuous=True)

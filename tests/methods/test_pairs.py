@@ -61,7 +61,7 @@ def test_the_others_of_a_class(seed):
     for i in range(len(labels)):
         assert sorted(index[i][valid[i]].tolist()) == relatives(labels, i)
     assert index.shape == valid.shape == (30, max(labels.unique(return_counts=True)[1]) - 1)
-    assert ((0 <= index) & (index < 30)).all()  # also where they do not count
+    assert ((index >= 0) & (index < 30)).all()  # also where they do not count
 
 
 @pytest.mark.parametrize("labels", [[4], [1, 2, 3], []])
@@ -78,7 +78,7 @@ def test_points_of_the_own_class(seed):
     for i, label in enumerate(labels):
         expected = [m for m in range(11) if of_points[m] == label]
         assert sorted(index[i][valid[i]].tolist()) == expected
-    assert ((0 <= index) & (index < 11)).all()
+    assert ((index >= 0) & (index < 11)).all()
 
 
 def test_no_point_of_any_class_in_the_batch():

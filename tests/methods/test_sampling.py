@@ -67,7 +67,7 @@ def test_a_row_without_negatives_gets_some_index_that_does_not_count(measure, di
     rows.has_negative_RC[:] = False
     for index in (sampling.drawn(rows, measure, dim), sampling.semi_hard(rows),
                   sampling.extreme(rows, "hardest"), sampling.extreme(rows, "easy")):  # fmt: skip
-        assert ((0 <= index) & (index < rows.negative_RC.shape[1])).all()
+        assert ((index >= 0) & (index < rows.negative_RC.shape[1])).all()
         assert not rows.has_negative_RC.gather(1, index).any()
 
 
@@ -186,5 +186,5 @@ def test_uniform_numbers_have_the_shape_and_the_precision_of_what_they_are_for()
     made = sampling.uniform_like(torch.zeros(1000, 2, dtype=torch.float64))
     assert made.shape == (1000, 2)
     assert made.dtype == torch.float64
-    assert ((0 <= made) & (made < 1)).all()
+    assert ((made >= 0) & (made < 1)).all()
     assert math.isclose(made.mean().item(), 0.5, abs_tol=0.03)

@@ -18,8 +18,9 @@ class Lifted(nn.Module):
             loss = mean over positive pairs of 1/2 [J_ij]_+^2
     generalized: mean over anchors of [log sum_p exp(D_ap) + log sum_n exp(margin - D_an)]_+
 
-    k and l run over the negatives of i and of j. Rows that stand for a whole pair have the
-    negatives of both ends in one row already. Pairs and anchors without a negative are left out.
+    k and l run over the negatives of i and of j. Rows that stand for a whole pair (of PairMining)
+    have one negative for each other pair, whichever end's it is. Pairs and anchors without a
+    negative are left out.
 
     Sources: Song et al., Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016
     (exact: equation 3, smooth: equation 4); Hermans et al., 2017 (generalized).
