@@ -119,7 +119,7 @@ def _now(device: str) -> float:
 
 
 def table(methods: list[str], times: dict[int, dict[str, float]], options) -> str:
-    """Milliseconds, and ratios to the bare product, to the peer and to plain N-pair, as Markdown."""
+    """Milliseconds and ratios, as Markdown."""
     command = "python -m benchmarks.speed"
     if options.device != "cpu":
         command += f" --device={options.device}"
@@ -133,8 +133,10 @@ def table(methods: list[str], times: dict[int, dict[str, float]], options) -> st
         "| method | " + " | ".join(f"B = {batch}" for batch in times) + " |",
         "|---|" + "---|" * len(times),
     ]
-    for name in ["bare", *methods]:
-        lines.append(f"| {name} | " + " | ".join(_cell(name, t) for t in times.values()) + " |")
+    lines += [
+        f"| {name} | " + " | ".join(_cell(name, t) for t in times.values()) + " |"
+        for name in ["bare", *methods]
+    ]
     lines += [
         "",
         "Against the N-pair loss on the same pairs (`npair`), and on all pairs of the batch "
@@ -150,6 +152,10 @@ def table(methods: list[str], times: dict[int, dict[str, float]], options) -> st
         )
         lines.append(f"| {name} | " + " | ".join(ratios) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _against(name: str, times: dict[str, float]) -> str:
+    return " / ".join(f"{times[name] / times[plain]:.2f}" for plain in ("npair", "npair_all"))
 
 
 def _cell(name: str, times: dict[str, float]) -> str:

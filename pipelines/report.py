@@ -17,6 +17,7 @@ from rhs.stage import plain, stage
 from rhs.tracking import tracked
 
 OUT = Path("report")
+STUDIES = Path("benchmarks/results")
 ELSEWHERE = ("cluster", "tracking")  # groups that do not change the result
 
 
@@ -45,10 +46,15 @@ def main(params: DictConfig) -> None:
             shards={path.stem: ShardedImages(shards, path.stem) for path in embedded},
             splits={path.stem: _read(path) for path in embedded},
             seed=params.seed,
+            collapse=_study(STUDIES / f"collapse_{name}.json"),
         )
     with tracked(params, run, manifest) as tracker:
         tracker.artifacts(OUT, "report")
     print(f"open {OUT / 'index.html'}")
+
+
+def _study(path: Path) -> dict | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:

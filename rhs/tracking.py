@@ -94,7 +94,7 @@ class Tracker(NullTracker):
         now = int(time.time() * 1000)
         entries = [
             Metric(f"step/{name}", float(value), now, row["step"])
-            for row in rows[:: -(-len(rows) // POINTS)]
+            for row in rows[:: max(1, -(-len(rows) // POINTS))]
             for name, value in row.items()
             if name not in AXES
         ]

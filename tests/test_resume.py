@@ -162,3 +162,30 @@ def test_a_worker_that_dies_is_replaced_and_the_run_ends_bit_equal(
     tensors, state = final_tensors(run.checkpoints)
     assert_bit_equal(straight[2][0], tensors)
     assert numbers(state) == numbers(straight[2][1])
+
+
+# What else a run may carry from step to step: class means and variances of the whole training set,
+# signatures with an optimizer of their own, a learned boundary, batches that the model composes.
+STATEFUL = ("rhs_npair_epoch", "rhs_npair_proxy", "iaa_multi_similarity", "margin", "schem")
+
+
+@pytest.mark.parametrize("method", STATEFUL)
+def test_everything_a_method_keeps_is_resumed(gloo_pool, tiny_shards, tmp_path, method):
+    config = OmegaConf.to_container(small_params(f"method={method}"))
+    finals = {}
+    for name, world_size, stop in (
+        ("straight", 2, {}),
+        ("stopped", 2, {"at_step": STEPS + 3}),
+        ("alone", 1, {}),
+    ):
+        job = (config, tiny_shards, tmp_path / name)
+        if stop:
+            gloo_pool.run(train_until, world_size, *job, *arguments(**stop))
+        gloo_pool.run(train_until, world_size, *job)
+        finals[name] = final_tensors(tmp_path / name)
+    assert_bit_equal(finals["straight"][0], finals["stopped"][0])
+    assert numbers(finals["straight"][1]) == numbers(finals["stopped"][1])
+    # and one process alone has drawn the same curve
+    pairs = zip(numbers(finals["alone"][1]), numbers(finals["straight"][1]), strict=True)
+    for one, two in pairs:
+        assert two == pytest.approx(one, rel=1e-4, abs=1e-5)

@@ -96,6 +96,21 @@ def test_numbers_by_group_and_step(params, run):
     assert [(point.step, point.value) for point in history] == [(10, 1.0), (20, 0.5)]
 
 
+@pytest.mark.parametrize(("steps", "points"), [(3, 3), (200, 200), (450, 150)])
+def test_every_step_of_an_epoch_or_evenly_spaced_ones(params, run, steps, points):
+    rows = [{"step": 7 + i, "loss": float(i), "effective_rank": 2.0 * i} for i in range(steps)]
+    with tracked(params, run, MANIFEST) as tracker:
+        tracker.steps(rows)
+        tracker.steps([])
+    client = MlflowClient(tracker.uri)
+    history = client.get_metric_history(tracker.run_id, "step/effective_rank")
+    every = -(-steps // 200)
+    assert len(history) == points
+    assert [(p.step, p.value) for p in history] == [
+        (7 + i, 2.0 * i) for i in range(0, steps, every)
+    ]
+
+
 def test_a_failed_run_says_so_and_is_the_same_one_when_it_continues(params, run):
     with pytest.raises(ValueError, match="step"), tracked(params, run, MANIFEST) as tracker:
         int("step")

@@ -1,52 +1,60 @@
-"""Curves by epoch as inline SVG that follows the page's light or dark colors."""
+"""Curves of a run by epoch: loss, recall, and the diagnostics of its embedding."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from markupsafe import Markup
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-# matplotlib wants literal colors; these stand-ins become the page's CSS variables afterwards.
-_INK, _MUTED, _RULE = "#010101", "#020202", "#030303"
-_SERIES = ("#040404", "#050505", "#060606")
-_VARIABLES = {
-    _INK: "var(--ink)",
-    _MUTED: "var(--muted)",
-    _RULE: "var(--rule)",
-    _SERIES[0]: "var(--accent)",
-    _SERIES[1]: "var(--right)",
-    _SERIES[2]: "var(--wrong)",
-}
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # real text: the page's font, searchable, a tenth of the size
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": _RULE,
-    "axes.labelcolor": _MUTED,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "grid.color": _RULE,
-    "grid.linewidth": 0.8,
-    "xtick.color": _RULE,
-    "ytick.color": _RULE,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _MUTED,
-    "ytick.major.size": 0,
+from rhs.report.plot import SMALL, Line, draw
+
+_COLORS = ("accent", "right", "wrong")
+# Column of the history -> title, what its values say, whether it is a share.
+_DIAGNOSTICS = {
+    "intra_inter_ratio": (
+        "Spread within over between classes",
+        "0: each class is one point; 1: no nearer than chance",
+        False,
+    ),
+    "effective_rank": (
+        "Effective rank",
+        "how many directions the embeddings fill; 1: a line",
+        False,
+    ),
+    "hardness_gained": (
+        "Hardness gained",
+        "similarity of the original positive less that of the generated one",
+        False,
+    ),
+    "synthetic_harder": (
+        "Generated points that are harder",
+        "share of positives that got less similar to their anchor",
+        True,
+    ),
+    "synthetic_negatives": (
+        "Generated hardest negatives",
+        "share of comparisons whose hardest negative was generated",
+        True,
+    ),
+    "rotations_unmoved": (
+        "Unmoved rotations",
+        "share of pairs that even a full rotation leaves in place",
+        True,
+    ),
 }
 
 History = Sequence[Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A small figure with its title and what its values mean."""
+
+    title: str
+    note: str
+    figure: Markup
 
 
 def series(history: History, column: str) -> tuple[list[float], list[float]]:
@@ -75,7 +83,7 @@ def loss_curve(history: History) -> Markup | None:
     epochs, losses = series(history, "loss")
     if not epochs:
         return None
-    return _draw("loss", {"training loss": (epochs, losses)}, percent=False)
+    return draw("loss", [Line(epochs, losses)], alt="training loss by epoch")
 
 
 def recall_curve(history: History) -> Markup | None:
@@ -83,11 +91,21 @@ def recall_curve(history: History) -> Markup | None:
 
     None when no epoch recorded one.
     """
-    columns = recall_columns(history)[: len(_SERIES)]
+    columns = recall_columns(history)[: len(_COLORS)]
     if not columns:
         return None
-    lines = {name.replace("val_recall", "Recall"): series(history, name) for name in columns}
-    return _draw("recall", lines, percent=True)
+    lines = [
+        Line(*series(history, name), color, name.replace("val_recall", "Recall"))
+        for name, color in zip(columns, _COLORS, strict=False)
+    ]
+    best = _best(lines[0].values)
+    return draw(
+        "recall",
+        lines,
+        alt=", ".join(line.label for line in lines) + " by epoch",
+        percent=True,
+        mark=(lines[0].epochs[best], lines[0].values[best]),
+    )
 
 
 def best_recall(history: History) -> str:
@@ -102,54 +120,22 @@ def best_recall(history: History) -> str:
     )
 
 
+def diagnostics(history: History) -> list[Panel]:
+    """A panel for each diagnostic that the run recorded, in a fixed order."""
+    panels = []
+    for column, (title, note, percent) in _DIAGNOSTICS.items():
+        epochs, values = series(history, column)
+        if epochs:
+            figure = draw(
+                column.replace("_", "-"),
+                [Line(epochs, values)],
+                alt=f"{title} by epoch",
+                percent=percent,
+                size=SMALL,
+            )
+            panels.append(Panel(title, note, figure))
+    return panels
+
+
 def _best(values: Sequence[float]) -> int:
     return max(range(len(values)), key=values.__getitem__)
-
-
-def _draw(
-    name: str, lines: Mapping[str, tuple[list[float], list[float]]], *, percent: bool
-) -> Markup:
-    with rc_context(_STYLE | {"svg.hashsalt": name}):
-        figure = Figure(figsize=(5.6, 2.9), layout="constrained")
-        axes = figure.add_subplot()
-        for color, (label, (epochs, values)) in zip(_SERIES, lines.items(), strict=False):
-            few = len(epochs) <= 40
-            axes.plot(
-                epochs,
-                values,
-                color=color,
-                linewidth=1.8,
-                marker="o" if few else None,
-                markersize=3.5,
-                label=label,
-            )
-        if percent:
-            epochs, values = next(iter(lines.values()))
-            best = _best(values)
-            axes.plot(epochs[best], values[best], "o", color=_SERIES[0], markersize=8)
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.margins(x=0.03, y=0.12)
-        if len(lines) > 1:
-            axes.legend(frameon=False, loc="lower right")
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    return _inline(buffer.getvalue(), name, ", ".join(lines) + " by epoch")
-
-
-def _inline(svg: str, name: str, label: str) -> Markup:
-    """Strip the file's prologue, let it scale, keep its ids its own, follow the page's colors."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-    # With the page's own font, not the list matplotlib would put on every text.
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", svg)
-    for literal, variable in _VARIABLES.items():
-        svg = svg.replace(literal, variable)
-    # Safe as markup: all of it was drawn above, from numbers and fixed names.
-    return Markup(svg)

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rhs.errors import UserError
 from rhs.report import curves
+from rhs.report.collapse import collapse_section
 from rhs.report.gallery import Images, Picture, random_queries, worst_failures
 from rhs.report.map2d import draw_map
 from rhs.report.tables import breakable, data_facts, flatten, headline, recall_table
@@ -31,6 +32,7 @@ def build_report(
     shards: Mapping[str, Images],
     splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
     seed: int,
+    collapse: Mapping | None = None,
 ) -> None:
     """Write ``index.html`` and ``failures.html`` into the folder ``out``, which is made if absent.
 
@@ -47,6 +49,8 @@ def build_report(
         splits: split name -> (embeddings [N, D], labels [N]), row i being image i of the shards.
             "test" is needed: the gallery, the map and the failures show it.
         seed: draws the queries and the map.
+        collapse: the study of class collapse on this data set, as `python -m benchmarks.collapse`
+            wrote it (rhs.report.collapse lists its keys); None: the page has no such section.
 
     Raises:
         UserError: no test split, or embeddings that do not belong to the shards.
@@ -72,6 +76,8 @@ def build_report(
         "loss_curve": curves.loss_curve(history),
         "recall_curve": curves.recall_curve(history),
         "best_recall": curves.best_recall(history),
+        "diagnostics": curves.diagnostics(history),
+        "collapse": collapse_section(collapse),
         "gallery": gallery,
         "map": draw_map(images, embeddings_ND, labels_N, seed=seed),
         "manifest": manifest,

@@ -37,21 +37,23 @@ def test_a_rotation_makes_one_point_a_pair_of_its_rows_and_the_anchor_s_center()
     assert made.weights_M2 is None
 
 
-def test_it_tells_the_share_of_pairs_that_cannot_move():
-    given = batch()
-    assert Rotation()(given, ANCHOR, POSITIVE, 0.5).diagnostics["rotations_unmoved"] == 0
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("surface", ["euclidean", "renormalized", "spherical"])
+def test_it_tells_the_share_of_pairs_that_no_rotation_moves(surface, fraction):
+    given, made = batch(), Rotation(fraction, fraction, surface=surface)
+    assert made(given, ANCHOR, POSITIVE, 0.5).diagnostics["rotations_unmoved"] == 0
     with torch.no_grad():
         given.centers_BD[0] = (given.x_BD[0] + given.x_BD[1]) / 2  # the midpoint of the first pair
         given.centers_BD[5] = given.x_BD[4]  # the positive of the last
-    assert Rotation()(given, ANCHOR, POSITIVE, 0.5).diagnostics["rotations_unmoved"] == 0.5
+    assert made(given, ANCHOR, POSITIVE, 0.5).diagnostics["rotations_unmoved"] == 0.5
     none = torch.empty(0, dtype=torch.long)
-    assert Rotation()(given, none, none, 0.5).diagnostics["rotations_unmoved"] == 0
+    assert made(given, none, none, 0.5).diagnostics["rotations_unmoved"] == 0
 
 
 def test_the_default_rotation_is_the_papers_at_any_time():
     points = triplets()
     for progress in (0.0, 0.3, 1.0):
-        made = Rotation().points(*points, progress)
+        made, _ = Rotation().points(*points, progress)
         torch.testing.assert_close(made, geometry.rotate(*points, 1.0), rtol=0, atol=0)
 
 
@@ -69,21 +71,22 @@ def test_the_fraction_follows_its_schedule_up_and_down(schedule):
     for progress, fraction in zip((0, 0.25, 0.5, 0.75, 1), FRACTIONS[schedule], strict=True):
         assert up.fraction(progress) == pytest.approx(fraction)
         assert down.fraction(progress) == pytest.approx(1 - fraction)
-        made = up.points(*points, progress)
+        made, _ = up.points(*points, progress)
         torch.testing.assert_close(made, geometry.rotate(*points, fraction))
 
 
 def test_a_schedule_from_nothing_starts_with_the_positive():
     points = triplets()
-    assert torch.equal(Rotation(0.0, 1.0).points(*points, 0.0), points[1])
-    torch.testing.assert_close(Rotation(0.0, 1.0).points(*points, 1.0), geometry.rotate(*points))
+    first, last = (Rotation(0.0, 1.0).points(*points, progress)[0] for progress in (0.0, 1.0))
+    assert torch.equal(first, points[1])
+    torch.testing.assert_close(last, geometry.rotate(*points))
 
 
 def test_the_three_surfaces():
     a, p, c = triplets()
     a, p = F.normalize(a), F.normalize(p)
     flat, back, on_sphere = (
-        Rotation(0.7, 0.7, surface=surface).points(a, p, c, 0.5)
+        Rotation(0.7, 0.7, surface=surface).points(a, p, c, 0.5)[0]
         for surface in ("euclidean", "renormalized", "spherical")
     )
     one = torch.ones(7, dtype=torch.float64)
@@ -109,7 +112,7 @@ def test_each_gradient_mode_reaches_what_it_says_with_the_slopes_of_the_formula(
     g - by p - by a."""
     a, p, c = points = [x.requires_grad_() for x in triplets(seed=1)]
     g = torch.randn(7, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    made = Rotation(gradient=gradient).points(*points, 0.5)
+    made, _ = Rotation(gradient=gradient).points(*points, 0.5)
     torch.testing.assert_close(made, geometry.rotate(*points))  # the value is that of all modes
     (g * (made + 0 * (a + p + c))).sum().backward()
     for i in range(7):

@@ -147,6 +147,20 @@ def test_weighted_negatives_are_drawn_in_proportion_to_one_over_the_density(meas
     torch.testing.assert_close(made, expected, rtol=0, atol=0.015)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", range(1, 10))
+def test_the_least_and_the_greatest_random_number_draw_real_negatives_too(
+    monkeypatch, count, dtype
+):
+    mask = [False, *[True] * count, False, False]
+    rows = one_anchor([0.0], [0.0] * len(mask), mask)
+    rows.positive_RP, rows.negative_RC = rows.positive_RP.to(dtype), rows.negative_RC.to(dtype)
+    for number, expected in ((0.0, 1), (1 - 2**-24, count)):
+        monkeypatch.setattr(sampling, "uniform_like", lambda x, u=number: torch.full_like(x, u))
+        for dim in (None, 6):
+            assert sampling.drawn(rows, "euclidean", dim) == expected
+
+
 def test_in_many_dimensions_the_weights_do_not_overflow():
     torch.manual_seed(0)
     rows = one_anchor([0.0] * 50, [-1.4, -0.6, -1.2], [True, True, False])

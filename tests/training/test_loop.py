@@ -29,6 +29,7 @@ class Faint:
         waves = [40 * np.sin(2 * math.pi * (k + 1) * rows / 16) for k in range(classes)]
         pixels = [128 + noise[i] + waves[k][:, None, None] for i, k in enumerate(self.labels)]
         self.pixels = np.stack(pixels).clip(0, 255).astype(np.uint8)
+        self.names = [f"image {i}" for i in range(len(self.labels))]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -142,10 +143,61 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(monkeypatch):
         return loss, diagnostics
 
     monkeypatch.setattr(loop, "training_step", broken)
-    with pytest.raises(UserError, match=r"nan in epoch 1, step 2.*no update.*train\.lr"):
+    with pytest.raises(
+        UserError,
+        match=r"nan in epoch 1, step 2 \(12 images, the first are image \d.*no update.*train\.lr",
+    ):
         run(made, epochs=1)
     assert weights
     assert all(torch.equal(value, weights[k]) for k, value in made[0].state_dict().items())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update():
+    made = parts("npair")
+    made[0].head.weight.register_hook(lambda grad: grad * math.inf)
+    before = made[0].head.bias.clone()
+    with pytest.raises(UserError, match=r"gradient's norm is (nan|inf) in epoch 1, step 1"):
+        run(made, epochs=1)
+    assert torch.equal(made[0].head.bias, before)
+
+
+def test_every_step_is_recorded():
+    embedder, objective, optimizer, loader = parts()
+    settings = Settings(epochs=2, lr=0.003, warmup=2, precision="float32", seed=0)
+    progress, rows = Progress(), []
+    train(embedder, objective, optimizer, loader, settings, progress, torch.device("cpu"),
+          lambda progress, times: None, lambda line: None, rows.extend)  # fmt: skip
+    assert [row["step"] for row in rows] == list(range(1, 2 * loader.plan.steps + 1))
+    names = {"loss", "hardness_gained", "rotations_unmoved", "intra_inter_ratio", "effective_rank"}
+    assert all(names <= row.keys() for row in rows)
+    first = rows[: loader.plan.steps]
+    mean = sum(row["effective_rank"] for row in first) / len(first)
+    assert progress.history[0]["effective_rank"] == pytest.approx(mean)
+
+
+def test_what_the_objective_draws_does_not_depend_on_what_the_model_drew():
+    """The model's share of a batch, and with it what dropout draws, depends on the world size."""
+    seen = []
+
+    class Drawing(torch.nn.Module):
+        def forward(self, x, labels, progress):
+            seen.append(torch.rand(()).item())
+            return x.sum(), {}
+
+    class Dropping(torch.nn.Linear):
+        draws = 0
+
+        def forward(self, x):
+            torch.rand(self.draws)
+            return super().forward(x)
+
+    for draws in (0, 7):
+        model = Dropping(2, 2)
+        model.draws = draws
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        training_step(model, Drawing(), optimizer, torch.ones(1, 2), None, 0.0, seed=5)
+    training_step(model, Drawing(), optimizer, torch.ones(1, 2), None, 0.0, seed=6)
+    assert seen[0] == seen[1] != seen[2]
 
 
 def unmoved(*shares: float) -> list[dict]:

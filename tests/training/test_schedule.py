@@ -61,3 +61,64 @@ def test_the_rate_keeps_the_heads_factor(model):
         set_learning_rate(optimizer, value)
         assert group_of(optimizer, model.head.weight)["lr"] == pytest.approx(10 * value)
         assert group_of(optimizer, next(model.trunk.parameters()))["lr"] == value
+
+
+class Signed(torch.nn.Module):
+    """A sparse table that learns three times as fast, and a dense number."""
+
+    def __init__(self, rows: int = 6):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = torch.nn.Embedding(rows, 2, sparse=True)
+        self.table.lr_factor = 3.0
+        self.number = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, rows: list[int]) -> torch.Tensor:
+        return (self.table(torch.tensor(rows)).square().sum() + 1) * self.number
+
+
+def steps_of(made, optimizer, *rows: list[int]) -> None:
+    for chosen in rows:
+        optimizer.zero_grad()
+        made(chosen).backward()
+        optimizer.step()
+
+
+def test_sparse_tables_learn_row_by_row(model):
+    made = Signed()
+    optimizer = build_optimizer(model, made, lr=0.1, weight_decay=0.0, head_lr=2.0)
+    assert group_of(optimizer, made.table.weight)["lr_factor"] == 6.0
+    assert group_of(optimizer, made.number)["lr_factor"] == 2.0
+    before = made.table.weight.detach().clone()
+    steps_of(made, optimizer, [1, 4], [4])
+    moved = (made.table.weight != before).any(1).tolist()
+    assert moved == [False, True, False, False, True, False]
+    assert made.number != 1
+    assert {type(part).__name__ for part in optimizer.parts} == {"AdamW", "SparseAdam"}
+
+
+def test_both_optimizers_continue_exactly(model):
+    def fresh():
+        made = Signed()
+        return made, build_optimizer(model, made, lr=0.1, weight_decay=0.0, head_lr=1.0)
+
+    straight, optimizer = fresh()
+    steps_of(straight, optimizer, [0, 1], [1, 2])
+    state = optimizer.state_dict()
+    weights = {name: value.clone() for name, value in straight.state_dict().items()}
+    state = {**state, "state": {n: {k: v.clone() for k, v in e.items()}
+                                for n, e in state["state"].items()}}  # fmt: skip
+    assert all(torch.is_tensor(v) for entries in state["state"].values() for v in entries.values())
+    steps_of(straight, optimizer, [2, 5], [0])
+
+    again, other = fresh()
+    again.load_state_dict(weights)
+    other.load_state_dict(state)
+    steps_of(again, other, [2, 5], [0])
+    assert torch.equal(again.table.weight, straight.table.weight)
+    assert torch.equal(again.number, straight.number)
+
+
+def test_without_tables_there_is_one_optimizer(model):
+    optimizer = build_optimizer(model, torch.nn.Module(), 0.1, 0.01, head_lr=1.0)
+    assert [type(part).__name__ for part in optimizer.parts] == ["AdamW"]

@@ -13,6 +13,7 @@ from brute import (
     pair_lists,
     relatives,
     similarity,
+    some_rows,
     strangers,
 )
 
@@ -20,6 +21,7 @@ from rhs.errors import UserError
 from rhs.methods.batch_mining import BatchMining
 from rhs.methods.losses.lifted import Lifted
 from rhs.methods.pair_mining import PairMining
+from rhs.methods.rows import Rows
 
 
 def of_pair(form, margin, positive, negatives):
@@ -100,6 +102,17 @@ def test_disjoint_pairs_have_their_own_negatives_only(form):
                      for positive, negatives in pair_lists(x, labels, "euclidean")])  # fmt: skip
 
     assert_agree(objective(Lifted(1.0, form), labels, PairMining(), measure="euclidean"), loop, x)
+
+
+@pytest.mark.parametrize("form", ["smooth", "exact", "generalized"])
+def test_rows_without_a_negative_or_without_a_positive_do_not_count(form):
+    whole, bare = some_rows(), some_rows()
+    bare.has_negative_RC[4] = False
+    kept = [r for r in range(7) if r not in (0, 1, 4)]  # 0 has no positive, 1 no negative
+    names = ("positive_RP", "has_positive_RP", "negative_RC", "has_negative_RC", "labels_R")
+    few = Rows(*(getattr(whole, name)[kept] for name in names))
+    assert Lifted(form=form)(few) > 0
+    torch.testing.assert_close(Lifted(form=form)(bare), Lifted(form=form)(few))
 
 
 def test_smooth_agrees_with_pytorch_metric_learning():
