@@ -9,7 +9,8 @@ from rhs.run import identify
 from rhs.stage import plain, stage
 from rhs.tracking import tracked
 from rhs.training.export import export
-from rhs.training.worker import check, fit
+from rhs.training.setup import check
+from rhs.training.worker import fit
 
 
 def main(params: DictConfig) -> None:

@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 from tiny import composed
 
 from rhs.errors import UserError
+from rhs.provenance import flatten, shorten
 from rhs.run import Run
-from rhs.tracking import QUIET, NullTracker, flatten, shorten, shown, tracked, tracking_uri
+from rhs.tracking import QUIET, NullTracker, shown, tracked, tracking_uri
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
 MANIFEST = {"dataset": "glyphs", "digest": "0123456789abcdef" * 4}

@@ -1,4 +1,4 @@
-"""The study of class collapse that `python -m benchmarks.collapse` leaves, as a section of the page.
+"""The study of class collapse, as `python -m benchmarks.collapse` leaves it, on the page.
 
 Its JSON: `command`, `date`, `machine`, `groups`, `classes`, `unseen_classes`, `columns` (name ->
 {title, note, percent}) and `arms`, each with `name`, `title` and `cells`: one a seed, with `seed`,

@@ -12,23 +12,22 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rhs import distributed
-from rhs.build import build
 from rhs.cluster import connect
-from rhs.data.labels import training_labels, values_of
+from rhs.data.labels import values_of
 from rhs.data.loader import Images, TrainLoader, in_order
-from rhs.data.plan import BatchPlan
 from rhs.data.shards import ShardedImages, has_split
 from rhs.data.transforms import Augmentation
 from rhs.errors import UserError
-from rhs.methods.objective import build_objective, check_method
-from rhs.models.embedder import Embedder, build_embedder, check_model
+from rhs.methods.objective import build_objective
+from rhs.models.embedder import Embedder, build_embedder
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import Run
 from rhs.stage import plain
 from rhs.tracking import Tracker
 from rhs.training import checkpoint, journal
-from rhs.training.loop import Progress, Settings, train
+from rhs.training.loop import Progress, train
 from rhs.training.schedule import build_optimizer
+from rhs.training.setup import labels_of, plan_of, settings_of
 
 
 def fit(params: DictConfig, shards: Path, run: Run, tracker: Tracker) -> None:
@@ -80,27 +79,6 @@ def fit(params: DictConfig, shards: Path, run: Run, tracker: Tracker) -> None:
         trainer.fit()
     if run.refusal.exists():
         raise UserError(run.refusal.read_text())
-
-
-def check(config: dict, shards: Path, workers: int) -> None:
-    """Build everything cheap once, so that a mistake is a sentence and not a failed worker.
-
-    Raises:
-        UserError: parameters that cannot work.
-    """
-    labels, names = _labels(config, ShardedImages(shards, "train"))
-    plan = _plan(config, labels)
-    plan.check_workers(workers)
-    settings = _settings(config)
-    total = settings.epochs * plan.steps
-    if settings.warmup >= total:
-        raise UserError(
-            f"train.warmup is {settings.warmup} steps, but there are {total} in all: choose fewer, "
-            "or a share below 1."
-        )
-    check_method(config["method"], continuous=values_of(names) is not None)
-    Augmentation(**config["dataset"]["augment"])
-    check_model(config["model"])
 
 
 def ray_worker(config: dict) -> None:
@@ -165,7 +143,7 @@ def work(
     train_images = ShardedImages(shards, "train")
     val_images = ShardedImages(shards, "val") if has_split(shards, "val") else None
     embedder = build_embedder(params["model"], params["seed"]).to(device)
-    labels, names = _labels(params, train_images)
+    labels, names = labels_of(params, train_images)
     objective = build_objective(params["method"])
     torch.manual_seed(params["seed"])  # signatures start at random
     values = values_of(names)
@@ -173,11 +151,11 @@ def work(
         len(names), embedder.dim, values_CL=None if values is None else torch.from_numpy(values)
     )
     objective.to(device)
-    settings = _settings(params)
+    settings = settings_of(params)
     factors = {name: params["train"][name] for name in ("weight_decay", "head_lr")}
     optimizer = build_optimizer(embedder, objective, settings.lr, **factors)
     loader = TrainLoader(
-        train_images, _plan(params, labels),
+        train_images, plan_of(params, labels),
         Augmentation(**params["dataset"]["augment"]), embedder.image_size,
         distributed.rank(), distributed.world_size(),
     )  # fmt: skip
@@ -222,22 +200,6 @@ def embed(embedder: Embedder, images: Images, device: torch.device) -> np.ndarra
     batches = in_order(images, rows, embedder.image_size, batch_size)
     x_bD = torch.cat([embedder.embed(batch.to(device)) for batch in batches])
     return distributed.gather(x_bD)[: len(images)].cpu().numpy()
-
-
-def _labels(params: dict, images: ShardedImages) -> tuple[np.ndarray, list[str]]:
-    return training_labels(images.labels, images.class_names, params["dataset"]["coarse"])
-
-
-def _plan(params: dict, labels: np.ndarray) -> BatchPlan:
-    settings = params["train"]
-    batches = params["method"].get("batches") or {"_target_": "rhs.data.plan.BatchPlan"}
-    sizes = {"classes": settings["classes"], "per_class": settings["per_class"]}
-    return build(batches, within="rhs.data.", labels=labels, **sizes, seed=params["seed"])
-
-
-def _settings(params: dict) -> Settings:
-    names = ("epochs", "lr", "warmup", "precision")
-    return Settings(**{name: params["train"][name] for name in names}, seed=params["seed"])
 
 
 def _resume(checkpoints: Path, embedder, objective, optimizer, device, say) -> Progress:

@@ -81,6 +81,10 @@ REFUSED = {
         lambda: Objective(Lifted(), BatchMining("all", "semi_hard"), "euclidean"),
         r"method\.mining\.negatives is 'semi_hard'.*loss Lifted.*or loss\.form=generalized\.",
     ),
+    "points of a class for lifted pairs": (
+        lambda: Objective(Lifted(), BatchMining(), "euclidean", IntraClass()),
+        r"IntraClass makes positives that have no negatives of their own.*loss\.form=generalized\.",
+    ),
     "distances on the sphere of what is not on it": (
         lambda: Objective(
             Margin(), BatchMining("all", "distance_weighted"), "euclidean", normalize=False
@@ -112,6 +116,7 @@ def test_what_does_not_go_together_is_a_sentence(case):
 
 def test_the_same_parts_are_accepted_where_they_do():
     Objective(Lifted(form="generalized"), BatchMining("all", "semi_hard"), "euclidean")
+    Objective(Lifted(form="generalized"), BatchMining(), "euclidean", IntraClass())
     Objective(Lifted(), BatchMining("easy", "semi_hard"), "euclidean")
     Objective(Margin(), BatchMining("all", "random"), "euclidean", normalize=False)
     Objective(Angular(), PairMining(both_ends=True))

@@ -84,6 +84,26 @@ def test_a_batch_without_pairs(measure):
 
 
 @pytest.mark.parametrize("measure", MEASURES)
+def test_of_equal_points_the_original_wins(measure):
+    """On a line through the origin a mirrored point is the point itself."""
+    x = torch.tensor([[1], [2], [8], [16], [0.25], [0.5]]).double()
+    labels = torch.arange(3).repeat_interleave(2)
+
+    def rows(x, negatives):
+        batch = Batch(x, x, labels, normalized=False)
+        generate = partial(_points, Symmetric(), batch)
+        return PairMining("original", negatives)(batch, generate, measure)[0]
+
+    originals = [pair for pair in EVERY if not any("synthetic" in role for role in pair)]
+    every, few = (
+        lambda x, chosen=chosen: rows(x, chosen).negative_RC.square().sum()
+        for chosen in (EVERY, originals)
+    )
+    assert_agree(every, few, x)
+    assert rows(x, EVERY).diagnostics["synthetic_negatives"] == 0
+
+
+@pytest.mark.parametrize("measure", MEASURES)
 def test_in_single_precision(measure):
     """Of unit vectors: as close as rounding allows."""
     x = torch.nn.functional.normalize(X)
