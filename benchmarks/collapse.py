@@ -73,7 +73,7 @@ def main() -> None:
     arguments.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS))
     arguments.add_argument("--seeds", type=_numbers, default=[0, 1, 2])
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    options = arguments.parse_args()
+    options = arguments.parse_intermixed_args()
     cells: dict[str, list[dict]] = {arm: [] for arm in options.arms}
     for seed in options.seeds:
         for arm in options.arms:

@@ -6,6 +6,7 @@ to three, give all of them.
 """
 
 import torch
+from torch.autograd.function import once_differentiable
 
 A, P = 0, 1
 TILE = 2**17  # entries of a matrix that are worked on at a time: they stay in a processor's cache
@@ -16,30 +17,24 @@ def largest(
     p_ND: torch.Tensor,
     rows_K2N: torch.Tensor,
     columns_K2N: torch.Tensor,
+    terms: list[list[tuple[int, int]]],
     offsets_K2N: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest over k of u_i . v_j, plus offsets, for each i and j.
 
     Args:
         a_ND, p_ND: anchors and positives.
-        rows_K2N: u_i = rows[k, 0, i] a_i + rows[k, 1, i] p_i; a share that is 0 everywhere costs
-            nothing.
+        rows_K2N: u_i = rows[k, 0, i] a_i + rows[k, 1, i] p_i.
         columns_K2N: v_j, the same way.
+        terms: for each k the products, of a or p in the row with a or p in the column, that it is
+            made of (0 is a, 1 is p): a share that is not there costs nothing.
         offsets_K2N: [k, 0, i] and [k, 1, j] are added.
 
     Returns:
         (the largest [N, N], the k that it came from [N, N]); its gradient goes to that combination,
         the first among equals.
     """
-    used = [_terms(rows, columns) for rows, columns in zip(rows_K2N, columns_K2N, strict=True)]
-    return _Largest.apply(a_ND, p_ND, rows_K2N, columns_K2N, offsets_K2N, used)
-
-
-def _terms(rows_2N: torch.Tensor, columns_2N: torch.Tensor) -> list[tuple[int, int]]:
-    """The products (of a or p with a or p) that a combination is made of."""
-    some_row = (rows_2N != 0).any(1).tolist()
-    some_column = (columns_2N != 0).any(1).tolist()
-    return [(r, c) for r in (A, P) for c in (A, P) if some_row[r] and some_column[c]]
+    return _Largest.apply(a_ND, p_ND, rows_K2N, columns_K2N, offsets_K2N, terms)
 
 
 class _Largest(torch.autograd.Function):
@@ -67,6 +62,7 @@ class _Largest(torch.autograd.Function):
         return best_NN, which_NN
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, g_NN, _):
         a_ND, p_ND, rows, columns, which_NN, *values = ctx.saved_tensors
         dots = dict(zip(ctx.terms, values, strict=True))

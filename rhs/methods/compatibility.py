@@ -30,6 +30,11 @@ def check_combination(method: Objective) -> None:
         _check_loss_of_rows(method)
         if method.generator is not None:
             _check_generator(method)
+        elif method.mining.uses_generator:
+            raise UserError(
+                "method.generator is null, but method.mining compares with synthetic points: "
+                "choose one, for instance rhs.methods.generators.Symmetric."
+            )
 
 
 def _check_loss_of_labels(method: Objective) -> None:

@@ -5,6 +5,7 @@ gradients everywhere, also where points coincide.
 """
 
 import torch
+from torch.autograd.function import once_differentiable
 
 TINY = 1e-12  # squared length below which a direction is not defined
 UNMOVED = 1e-3  # radians: a rotation by less is one that moves nothing
@@ -172,6 +173,7 @@ class _Rotate(torch.autograd.Function):
         return torch.where(moved_N1, made_ND, positive_ND), moved_N
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, g_ND, _):
         e_ND, f_ND, s_N1, r_N1, cos_N1, moved_N1, a_N1, along_N1, *plane = ctx.saved_tensors
         b_N1 = along_N1 - a_N1 * cos_N1

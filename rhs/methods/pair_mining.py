@@ -69,19 +69,18 @@ class PairMining:
         different_NN = labels_N[:, None] != labels_N[None, :]
         own_N1 = different_NN.new_ones(len(labels_N), 1)
         original_N = rowwise(roles.points["anchor"], roles.points["positive"], measure)
-        if generate is None:
-            plain_NN = roles.similarity(ORIGINAL)
-            return Rows(original_N[:, None], own_N1, plain_NN, different_NN, labels_N), None
-        roles.add(generate, anchor_N, positive_N, both="synthetic_anchor" in self.used)
+        if generate is not None:
+            roles.add(generate, anchor_N, positive_N, both="synthetic_anchor" in self.used)
         hardest_NN, synthetic_NN = roles.hardest(self.combinations)
         positive_N = self._positives(roles, original_N, hardest_NN)
-        told = _diagnostics(roles, original_N, synthetic_NN, different_NN)
-        hard = Rows(positive_N[:, None], own_N1, hardest_NN, different_NN, labels_N,
-                    diagnostics=told)  # fmt: skip
+        rows = Rows(positive_N[:, None], own_N1, hardest_NN, different_NN, labels_N)
+        if generate is None:
+            return rows, None
+        rows.diagnostics = _diagnostics(roles, original_N, synthetic_NN, different_NN)
         if not with_plain:
-            return hard, None
+            return rows, None
         plain_NN = hardest_NN if self.combinations == (ORIGINAL,) else roles.similarity(ORIGINAL)
-        return hard, Rows(original_N[:, None], own_N1, plain_NN, different_NN, labels_N)
+        return rows, Rows(original_N[:, None], own_N1, plain_NN, different_NN, labels_N)
 
     def _positives(self, roles: Roles, original_N, hardest_NN) -> torch.Tensor:
         if self.positives == "original":

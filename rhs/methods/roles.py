@@ -4,13 +4,13 @@ import functools
 
 import torch
 
-from rhs.methods.combinations import largest
+from rhs.methods.combinations import A, P, largest
 from rhs.methods.generators import Batch, Generate
-from rhs.methods.rows import HARDER
 from rhs.methods.similarity import from_dots, from_squared, rowwise
 
 ORIGINAL = ("anchor", "positive")
 SYNTHETIC = ("synthetic_positive", "synthetic_anchor")
+MADE_OF = {"anchor": (A,), "positive": (P,), **dict.fromkeys(SYNTHETIC, (A, P))}
 Pair = tuple[str, str]
 
 
@@ -64,7 +64,7 @@ class Roles:
         if not originals:
             return most_NN, torch.ones_like(most_NN, dtype=torch.bool)
         plain_NN = functools.reduce(torch.maximum, [best[pair].detach() for pair in originals])
-        return most_NN, most_NN.detach() > plain_NN + HARDER
+        return most_NN, most_NN.detach() > plain_NN
 
     def _of_shares(self, pairs: list[Pair], originals: int):
         """The same for sums of originals, without products of their own."""
@@ -77,7 +77,10 @@ class Roles:
             lengths = [torch.stack([z.square().sum(1) for z in two]) for two in ends]
             offsets_K2N = -torch.stack(lengths)
         anchor_ND, positive_ND = self.points["anchor"], self.points["positive"]
-        most_NN, which_NN = largest(anchor_ND, positive_ND, rows_K2N, columns_K2N, offsets_K2N)
+        terms = [[(r, c) for r in self._made_of(pair) for c in MADE_OF[pair[1]]] for pair in pairs]
+        most_NN, which_NN = largest(
+            anchor_ND, positive_ND, rows_K2N, columns_K2N, terms, offsets_K2N
+        )
         if self.measure != "dot":
             every_MD = torch.cat([row for row, _ in ends])
             most_NN = from_squared(-most_NN, every_MD, every_MD, self.measure)
@@ -86,6 +89,10 @@ class Roles:
     def _ends(self, pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
         row, column = self.points[pair[0]], self.points[pair[1]]
         return (row + column if self.both_ends else row), column
+
+    def _made_of(self, pair: Pair) -> list[int]:
+        """Which of anchor and positive the left side of a product has a share of."""
+        return sorted({*MADE_OF[pair[0]], *(MADE_OF[pair[1]] if self.both_ends else ())})
 
     def _row_shares(self, pair: Pair) -> torch.Tensor:
         row = self.shares[pair[0]]

@@ -36,6 +36,12 @@ class Rows:
         """Negatives [R, C], the others so dissimilar that no exponential or maximum sees them."""
         return self.negative_RC.masked_fill(~self.has_negative_RC, NOTHING)
 
+    def nearest_negative(self) -> torch.Tensor:
+        """Similarity [R, 1] of the nearest negative; NOTHING where there is none."""
+        if not self.negative_RC.shape[1]:
+            return self.negative_RC.new_full((len(self.negative_RC), 1), NOTHING)
+        return self.negatives_or_nothing().amax(1, keepdim=True)
+
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean of the values where the mask is true; 0, with gradient 0, where it never is."""

@@ -45,7 +45,7 @@ class Lifted(nn.Module):
             counted_R = rows.has_positive_RP.any(1) & some_R1[:, 0]
             return masked_mean(excess_R.clamp_min(0), counted_R)
         if self.form == "exact":
-            end_R1, join = negative_RC.amax(1, keepdim=True), torch.maximum
+            end_R1, join = rows.nearest_negative() + self.margin, torch.maximum
         else:
             end_R1, join = torch.logsumexp(negative_RC, 1, keepdim=True), torch.logaddexp
         both_RP = end_R1.expand_as(rows.positive_RP)

@@ -43,7 +43,7 @@ class MultiSimilarity(nn.Module):
         has_positive_RP, has_negative_RC = rows.has_positive_RP, rows.has_negative_RC
         if self.margin is not None:
             least_R1 = positive_RP.masked_fill(~has_positive_RP, -NOTHING).amin(1, keepdim=True)
-            most_R1 = rows.negatives_or_nothing().amax(1, keepdim=True)
+            most_R1 = rows.nearest_negative()
             has_positive_RP = has_positive_RP & (positive_RP < most_R1 + self.margin)
             has_negative_RC = has_negative_RC & (negative_RC > least_R1 - self.margin)
         pulled_R = _log1p_sum(-self.alpha * (positive_RP - self.base), has_positive_RP)

@@ -6,6 +6,7 @@ sums here take memory in proportion to the rows' entries, P + C a row.
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from rhs.methods.rows import Rows
 from rhs.methods.similarity import NOTHING
@@ -34,8 +35,7 @@ class _Hinge(torch.autograd.Function):
     def forward(ctx, positive_RP, negative_RC, margin):
         threshold_RP, order_RP = (positive_RP - margin).sort(1)
         active_RC = torch.searchsorted(threshold_RP, negative_RC)
-        # Absent positives have thresholds that none exceeds; they must not spoil the sums.
-        prefix_RP1 = F.pad(threshold_RP.clamp_max(-1e-3 * NOTHING).cumsum(1), (1, 0))
+        prefix_RP1 = F.pad(threshold_RP.cumsum(1), (1, 0))
         lost = (active_RC * negative_RC - prefix_RP1.gather(1, active_RC)).sum()
         count = active_RC.sum()
         ctx.save_for_backward(order_RP, active_RC)
@@ -44,13 +44,14 @@ class _Hinge(torch.autograd.Function):
         return lost, count
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad, _):
         order_RP, active_RC = ctx.saved_tensors
         rows, width = order_RP.shape[0], order_RP.shape[1] + 1
         # How many negatives are active with k positives, then with more than each place.
         offset_R1 = torch.arange(rows, device=order_RP.device)[:, None] * width
         histogram = torch.bincount((active_RC + offset_R1).flatten(), minlength=rows * width)
-        more_RP = histogram.view(rows, -1)[:, 1:].flip(1).cumsum(1).flip(1)
+        more_RP = histogram.view(rows, width)[:, 1:].flip(1).cumsum(1).flip(1)
         by_positive_RP = torch.zeros_like(more_RP).scatter(1, order_RP, more_RP)
         return -grad * by_positive_RP.to(ctx.dtype), grad * active_RC.to(ctx.dtype), None
 
@@ -75,6 +76,7 @@ class _Soft(torch.autograd.Function):
         return lost
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         by_positive_RP, by_negative_RC = ctx.saved_tensors
         return grad * by_positive_RP, grad * by_negative_RC
