@@ -9,7 +9,8 @@ from tiny import ROOT, SMALL, write_shards
 
 from benchmarks import collapse
 
-GROUPS = "dataset.coarse='class00[0-3]|class00[4-7]'"
+# class000 to class003 are the group "class00", the other four the group "class0".
+GROUPS = "dataset.coarse='class00(?=[0-3])|class0'"
 
 
 def study(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict:
@@ -71,7 +72,7 @@ def test_the_spread_tells_collapsed_groups_from_open_ones():
     assert collapsed["class_share"] < 0.1
     assert kept["class_share"] > 0.95
     assert collapsed["effective_rank"] < 1.1
-    assert kept["effective_rank"] > 2
+    assert kept["effective_rank"] > 1.5
 
 
 def test_a_spread_of_points_in_one_place_is_no_error():

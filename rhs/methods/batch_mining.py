@@ -86,15 +86,18 @@ class BatchMining:
         pairs = chosen.valid_BP.nonzero(as_tuple=True)
         points = generate(pairs[0], chosen.partner_BP[pairs])
         told = points.diagnostics
+        made_BM = None
+        if points.anchor_M is None or self.synthetic_negatives:
+            made_BM = matrix(batch.x_BD, points.x_MD, measure)
         if points.anchor_M is None:
-            hard = _extended(originals, points, batch, measure)
+            hard = _extended(originals, points, made_BM)
             told |= _easier(originals, hard)
             hard = self._choose(hard)
         else:
             hard = self._hardened(chosen, pairs, points, batch, measure)
             told |= _gained(chosen, pairs, points, batch, measure)
         if self.synthetic_negatives and len(points.labels_M):
-            hard = _with_negatives(hard, points, batch, measure)
+            hard = _with_negatives(hard, points, made_BM)
             told |= _wins(hard, chosen.negative_BC.shape[1])
         rows = self._rows(hard, batch, measure)
         rows.diagnostics = told
@@ -152,13 +155,12 @@ def _originals(batch: Batch, measure: str) -> _Candidates:
                        different_BB, batch.labels_B)  # fmt: skip
 
 
-def _extended(originals: _Candidates, points: Points, batch: Batch, measure: str) -> _Candidates:
+def _extended(originals: _Candidates, points: Points, made_BM) -> _Candidates:
     """Points made for a class are further positives of each of its samples that has one."""
     if not len(points.labels_M):
         return originals
-    index_BQ, valid_BQ = members(points.labels_M, batch.labels_B)
-    # Only those of the own class: B Q dot products, not B M.
-    made_BQ = rowwise(batch.x_BD[:, None, :], points.x_MD[index_BQ], measure)
+    index_BQ, valid_BQ = members(points.labels_M, originals.labels_B)
+    made_BQ = made_BM.gather(1, index_BQ)
     return replace(
         originals,
         positive_BP=torch.cat([originals.positive_BP, made_BQ], dim=1),
@@ -167,9 +169,8 @@ def _extended(originals: _Candidates, points: Points, batch: Batch, measure: str
     )
 
 
-def _with_negatives(kept: _Candidates, points: Points, batch: Batch, measure: str) -> _Candidates:
-    made_BM = matrix(batch.x_BD, points.x_MD, measure)
-    other_BM = batch.labels_B[:, None] != points.labels_M[None, :]
+def _with_negatives(kept: _Candidates, points: Points, made_BM) -> _Candidates:
+    other_BM = kept.labels_B[:, None] != points.labels_M[None, :]
     return replace(
         kept,
         negative_BC=torch.cat([kept.negative_BC, made_BM], dim=1),

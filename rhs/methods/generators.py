@@ -115,8 +115,8 @@ class Rotation:
     def __call__(self, batch: Batch, anchor_N, positive_N, progress: float) -> Points:
         """One point a pair: the rotated positive."""
         assert batch.centers_BD is not None, "the objective provides centers"
-        a_ND, p_ND = batch.x_BD[anchor_N], batch.x_BD[positive_N]
-        c_ND = batch.centers_BD[anchor_N]
+        a_ND, p_ND = batch.x_BD.index_select(0, anchor_N), batch.x_BD.index_select(0, positive_N)
+        c_ND = batch.centers_BD.index_select(0, anchor_N)
         made_ND, moved_N = self.points(a_ND, p_ND, c_ND, progress)
         unmoved = (~moved_N).to(a_ND.dtype).sum() / max(1, len(moved_N))
         told = {"rotations_unmoved": unmoved}
@@ -154,7 +154,7 @@ class Symmetric:
 
     def __call__(self, batch: Batch, anchor_N, positive_N, progress: float) -> Points:
         """One point a pair: the mirrored positive."""
-        a_ND, p_ND = batch.x_BD[anchor_N], batch.x_BD[positive_N]
+        a_ND, p_ND = batch.x_BD.index_select(0, anchor_N), batch.x_BD.index_select(0, positive_N)
         along_N = (p_ND * a_ND).sum(1) / a_ND.square().sum(1).clamp_min(geometry.TINY)
         own_N = torch.full_like(along_N, -self.beta)
         weights_N2 = torch.stack([self.beta * self.alpha * along_N, own_N], dim=1)

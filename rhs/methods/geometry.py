@@ -131,8 +131,8 @@ def _direction(x_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 
 
 def _dot(x_ND: torch.Tensor, y_ND: torch.Tensor) -> torch.Tensor:
-    """Dot product of each row [N, 1], in one pass over the memory."""
-    return torch.bmm(x_ND[:, None, :], y_ND[:, :, None])[:, :, 0]
+    """Dot product of each row [N, 1]."""
+    return (x_ND * y_ND).sum(1, keepdim=True)
 
 
 class _Rotate(torch.autograd.Function):

@@ -23,7 +23,8 @@ class Roles:
 
     def __init__(self, batch: Batch, anchor_N, positive_N, measure: str, both_ends: bool):
         self.measure, self.both_ends = measure, both_ends
-        self.points = {"anchor": batch.x_BD[anchor_N], "positive": batch.x_BD[positive_N]}
+        rows = dict(zip(ORIGINAL, (anchor_N, positive_N), strict=True))
+        self.points = {role: batch.x_BD.index_select(0, row_N) for role, row_N in rows.items()}
         self.diagnostics: dict[str, torch.Tensor] = {}
         # The shares [2, N] of anchor and positive in each point, where it is a sum of the two.
         one_N = torch.ones_like(self.points["anchor"][:, 0])
