@@ -5,6 +5,13 @@ import inspect
 import torch
 from torch import nn
 
+from rhs.methods.objective import Objective
+
+
+def of_loss(loss, miner=None, normalize: bool = False) -> Objective:
+    """The method of one of the library's losses; the arguments as for `External`."""
+    return Objective(External(loss, miner), normalize=normalize)
+
 
 class External(nn.Module):
     """A loss called as `loss(embeddings, labels)`, or `loss(embeddings, labels, pairs)`.
@@ -14,8 +21,8 @@ class External(nn.Module):
     size, and its memory-efficient mode has other gradients.
 
     Args:
-        loss: the loss's class with its settings (`_partial_: true`); the number of classes and the
-            embedding's dimension are filled in where it asks for them.
+        loss: the loss; or its class with its settings (`_partial_: true`), and the number of
+            classes and the embedding's dimension are filled in where it asks for them.
         miner: one of the library's miners, or None.
     """
 
@@ -27,6 +34,9 @@ class External(nn.Module):
 
     def prepare(self, num_classes: int, dim: int) -> None:
         """Build the loss, which may hold a weight for each class."""
+        if isinstance(self.recipe, nn.Module):
+            self.loss = self.recipe
+            return
         known = {"num_classes": num_classes, "embedding_size": dim}
         signature = inspect.signature(self.recipe.func)
         given = self.recipe.keywords

@@ -5,6 +5,7 @@ import torch
 from brute import DIM, assert_agree, embeddings, library
 from tiny import method_config
 
+from rhs.build import build
 from rhs.errors import UserError
 from rhs.methods.objective import build_objective, check_method
 
@@ -18,8 +19,7 @@ def config(loss: dict | str | None = None, **more) -> dict:
     if loss is None:
         return found | more
     recipe = {"_target_": f"{LIBRARY}.losses.{loss}"} if isinstance(loss, str) else loss
-    external = found["loss"] | {"loss": recipe | {"_partial_": True}} | more
-    return found | {"loss": external}
+    return found | {"loss": recipe | {"_partial_": True}} | more
 
 
 def objective(settings: dict):
@@ -124,15 +124,19 @@ def test_a_setting_the_loss_does_not_have_is_a_sentence():
         check_method(config(loss) | {"name": "mine"})
 
 
-def test_a_loss_that_is_not_partial_is_a_sentence():
-    found = method_config("pml")
-    loss = found["loss"] | {"loss": {"_target_": f"{LIBRARY}.losses.TripletMarginLoss"}}
-    with pytest.raises(UserError, match="method mine does not work as it is set"):
-        check_method(found | {"name": "mine", "loss": loss})
+def test_a_loss_may_also_come_whole():
+    x, labels = embeddings()
+    whole = {"_target_": f"{LIBRARY}.losses.TripletMarginLoss", "margin": 0.3}
+    made = objective(config(whole) | {"loss": whole})
+    theirs = library("losses").TripletMarginLoss(0.3)
+    assert_agree(lambda x: made(x, labels)[0], lambda x: theirs(x, labels), x, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("part", ["mining", "generator", "centers"])
 def test_what_chooses_or_makes_pairs_is_refused(part):
-    rhs = method_config("rhs_npair")
+    from rhs.methods.objective import Objective
+    from rhs.methods.pml import External
+
+    chosen = build(method_config("rhs_npair")[part])
     with pytest.raises(UserError, match=rf"External takes embeddings and labels.*method\.{part}"):
-        build_objective(config() | {part: rhs[part]})
+        Objective(External(torch.nn.Identity()), **{part: chosen})
