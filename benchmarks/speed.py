@@ -22,11 +22,12 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from benchmarks.machine import describe
+from rhs.methods import diagnostics
 from rhs.methods.objective import build_objective
 from rhs.stage import compose, plain
 
 DIM, PER_CLASS = 512, 4
-NOT_TIMED = ("pml", "log_ratio")  # the peer itself; a loss of continuous labels
+NOT_TIMED = ("pml",)  # the peer itself
 SLOW = {"lifted": 128}  # beyond this batch size the peer takes minutes, then all memory
 Step = Callable[[], None]
 
@@ -75,17 +76,15 @@ def main() -> None:
 def measure(methods: list[str], batch: int, options: argparse.Namespace) -> dict[str, float]:
     """Median milliseconds of one forward and backward, by name."""
     device = options.device
-    labels = (torch.arange(batch) // PER_CLASS).to(device)
-    torch.manual_seed(0)
-    x = torch.randn(batch // PER_CLASS, DIM)[labels.cpu()] + torch.randn(batch, DIM)
-    x = F.normalize(x).to(device).requires_grad_()
+    x, labels = sample(batch, device)
 
     def bare() -> None:
         (x @ x.T).exp().sum().backward()
 
     steps: dict[str, Step] = {"bare": bare}
+    steps["diagnostics"] = lambda: diagnostics.of_batch(x.detach(), labels)  # part of every method
     for name in methods:
-        steps[name] = _ours(name, x, labels)
+        steps[name] = step_of(name, x, labels)
     for name, loss in peers(batch, device).items():
         if name in methods and batch <= SLOW.get(name, batch):
             steps[f"{name} (peer)"] = _theirs(loss, x, labels)
@@ -99,9 +98,18 @@ def measure(methods: list[str], batch: int, options: argparse.Namespace) -> dict
     return {name: statistics.median(values[1:]) for name, values in seen.items()}
 
 
-def _ours(name: str, x: torch.Tensor, labels: torch.Tensor) -> Step:
+def sample(batch: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit embeddings [B, D] of clustered classes, and their labels."""
+    labels = torch.arange(batch) // PER_CLASS
+    torch.manual_seed(0)
+    x = torch.randn(batch // PER_CLASS, DIM)[labels] + torch.randn(batch, DIM)
+    return F.normalize(x).to(device).requires_grad_(), labels.to(device)
+
+
+def step_of(name: str, x: torch.Tensor, labels: torch.Tensor) -> Step:
+    """Forward and backward of a method of conf/method/."""
     objective = build_objective(plain(compose([f"method={name}"]))["method"])
-    objective.prepare(len(labels), DIM)
+    objective.prepare(len(labels), DIM, values_CL=torch.rand(len(labels), 1))
     objective.to(x.device)
     if objective.due(0):
         objective.refresh(0, [(x.detach(), labels)])
@@ -135,7 +143,7 @@ def table(methods: list[str], times: dict[int, dict[str, float]], options) -> st
     ]
     lines += [
         f"| {name} | " + " | ".join(_cell(name, t) for t in times.values()) + " |"
-        for name in ["bare", *methods]
+        for name in ["bare", "diagnostics", *methods]
     ]
     lines += [
         "",

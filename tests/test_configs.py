@@ -54,8 +54,6 @@ def test_files_compose_whatever_the_others_are():
 def test_every_method_computes_a_finite_loss(name):
     config = plain(composed(f"method={name}").method)
     assert config["name"] == name
-    if name == "pml":
-        pytest.importorskip("pytorch_metric_learning")
     check_method(config, continuous=True)
     objective = prepared(name, CLASSES, DIM)
     loss, gradient, _ = value_and_gradient(objective, *embeddings(per_class=3))

@@ -40,6 +40,8 @@ VARIANTS = {
     "every rotated point": ("rhs_lifted", {"mining": BATCH_MINING}),
     "semi-hard drawn points": ("iaa_triplet", {"mining": {"negatives": "semi_hard"}}),
     "drawn points, not normalized": ("iaa_contrastive", {"normalize": False}),
+    "a library's loss that learns": ("pml", {"loss": {
+        "_target_": "pytorch_metric_learning.losses.ProxyAnchorLoss", "_partial_": True}}),
     "not normalized": ("symm_npair", {"normalize": False, "l2": 0.002}),
     "synthetic positives only": ("rhs_npair", {"mining": {"positives": "synthetic"}}),
 }  # fmt: skip

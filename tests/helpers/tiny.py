@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,6 @@ from rhs.stage import compose
 
 ROOT = Path(__file__).parents[2]
 METHODS = sorted(path.stem for path in (ROOT / "conf/method").glob("*.yaml"))
-if find_spec("pytorch_metric_learning") is None:  # it is optional, and `pml` is made of it
-    METHODS.remove("pml")
 SIDE = 16  # pixels
 SMALL = (
     "tracking=none",

@@ -99,6 +99,14 @@ REFUSED = {
         lambda: Objective(NPair(), PairMining("hardest"), "dot", IntraClass()),
         r"IntraClass makes points for a whole class, not for pairs: set method\.mining to .*Batch",
     ),
+    "synthetic points that nothing makes": (
+        lambda: Objective(NPair(), PairMining("hardest")),
+        r"method\.generator is null, but method\.mining compares with synthetic points: choose one",
+    ),
+    "synthetic negatives that nothing makes": (
+        lambda: Objective(NPair(), PairMining(negatives="all")),
+        r"method\.generator is null.*for instance rhs\.methods\.generators\.Symmetric\.",
+    ),
     "a generator whose points nothing is compared with": (
         lambda: Objective(NPair(), PairMining(), "dot", Symmetric()),
         r"method\.generator is Symmetric, but method\.mining compares with nothing synthetic: "

@@ -98,16 +98,21 @@ def test_the_schedule_follows_progress():
         assert loss == value_and_gradient(rhs(fraction=progress), x, labels)[0]
 
 
-@pytest.mark.parametrize("mining", [PairMining("hardest"), BatchMining("all", "all")])
+MININGS = {
+    "pairs": (PairMining("hardest"), PairMining()),
+    "batch": (BatchMining("all", "all"), BatchMining("all", "all")),
+}
+
+
+@pytest.mark.parametrize("mining", MININGS)
 def test_plain_weight_mixes_in_the_original_samples(mining):
     x, labels = embeddings(per_class=4)
-    hard, original = (
-        value_and_gradient(Objective(NPair(), mining, "dot", *parts), x, labels)
-        for parts in ((Rotation(), BatchCenters()), ())
-    )
+    rotated, alone = MININGS[mining]
+    parts = (NPair(), rotated, "dot", Rotation(), BatchCenters())
+    hard = value_and_gradient(Objective(*parts), x, labels)
+    original = value_and_gradient(Objective(NPair(), alone), x, labels)
     for weight in (0.25, 1.0):
-        made = Objective(NPair(), mining, "dot", Rotation(), BatchCenters(), plain_weight=weight)
-        mixed = value_and_gradient(made, x, labels)
+        mixed = value_and_gradient(Objective(*parts, plain_weight=weight), x, labels)
         for i in range(2):
             torch.testing.assert_close(mixed[i], weight * original[i] + (1 - weight) * hard[i])
         assert mixed[2] == hard[2]
