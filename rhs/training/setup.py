@@ -31,6 +31,13 @@ def check(config: dict, shards: Path, workers: int) -> None:
             f"train.warmup is {settings.warmup} steps, but there are {total} in all: choose fewer, "
             "or a share below 1."
         )
+    mining = config["method"].get("mining") or {}
+    positives = mining.get("positives")
+    if plan.per_class == 2 and positives in ("random", "easy"):
+        print(
+            "note: train.per_class is 2, so that every anchor has one positive and "
+            f"mining.positives={positives} chooses nothing: take 4 or more."
+        )
     check_method(config["method"], continuous=values_of(names) is not None)
     Augmentation(**config["dataset"]["augment"])
     check_model(config["model"])

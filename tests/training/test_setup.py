@@ -1,0 +1,69 @@
+"""What is checked before anything starts: each mistake is a sentence."""
+
+import json
+
+import pytest
+from omegaconf import OmegaConf
+from tiny import small_params, write_shards
+
+from rhs.errors import UserError
+from rhs.training.setup import check, labels_of, plan_of
+
+
+def config(*overrides: str) -> dict:
+    return OmegaConf.to_container(small_params(*overrides))
+
+
+def test_every_image_has_its_class_or_its_group(tiny_shards):
+    from rhs.data.shards import ShardedImages
+
+    images = ShardedImages(tiny_shards, "train")
+    labels, names = labels_of(config(), images)
+    assert names == [f"class{i:03d}" for i in range(8)]
+    labels, names = labels_of(config(r"dataset.coarse='class00[0-3]|class'"), images)
+    assert names == ["class", "class000", "class001", "class002", "class003"]
+    assert (labels == 0).sum() == (images.labels > 3).sum()
+
+
+def test_a_method_may_bring_its_own_plan(tiny_shards):
+    from rhs.data.shards import ShardedImages
+
+    labels = ShardedImages(tiny_shards, "train").labels
+    assert not plan_of(config(), labels).adaptive
+    plan = plan_of(config("method=schem"), labels)
+    assert plan.adaptive
+    assert (plan.classes, plan.per_class, plan.alpha) == (4, 2, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["method=log_ratio"], "log-ratio loss compares continuous labels.*name each class folder"),
+        (["method=schem", "method.batches.alpha=0.5"], r"method\.batches\.alpha is 0\.5"),
+        (["method=schem", "method.batches._target_=os.system"], "out of bounds"),
+        (["dataset.coarse=nothing"], "finds nothing in class 'class000'"),
+        (["method.generator.schedule=exponential"], r"generator\.schedule is 'exponential'"),
+        (["method=triplet", "method.loss.margin=-1"], r"loss\.margin is -1"),
+        (["train.warmup=1000"], r"train\.warmup is 1000 steps"),
+    ],
+)
+def test_a_mistake_is_a_sentence(tiny_shards, overrides, message):
+    with pytest.raises(UserError, match=message):
+        check(config(*overrides), tiny_shards, 1)
+
+
+def test_classes_named_by_numbers_may_be_compared_as_numbers(tmp_path):
+    folder = write_shards(tmp_path / "ages", train=[4, 4, 4, 4, 4])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["class_names"] = ["20", "25.5", "31", "40", "55"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    check(config("method=log_ratio"), folder, 1)
+
+
+@pytest.mark.parametrize(("method", "per_class", "told"), [
+    ("eps_triplet", 2, True), ("triplet_random", 2, True), ("eps_triplet", 3, False),
+    ("triplet", 2, False), ("npair", 2, False),
+])  # fmt: skip
+def test_a_choice_among_one_is_told(tiny_shards, capsys, method, per_class, told):
+    check(config(f"method={method}", f"train.per_class={per_class}"), tiny_shards, 1)
+    assert ("chooses nothing" in capsys.readouterr().out) == told
