@@ -24,6 +24,7 @@ def intra_inter_ratio(x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tenso
     to 2 (n sum |x|^2 - |sum x|^2).
     """
     _, class_B, count_K = torch.unique(labels_B, return_inverse=True, return_counts=True)
+    rounding = _rounding(x_BD)
     x_BD = x_BD - x_BD.mean(0)  # distances stay; large means would cost digits
     sums_KD = x_BD.new_zeros(len(count_K), x_BD.shape[1]).index_add(0, class_B, x_BD)
     squares_B = x_BD.square().sum(1)
@@ -34,7 +35,7 @@ def intra_inter_ratio(x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tenso
     pairs_between = len(x_BD) * (len(x_BD) - 1) - pairs_within
     intra = within / pairs_within.clamp_min(1)
     inter = (total - within) / pairs_between.clamp_min(1)
-    defined = (pairs_between > 0) & (inter > 0)
+    defined = (pairs_between > 0) & (squares_B.sum() > rounding)
     return torch.where(defined, intra / torch.where(defined, inter, 1.0), 0.0).sqrt()
 
 
@@ -46,9 +47,15 @@ def effective_rank(x_BD: torch.Tensor) -> torch.Tensor:
     evenly spaced.
     """
     x_BD = x_BD[:: -(-len(x_BD) // ROWS)]
+    rounding = _rounding(x_BD)
     x_BD = x_BD - x_BD.mean(0)
     product = x_BD @ x_BD.T if len(x_BD) < x_BD.shape[1] else x_BD.T @ x_BD
     squares = product.square().sum()
-    defined = squares > 0
+    defined = product.diagonal().sum() > rounding
     ratio = product.diagonal().sum().square() / torch.where(defined, squares, 1.0)
     return torch.where(defined, ratio, 0.0)
+
+
+def _rounding(x_BD: torch.Tensor) -> torch.Tensor:
+    """The sum of squares that centering leaves of points that are all the same, at most."""
+    return (8 * torch.finfo(x_BD.dtype).eps) ** 2 * x_BD.square().sum()

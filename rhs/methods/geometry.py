@@ -31,7 +31,8 @@ def rotate(
     another gradient, and rounding must not decide which of the two a minimum over both takes. Where
     u = -v, to within UNMOVED, the plane is undefined and any fraction above 0 gives the full
     rotation. The slope of v, and with it that of p' by the anchor, grows as r / |a - c|: where that
-    is above LEVER, v is taken as a constant.
+    is above LEVER, v is taken as a constant. The slopes of a partial rotation grow as u nears -v:
+    where its share of u is above LEVER, they are those of the full rotation.
 
     Args:
         anchor_ND, positive_ND, center_ND: [N, D], one triplet a row.
@@ -92,17 +93,6 @@ def rotate_on_sphere_and_tell(
     return made_ND, moved_N & has_axis_N1[:, 0]
 
 
-def rotation_angle(
-    anchor_ND: torch.Tensor, positive_ND: torch.Tensor, center_ND: torch.Tensor
-) -> torch.Tensor:
-    """The angle [N], in radians, by which the full rotation moves each positive; 0 if undefined."""
-    v_ND, _, has_v_N1 = _direction(center_ND - anchor_ND)
-    u_ND, _, has_u_N1 = _direction(positive_ND - center_ND)
-    # atan2 of half-chords keeps small angles that acos of a dot product would round to 0.
-    angle_N = 2 * torch.atan2((u_ND - v_ND).norm(dim=1), (u_ND + v_ND).norm(dim=1))
-    return torch.where((has_v_N1 & has_u_N1).squeeze(1), angle_N, torch.zeros_like(angle_N))
-
-
 def reflect(
     point_ND: torch.Tensor, axis_ND: torch.Tensor, alpha: float = 2.0, beta: float = 1.0
 ) -> torch.Tensor:
@@ -150,13 +140,14 @@ class _Rotate(torch.autograd.Function):
         s2_N1, r2_N1 = _dot(e_ND, e_ND), _dot(f_ND, f_ND)
         s_N1, r_N1 = s2_N1.clamp_min(TINY).sqrt(), r2_N1.clamp_min(TINY).sqrt()
         cos_N1 = _dot(e_ND, f_ND) / (s_N1 * r_N1)
-        moved_N1 = (s2_N1 > TINY) & (r2_N1 > TINY) & (2 - 2 * cos_N1 > UNMOVED**2)
+        # r sin w, from the part of f across e: of 1 - cos^2 only rounding may be left.
+        across_ND = torch.addcmul(f_ND, e_ND, cos_N1 * r_N1 / s_N1, value=-1)
+        sin_N1 = _dot(across_ND, across_ND).sqrt() / r_N1
+        chord2_N1 = sin_N1.square() + (1 - cos_N1).square()  # |u - v|^2
+        moved_N1 = (s2_N1 > TINY) & (r2_N1 > TINY) & (chord2_N1 > UNMOVED**2)
         a_N1, along_N1, k_N1 = torch.zeros_like(cos_N1), torch.ones_like(cos_N1), None
         made_ND = center_ND
         if t != 1.0:
-            # r sin w, from the part of f across e: of 1 - cos^2 only rounding may be left.
-            across_ND = torch.addcmul(f_ND, e_ND, cos_N1 * r_N1 / s_N1, value=-1)
-            sin_N1 = _dot(across_ND, across_ND).sqrt() / r_N1
             planar_N1 = sin_N1 > UNMOVED  # closer to 0, the plane is made of rounding errors
             sin_N1 = torch.where(planar_N1, sin_N1, 1.0)
             left_N1 = (1 - t) * torch.atan2(sin_N1, cos_N1)
@@ -181,6 +172,12 @@ class _Rotate(torch.autograd.Function):
         # The slope of w, times what A and B change by: k = g . (A' u + B' v) / sin w.
         k_N1 = _Rotate._bend(ctx.t, a_N1, b_N1, cos_N1, by_u_N1, by_v_N1, *plane)
         # By f: A g + (B gv + k cos) u - k v. By e: r/s (B g + (k cos - B gv) v - k u).
+        # A is large where u is almost -v: the slopes of the full rotation there.
+        steep_N1 = a_N1 > LEVER
+        a_N1, b_N1, k_N1 = (
+            torch.where(steep_N1, flat, own)
+            for own, flat in ((a_N1, 0.0), (b_N1, 1.0), (k_N1, 0.0))
+        )
         lever_N1 = torch.where(r_N1 > LEVER * s_N1, 0.0, r_N1 / s_N1)
         steer_N1 = lever_N1 * b_N1
         f_g, f_f, f_e = a_N1, (b_N1 * by_v_N1 + k_N1 * cos_N1) / r_N1, -k_N1 / s_N1

@@ -54,6 +54,11 @@ class IntraClass(nn.Module):
                 f"generator.draws is {draws}, every {every} and neighbors {neighbors}; "
                 "each must be 1 or more."
             )
+        if not (sigma_mean > 0 and sigma_variance > 0):
+            raise UserError(
+                f"generator.sigma_mean is {sigma_mean} and sigma_variance {sigma_variance}; both "
+                "must be above 0."
+            )
         if strength < 0 or not 0 <= gamma <= 1 or beta < 0:
             raise UserError(
                 f"generator.strength is {strength}, gamma {gamma} and beta {beta}; strength and "
@@ -99,13 +104,11 @@ class IntraClass(nn.Module):
         nearest = apart_kc.topk(min(self.neighbors, len(there_c) - 1), largest=False)
         index_kn = there_c[nearest.indices]
         variances_kD = (variance_CD[part_k][:, None] - variance_CD[index_kn]).norm(dim=2)
-        weight_kn = count_C[index_kn] * torch.exp(
-            -0.5 * (nearest.values / self.sigma_mean).square()
-            - 0.5 * (variances_kD / self.sigma_variance).square()
-        )
-        # All weights may underflow where classes are far apart: nothing is near, nothing added.
-        total_k1 = weight_kn.sum(1, keepdim=True).clamp_min(torch.finfo(weight_kn.dtype).tiny)
-        return (weight_kn[:, :, None] * variance_CD[index_kn]).sum(1) / total_k1
+        mean_part = (nearest.values / self.sigma_mean).square()
+        variance_part = (variances_kD / self.sigma_variance).square()
+        # n exp(...) over its sum, as a softmax: far classes must not underflow to 0 / 0.
+        weight_kn = (count_C[index_kn].log() - 0.5 * (mean_part + variance_part)).softmax(1)
+        return (weight_kn[:, :, None] * variance_CD[index_kn]).sum(1)
 
     def forward(self, batch: Batch, anchor_N, positive_N, progress: float) -> Points:
         """`draws` points for each sample of the batch, on the unit sphere where the batch is."""

@@ -64,7 +64,7 @@ class NormalizedSoftmax(nn.Module):
         """Point each signature to its class's mean; those of classes without samples stay."""
         count_C, mean_CD = sums.mean()
         weight_CD = self.signatures.weight
-        weight_CD.copy_(torch.where(count_C[:, None] > 0, F.normalize(mean_CD).float(), weight_CD))
+        weight_CD.copy_(torch.where(count_C[:, None] > 0, F.normalize(mean_CD), weight_CD.double()))
 
     def of(self, labels_B: torch.Tensor) -> torch.Tensor:
         """The signatures [B, D], of unit length, of some classes."""
