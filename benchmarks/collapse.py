@@ -22,6 +22,7 @@ import torch
 from benchmarks.machine import describe
 from rhs.data.labels import training_labels
 from rhs.data.shards import ShardedImages, load_manifest
+from rhs.methods.diagnostics import intra_inter_ratio
 from rhs.models.embedder import Embedder, build_embedder
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import Run, identify
@@ -62,7 +63,7 @@ COLUMNS = {
     "recall_unseen": ("Recall@1, unseen classes", "test images", True),
     "recall_groups": ("Recall@1, groups", "training images", True),
     "class_share": ("Between classes", "share of the variance inside groups", True),
-    "intra_inter_ratio": ("Spread inside groups", "over that between them", False),
+    "intra_inter_ratio": ("Spread inside groups", "over that between them; 0: a point", False),
     "effective_rank": ("Effective rank", "directions filled", False),
 }
 
@@ -71,7 +72,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("overrides", nargs="*", help="Hydra overrides for every cell")
     arguments.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS))
-    arguments.add_argument("--seeds", type=_numbers, default=[0, 1, 2])
+    arguments.add_argument(
+        "--seeds", type=lambda text: [*map(int, text.split(","))], default=[0, 1, 2]
+    )
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = arguments.parse_intermixed_args()
     cells: dict[str, list[dict]] = {arm: [] for arm in options.arms}
@@ -158,21 +161,21 @@ def spread(x_ND: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray) -> dict
     """Where the embeddings' variance lies.
 
     Returns:
-        intra_inter_ratio: root mean squared distance from the group's center over that of the
-            groups' centers from the middle; 0 where each group is one point.
-        class_share: of the variance inside groups, the share between classes; 0 where classes in
-            a group lie in one place, 1 where each class is one point.
+        intra_inter_ratio: of the groups, as in rhs.methods.diagnostics; 0: each is one point.
+        class_share: of the variance inside groups, the share between classes; 0: classes of a
+            group lie in one place, 1: each class is one point.
         effective_rank: (sum)^2 / sum of squares of the covariance's eigenvalues.
     """
+    ratio = intra_inter_ratio(torch.from_numpy(x_ND), torch.from_numpy(groups_N))
     x_ND = x_ND.astype(np.float64) - x_ND.mean(0, dtype=np.float64)
-    inside_ND = x_ND - _centers(x_ND, groups_N)
-    residual_ND = x_ND - _centers(x_ND, labels_N)
-    inside, total = float((inside_ND**2).sum()), float((x_ND**2).sum())
+    inside = float(((x_ND - _centers(x_ND, groups_N)) ** 2).sum())
+    residual = float(((x_ND - _centers(x_ND, labels_N)) ** 2).sum())
     eigenvalues_D = np.linalg.eigvalsh(x_ND.T @ x_ND)
+    squares = float((eigenvalues_D**2).sum())
     return {
-        "intra_inter_ratio": (inside / max(total - inside, 1e-12)) ** 0.5,
-        "class_share": 1 - float((residual_ND**2).sum()) / max(inside, 1e-12),
-        "effective_rank": total**2 / max(float((eigenvalues_D**2).sum()), 1e-12),
+        "intra_inter_ratio": float(ratio),
+        "class_share": 1 - residual / inside if inside else 0.0,
+        "effective_rank": float(eigenvalues_D.sum()) ** 2 / squares if squares else 0.0,
     }
 
 
@@ -191,9 +194,7 @@ def _recall(x_ND: np.ndarray, labels_N: np.ndarray) -> float:
 def describe_study(options: argparse.Namespace) -> dict:
     """What was compared, where and when."""
     params = compose([*SHARED, *options.overrides])
-    images = ShardedImages(Path("data/shards", params.dataset.name), "train")
-    test = ShardedImages(Path("data/shards", params.dataset.name), "test")
-    _, groups = training_labels(images.labels, images.class_names, params.dataset.coarse)
+    ruler = Ruler(Path("data/shards", params.dataset.name), params.dataset.coarse)
     command = ["python", "-m", "benchmarks.collapse", *options.overrides]
     if options.seeds != [0, 1, 2]:
         command.append(f"--seeds={','.join(map(str, options.seeds))}")
@@ -205,9 +206,9 @@ def describe_study(options: argparse.Namespace) -> dict:
         "machine": describe(),
         "date": str(date.today()),
         "coarse": params.dataset.coarse,
-        "groups": len(groups),
-        "classes": len(np.unique(images.labels)),
-        "unseen_classes": len(np.unique(test.labels)),
+        "groups": len(np.unique(ruler.groups_N)),
+        "classes": len(np.unique(ruler.train.labels)),
+        "unseen_classes": len(np.unique(ruler.test.labels)),
         "columns": {
             name: {"title": title, "note": note, "percent": percent}
             for name, (title, note, percent) in COLUMNS.items()
@@ -245,12 +246,7 @@ def _text(values: list[float], column: str) -> str:
     """Mean ± standard deviation; shares in percent."""
     scale, digits = (100, 1) if COLUMNS[column][2] else (1, 2)
     mean = f"{scale * statistics.fmean(values):.{digits}f}"
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return mean if spread is None else f"{mean} ± {scale * spread:.{digits}f}"
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
+    return mean if len(values) < 2 else f"{mean} ± {scale * statistics.stdev(values):.{digits}f}"
 
 
 if __name__ == "__main__":

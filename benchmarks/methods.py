@@ -34,7 +34,7 @@ def main() -> None:
     arguments.add_argument("--methods", type=_names, default="npair,symm_npair,rhs_npair")
     arguments.add_argument("--seeds", type=_numbers, default="0,1,2")
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results/methods.md"))
-    options = arguments.parse_args()
+    options = arguments.parse_intermixed_args()
     rows = {"untrained": [], **{method: [] for method in options.methods}}
     for seed in options.seeds:
         for method in rows:

@@ -91,7 +91,7 @@ def draw(
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
         axes.margins(x=0.03, y=0.12)
         if sum(bool(line.label) for line in lines) > 1:
             axes.legend(frameon=False, loc="lower right")
