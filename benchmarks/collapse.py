@@ -72,9 +72,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("overrides", nargs="*", help="Hydra overrides for every cell")
     arguments.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS))
-    arguments.add_argument(
-        "--seeds", type=lambda text: [*map(int, text.split(","))], default=[0, 1, 2]
-    )
+    arguments.add_argument("--seeds", type=lambda text: json.loads(f"[{text}]"), default="0,1,2")
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = arguments.parse_intermixed_args()
     cells: dict[str, list[dict]] = {arm: [] for arm in options.arms}
@@ -82,9 +80,8 @@ def main() -> None:
         for arm in options.arms:
             cells[arm].append(cell(arm, seed, options.overrides))
             print(f"{arm} seed {seed}: " + json.dumps(cells[arm][-1]["scores"]), flush=True)
-    study = describe_study(options) | {
-        "arms": [{"name": a, "title": ARMS[a][0], "cells": cells[a]} for a in options.arms]
-    }
+    study = describe_study(options)
+    study["arms"] = [{"name": a, "title": ARMS[a][0], "cells": cells[a]} for a in options.arms]
     options.out.mkdir(parents=True, exist_ok=True)
     stem = options.out / f"collapse_{study['dataset']}"
     stem.with_suffix(".json").write_text(json.dumps(study, indent=1) + "\n")
@@ -107,8 +104,7 @@ def cell(arm: str, seed: int, overrides: list[str]) -> dict:
     curve = [{"epoch": 0} | ruler.seen(embedder)]
     if arm != "untrained":
         curve += trained(config, shards, run, ruler, embedder)
-    scores = {k: v for k, v in curve[-1].items() if k != "epoch"}
-    scores["recall_unseen"] = ruler.unseen(embedder)
+    scores = curve[-1] | {"recall_unseen": ruler.unseen(embedder)}
     done = {"seed": seed, "scores": {name: scores[name] for name in COLUMNS}, "curve": curve}
     kept.write_text(json.dumps(done))
     return done

@@ -155,9 +155,7 @@ def table(methods: list[str], times: dict[int, dict[str, float]], options) -> st
     ]
     generating = [m for m in methods if m.startswith(("symm_npair", "rhs_npair"))]
     for name in generating if {"npair", "npair_all"} <= set(methods) else []:
-        ratios = (
-            f"{t[name] / t['npair']:.2f} / {t[name] / t['npair_all']:.2f}" for t in times.values()
-        )
+        ratios = (_against(name, t) for t in times.values())
         lines.append(f"| {name} | " + " | ".join(ratios) + " |")
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,7 @@ from rhs.errors import UserError
 TRUSTED = "rhs."
 
 
-def build(config: Any, within: str = TRUSTED, also: str | None = None, **extra: Any) -> Any:
+def build(config: Any, within: str = TRUSTED, also: tuple[str, ...] = (), **extra: Any) -> Any:
     """Call what `_target_` names with the other keys as arguments, depth first.
 
     This is Hydra's `_target_` convention, and its `_partial_: true` for what is to be called later,
@@ -20,7 +20,7 @@ def build(config: Any, within: str = TRUSTED, also: str | None = None, **extra: 
     Args:
         config: nested dicts and lists; anything without `_target_` is returned as it is.
         within: what every target's path starts with.
-        also: another package that targets may come from.
+        also: other starts that are allowed.
         extra: further arguments of the outermost call.
 
     Raises:
@@ -49,8 +49,8 @@ def build(config: Any, within: str = TRUSTED, also: str | None = None, **extra: 
     return target(**arguments, **extra)
 
 
-def _locate(path: Any, within: str, also: str | None) -> Any:
-    allowed = (within, also) if also else (within,)
+def _locate(path: Any, within: str, also: tuple[str, ...]) -> Any:
+    allowed = (within, *also)
     if not isinstance(path, str) or not path.startswith(allowed):
         raise UserError(
             f"_target_ {path!r} is out of bounds; it must start with "

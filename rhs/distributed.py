@@ -61,13 +61,17 @@ def gather_uneven(
     return torch.cat([part[:count] for part, count in zip(whole, counts, strict=True)])
 
 
-def from_first(number: int, device: torch.device) -> int:
-    """Rank 0's number, on every rank."""
+def from_first(x: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
+    """Rank 0's tensor, on every rank; the same shape everywhere.
+
+    Args:
+        device: where the process group can send it from; its own if None.
+    """
     if world_size() == 1:
-        return number
-    box = torch.tensor([number], device=device)
+        return x
+    box = x.to(device or x.device).clone()
     dist.broadcast(box, src=0)
-    return int(box)
+    return box.to(x.device)
 
 
 def _all_gather(x_local: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """The one exception that means: the user can mend this."""
 
+import math
+
 
 class UserError(ValueError):
     """A mistake in the input or the parameters.
@@ -7,3 +9,36 @@ class UserError(ValueError):
     Its text is one sentence that names the offending value and what would be accepted. A pipeline
     stage prints that sentence, without a traceback, and exits with status 1.
     """
+
+
+def number(
+    name: str,
+    value: object,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    whole: bool = False,
+) -> None:
+    """Raises UserError unless `value` is a finite number within these bounds."""
+    right = (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and least <= value <= most
+        and value > above
+        and (not whole or isinstance(value, int))
+    )
+    if right:
+        return
+    bounds = [
+        text
+        for text, there in (
+            (f"at least {least:g}", least > -math.inf),
+            (f"above {above:g}", above > -math.inf),
+            (f"at most {most:g}", most < math.inf),
+        )
+        if there
+    ]
+    kind = "a whole number" if whole else "a number"
+    wanted = " ".join([kind, " and ".join(bounds)]).strip()
+    raise UserError(f"{name} is {value!r}; it must be {wanted}.")

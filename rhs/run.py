@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -12,7 +13,7 @@ from rhs.stage import plain
 # What a result depends on. The number of workers, tracking and the like are absent on purpose:
 # changing them continues the same run.
 GROUPS = ("seed", "model", "method", "train")
-CODE = ("build.py", "distributed.py", "data", "methods", "models", "training")
+CODE = ("build.py", "distributed.py", "data", "methods", "models", "retrieval", "training")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def identify(params: DictConfig, data_digest: str) -> Run:
     everything = plain(params)
     what = {group: everything[group] for group in GROUPS}
     what |= {key: everything["dataset"][key] for key in ("augment", "coarse")}
+    if "pytorch_metric_learning" in json.dumps(everything["method"]):
+        what |= {"pytorch-metric-learning": version("pytorch-metric-learning")}
     what |= {"data": data_digest, "code": code_digest()}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{params.dataset.name}-{params.method.name}-{params.model.name}-{digest}"

@@ -65,17 +65,17 @@ def test_a_partial_refuses_what_its_target_does_not_take():
 
 def test_another_package_may_be_named_besides_ours_at_any_depth():
     decoder = {"_target_": "json.decoder.JSONDecoder", "strict": False}
-    assert build(decoder, also="json.").strict is False
+    assert build(decoder, also=("json.",)).strict is False
     inside = {"_target_": "rhs.methods.pml.External", "loss": decoder}
-    assert build(inside, also="json.").recipe.strict is False
-    assert build([inside], also="json.")[0].recipe.strict is False
+    assert build(inside, also=("json.",)).recipe.strict is False
+    assert build([inside], also=("json.",))[0].recipe.strict is False
     for config in (decoder, inside, [inside]):
         with pytest.raises(UserError, match=r"'json\.decoder\.JSONDecoder' is out of bounds"):
             build(config)
     with pytest.raises(UserError, match=r"must start with 'rhs\.' or 'json\.'"):
-        build({"_target_": "os.system"}, also="json.")
+        build({"_target_": "os.system"}, also=("json.",))
     with pytest.raises(UserError, match="only imported there"):
-        build({"_target_": "json.decoder.scanner"}, also="json.")
+        build({"_target_": "json.decoder.scanner"}, also=("json.",))
 
 
 @pytest.mark.parametrize(
@@ -103,5 +103,5 @@ def test_settings_that_a_target_refuses():
         build({"_target_": "rhs.methods.generators.Rotation", "strat": 1})
     with pytest.raises(UserError, match=r"EMACenters does not take.*momentum"):
         build({"_target_": "rhs.methods.centers.EMACenters"})
-    with pytest.raises(UserError, match="a fraction is between 0 and 1"):
+    with pytest.raises(UserError, match="number at least 0 and at most 1"):
         build({"_target_": "rhs.methods.generators.Rotation", "start": 7})

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rhs.data.plan import BatchPlan, Slot
-from rhs.errors import UserError
+from rhs.errors import number
 
 COMPOSE, ANCHORS = 2, 3  # keep these random streams apart from the others
 DIGITS = 4  # of similarities: rounding, which world sizes differ in, should not order samples
@@ -16,8 +16,8 @@ class HardPlan(BatchPlan):
     anchor class's images: P_c is the alpha (K - 1) other classes whose signatures have the largest
     S, P_s the beta (K - 1) eta images of these classes with the largest S, and (K - 1) eta of P_s
     are drawn at random. With alpha = beta = 1 nothing is left to chance but the anchors. A batch
-    has K eta images, of up to K classes; a class may be there with one image, which then is only a
-    negative.
+    has K eta images, of up to alpha (K - 1) + 1 classes; a class may be there with one image, which
+    then is only a negative.
 
     Composed anew before each epoch, from the embeddings of all training images and the signatures
     as they are then. The anchor classes go round: none comes again before all others have.
@@ -42,10 +42,8 @@ class HardPlan(BatchPlan):
         beta: float = 2.0,
     ):
         super().__init__(labels, classes, per_class, seed)
-        if not (alpha >= 1 and beta >= 1):
-            raise UserError(
-                f"method.batches.alpha is {alpha} and beta {beta}; both must be 1 or more."
-            )
+        for name, value in (("alpha", alpha), ("beta", beta)):
+            number(f"method.batches.{name}", value, least=1)
         self.alpha, self.beta = alpha, beta
         self._composed: dict[int, np.ndarray] = {}
 
@@ -54,17 +52,20 @@ class HardPlan(BatchPlan):
         """0: which images an epoch holds is not planned but found, see `compose`."""
         return 0
 
-    def compose(self, epoch: int, x_ND: np.ndarray, signatures_CD: np.ndarray) -> str:
-        """Fill the epoch's batches, and say in words which images they hold.
+    def compose(self, epoch: int, x_ND: np.ndarray, signatures_CD: np.ndarray) -> np.ndarray:
+        """The images of the epoch's batches [steps, B].
 
         Args:
             x_ND: unit embeddings of all training images.
             signatures_CD: unit signatures of all classes, by label.
         """
-        image = [
-            self._compose_batch(epoch, step, x_ND, signatures_CD) for step in range(self.steps)
-        ]
-        self._composed = {epoch: np.stack(image)}
+        return np.stack(
+            [self._compose_batch(epoch, step, x_ND, signatures_CD) for step in range(self.steps)]
+        )
+
+    def adopt(self, epoch: int, image: np.ndarray) -> str:
+        """Take these batches for the epoch, and say in words which images they hold."""
+        self._composed = {epoch: image}
         distinct = len(np.unique(self._composed[epoch]))
         return f"epoch {epoch + 1} holds {distinct} of {len(self.labels)} images, the hardest"
 
@@ -72,8 +73,14 @@ class HardPlan(BatchPlan):
         """Batch `step` of an epoch that has been composed."""
         image = self._composed[epoch]
         # How often an image came before in the epoch, so that its augmentation differs.
-        before, here = image[:step].ravel(), image[step]
-        return Slot(here, (before[:, None] == here[None, :]).sum(0))
+        here, before = image[step], np.isin(image[:step], image[step])
+        drawn = dict.fromkeys(here.tolist(), 0)
+        for row in image[:step][before].tolist():
+            drawn[row] += 1
+        draw = np.empty_like(here)
+        for place, row in enumerate(here.tolist()):
+            draw[place], drawn[row] = drawn[row], drawn[row] + 1
+        return Slot(here, draw)
 
     def _compose_batch(self, epoch: int, step: int, x_ND, signatures_CD) -> np.ndarray:
         random = np.random.default_rng([self.seed, epoch, step, COMPOSE])
@@ -85,7 +92,8 @@ class HardPlan(BatchPlan):
         hard_classes = self.hard_classes(own, x_ND[anchors], signatures_CD)
         pool = self.hard_samples(hard_classes, x_ND[anchors], x_ND)
         wanted = (self.classes - 1) * self.per_class
-        chosen = random.choice(pool, min(wanted, len(pool)), replace=False)
+        # In the images' order: which of two that are as hard comes first, rounding decides.
+        chosen = random.choice(np.sort(pool), min(wanted, len(pool)), replace=False)
         return np.concatenate([anchors, np.resize(chosen, wanted)])
 
     def hard_classes(self, own: int, anchors_eD, signatures_CD) -> np.ndarray:

@@ -34,16 +34,20 @@ def training_labels(
 
 
 def values_of(names: list[str]) -> np.ndarray | None:
-    """The classes' names as numbers, float32 [C, 1]; None unless all of them are numbers."""
+    """The classes' names as numbers, float64 [C, 1]; None unless all are, finite and distinct."""
     try:
-        return np.array([[float(name)] for name in names], dtype=np.float32)
+        values_C1 = np.array([[float(name)] for name in names])
     except ValueError:
         return None
+    good = np.isfinite(values_C1).all() and len(np.unique(values_C1)) == len(names)
+    return values_C1 if good else None
 
 
 def _group(name: str, coarse: str | None) -> str:
     if coarse is None:
         return name
+    if not isinstance(coarse, str):
+        raise UserError(f"dataset.coarse is {coarse!r}; it must be a regular expression or null.")
     try:
         found = re.search(coarse, name)
     except re.error as error:
@@ -52,4 +56,5 @@ def _group(name: str, coarse: str | None) -> str:
         ) from error
     if found is None:
         raise UserError(f"dataset.coarse is {coarse!r}, which finds nothing in class {name!r}.")
-    return found[1] if found.re.groups else found[0]
+    group = found[1] if found.re.groups else found[0]
+    return "" if group is None else group

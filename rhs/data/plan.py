@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from rhs.errors import UserError
+from rhs.errors import UserError, number
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,9 @@ class BatchPlan:
     adaptive = False  # whether `compose` wants the training set's embeddings before each epoch
 
     def __init__(self, labels: np.ndarray, classes: int, per_class: int, seed: int):
+        for name, value in (("train.classes", classes), ("train.per_class", per_class)):
+            number(name, value, least=1, whole=True)
+        number("seed", seed, most=10**12, whole=True)
         if per_class < 2:
             raise UserError(f"train.per_class is {per_class}; a class needs 2 images or more.")
         if seed < 0:
@@ -110,8 +113,8 @@ class BatchPlan:
         class_at = self._class_schedule(random)
         image = np.empty((self.steps, self.classes, self.per_class), dtype=np.int64)
         draw = np.empty_like(image)
-        for number, rows in enumerate(self._members):
-            where = np.nonzero(class_at == number)
+        for place, rows in enumerate(self._members):
+            where = np.nonzero(class_at == place)
             position = np.arange(len(where[0]) * self.per_class)
             dealt = random.permutation(rows)[position % len(rows)]
             image[where] = dealt.reshape(-1, self.per_class)

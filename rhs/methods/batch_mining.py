@@ -180,14 +180,14 @@ def _with_negatives(kept: _Candidates, points: Points, made_BM) -> _Candidates:
 
 def _flat(rows: Rows) -> Rows:
     """A row for each positive, with the negative in the same column."""
+    there = rows.has_positive_RP.nonzero(as_tuple=True)
 
     def column(values: torch.Tensor) -> torch.Tensor:
-        return values.reshape(-1, 1)
+        return values[there][:, None]
 
-    labels_RP = rows.labels_R[:, None].expand_as(rows.positive_RP)
     return Rows(
         column(rows.positive_RP), column(rows.has_positive_RP), column(rows.negative_RC),
-        column(rows.has_negative_RC & rows.has_positive_RP), labels_RP.reshape(-1),
+        column(rows.has_negative_RC), rows.labels_R[there[0]],
     )  # fmt: skip
 
 

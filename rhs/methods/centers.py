@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rhs import distributed
-from rhs.errors import UserError
+from rhs.errors import UserError, number
 from rhs.methods.statistics import ClassSums
 
 
@@ -85,6 +85,7 @@ class EMACenters(nn.Module):
 
     def __init__(self, momentum: float):
         super().__init__()
+        number("centers.momentum", momentum)
         if not 0 <= momentum < 1:
             raise UserError(f"centers.momentum is {momentum}; it must be at least 0 and below 1.")
         self.momentum = momentum
@@ -120,8 +121,7 @@ class EpochCenters(nn.Module):
 
     def __init__(self, every: int = 1):
         super().__init__()
-        if every < 1:
-            raise UserError(f"centers.every is {every}; it must be 1 epoch or more.")
+        number("centers.every", every, least=1, whole=True)
         self.every = every
 
     def prepare(self, num_classes: int, dim: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rhs.errors import UserError
+from rhs.errors import UserError, number
 from rhs.methods.centers import SignatureCenters
 from rhs.methods.pair_mining import PairMining
 from rhs.methods.sampling import check_unit
@@ -17,8 +17,18 @@ if TYPE_CHECKING:
 def check_combination(method: Objective) -> None:
     """Raises UserError if the parts of a method do not go together."""
     check_measure(method.measure)
-    if not 0 <= method.plain_weight <= 1:
-        raise UserError(f"method.plain_weight is {method.plain_weight}; it is between 0 and 1.")
+    number("method.plain_weight", method.plain_weight, least=0, most=1)
+    number("method.l2", method.l2, least=0)
+    number("method.signature_weight", method.signature_weight, least=0)
+    if not isinstance(method.normalize, bool):
+        raise UserError(f"method.normalize is {method.normalize!r}; it must be true or false.")
+    if method.generator is None:
+        for name in ("centers", "plain_weight"):
+            if getattr(method, name):
+                raise UserError(
+                    f"method.{name} is for a generator's points, but method.generator is null: "
+                    f"leave method.{name} out."
+                )
     if isinstance(method.centers, SignatureCenters) and method.signatures is None:
         raise UserError(
             "method.centers is SignatureCenters, but method.signatures is null: choose "
@@ -87,6 +97,13 @@ def _check_generator(method: Objective) -> None:
             f"{type(method.loss).__name__} takes those of both ends of a pair: set "
             "loss.form=generalized."
         )
+    if getattr(generator, "surface", "") == "renormalized" and not method.normalize:
+        raise UserError(
+            "method.generator.surface is 'renormalized', which puts points on the unit sphere, but "
+            "method.normalize is false: choose euclidean."
+        )
+    if method.centers is not None and not generator.needs_centers:
+        raise UserError(f"{name} takes no class centers: set method.centers=null.")
     if generator.needs_centers and method.centers is None:
         raise UserError(
             f"method.centers is null, but {name} rotates about class centers: choose some, for "

@@ -2,7 +2,7 @@
 
 A generator is called as `generator(batch, anchor_N, positive_N, progress)`: the batch, N pairs of
 its rows that share a class, and the share of training done, 0 to 1. Which pairs there are, and what
-the points compete with, is not a generator's concern (see pairs.py and mining.py).
+the points compete with, is not a generator's concern (see pair_mining.py and batch_mining.py).
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from rhs.errors import UserError
+from rhs.errors import UserError, number
 from rhs.methods import geometry
 
 
@@ -92,8 +92,7 @@ class Rotation:
         gradient: str = "full",
     ):
         for name, value in (("start", start), ("end", end)):
-            if not 0 <= value <= 1:
-                raise UserError(f"generator.{name} is {value}; a fraction is between 0 and 1.")
+            number(f"generator.{name}", value, least=0, most=1)
         for name, text, known in (
             ("schedule", schedule, SCHEDULES),
             ("surface", surface, SURFACES),
@@ -150,6 +149,8 @@ class Symmetric:
     needs_centers = False
 
     def __init__(self, alpha: float = 2.0, beta: float = 1.0):
+        number("generator.alpha", alpha)
+        number("generator.beta", beta)
         self.alpha, self.beta = alpha, beta
 
     def __call__(self, batch: Batch, anchor_N, positive_N, progress: float) -> Points:

@@ -83,7 +83,10 @@ def rotate_on_sphere_and_tell(
     fraction: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As `rotate_on_sphere`; and which rows [N] a full rotation moves."""
-    axis_ND, _, has_axis_N1 = _direction(center_ND)
+    axis_ND, length_N1, has_axis_N1 = _direction(center_ND)
+    # The slope of the axis grows as |p| / |c|, as that of v does as r / s.
+    short_N1 = positive_ND.norm(dim=1, keepdim=True) > LEVER * length_N1
+    axis_ND = torch.where(short_N1, axis_ND.detach(), axis_ND)
     along_N1 = (positive_ND * axis_ND).sum(1, keepdim=True)
     p_across_ND = positive_ND - along_N1 * axis_ND
     a_across_ND = anchor_ND - (anchor_ND * axis_ND).sum(1, keepdim=True) * axis_ND
@@ -144,7 +147,8 @@ class _Rotate(torch.autograd.Function):
         across_ND = torch.addcmul(f_ND, e_ND, cos_N1 * r_N1 / s_N1, value=-1)
         sin_N1 = _dot(across_ND, across_ND).sqrt() / r_N1
         chord2_N1 = sin_N1.square() + (1 - cos_N1).square()  # |u - v|^2
-        moved_N1 = (s2_N1 > TINY) & (r2_N1 > TINY) & (chord2_N1 > UNMOVED**2)
+        tiny_N1 = TINY * (1 + _dot(center_ND, center_ND))  # what rounding leaves of differences
+        moved_N1 = (s2_N1 > tiny_N1) & (r2_N1 > tiny_N1) & (chord2_N1 > UNMOVED**2)
         a_N1, along_N1, k_N1 = torch.zeros_like(cos_N1), torch.ones_like(cos_N1), None
         made_ND = center_ND
         if t != 1.0:

@@ -4,9 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rhs.errors import UserError
+from rhs.errors import number
 from rhs.methods.generators import Batch, Points
 from rhs.methods.statistics import ClassSums
+
+CHUNK = 2**22  # distances between classes that are held at a time
 
 
 class IntraClass(nn.Module):
@@ -49,21 +51,14 @@ class IntraClass(nn.Module):
         sigma_variance: float = 1.0,
     ):
         super().__init__()
-        if draws < 1 or every < 1 or neighbors < 1:
-            raise UserError(
-                f"generator.draws is {draws}, every {every} and neighbors {neighbors}; "
-                "each must be 1 or more."
-            )
-        if not (sigma_mean > 0 and sigma_variance > 0):
-            raise UserError(
-                f"generator.sigma_mean is {sigma_mean} and sigma_variance {sigma_variance}; both "
-                "must be above 0."
-            )
-        if strength < 0 or not 0 <= gamma <= 1 or beta < 0:
-            raise UserError(
-                f"generator.strength is {strength}, gamma {gamma} and beta {beta}; strength and "
-                "beta must be 0 or more, gamma between 0 and 1."
-            )
+        for name, value in (("draws", draws), ("every", every), ("neighbors", neighbors)):
+            number(f"generator.{name}", value, least=1, whole=True)
+        number("generator.strength", strength, least=0)
+        number("generator.few", few, least=0)
+        number("generator.beta", beta, least=0)
+        number("generator.gamma", gamma, least=0, most=1)
+        number("generator.sigma_mean", sigma_mean, above=0)
+        number("generator.sigma_variance", sigma_variance, above=0)
         self.draws, self.strength, self.every = draws, strength, every
         self.neighbors, self.few, self.beta, self.gamma = neighbors, few, beta, gamma
         self.sigma_mean, self.sigma_variance = sigma_mean, sigma_variance
@@ -90,7 +85,7 @@ class IntraClass(nn.Module):
             return variance_CD
         global_D = (count_C[:, None] * variance_CD).sum(0) / count_C.sum()
         result_CD = variance_CD.clone()
-        for part_k in few_k.split(1024):  # of classes at a time, so that no C x C matrix is held
+        for part_k in few_k.split(max(1, CHUNK // len(there_c))):
             nearby_kD = self._of_neighbors(part_k, there_c, count_C, mean_CD, variance_CD)
             share_k1 = 1 / (1 + torch.log1p(self.beta * (count_C[part_k] - 1)))[:, None]
             other_kD = (1 - self.gamma) * nearby_kD + self.gamma * global_D

@@ -16,7 +16,11 @@ from rhs.methods.centers import SignatureCenters
 from rhs.methods.compatibility import check_combination
 from rhs.methods.generators import Batch
 
-OUTSIDE = "pytorch_metric_learning."  # whose losses and miners a method may name
+# What a method may name besides this package's own parts.
+OUTSIDE = tuple(
+    f"pytorch_metric_learning.{part}."
+    for part in ("losses", "miners", "distances", "reducers", "regularizers")
+)
 NOT_OURS = ("name", "batches")  # keys of a method that say nothing about its loss
 
 
@@ -166,20 +170,30 @@ def build_objective(config: dict) -> Objective:
     return build({k: v for k, v in config.items() if k not in NOT_OURS}, also=OUTSIDE)
 
 
-def check_method(config: dict, continuous: bool = False) -> None:
-    """Build the method and compute one small loss.
+def check_method(
+    config: dict, num_classes: int = 4, dim: int = 8, values_CL: torch.Tensor | None = None
+) -> Objective:
+    """Build the method and take two small steps with it.
 
     Args:
-        continuous: whether the classes have continuous labels.
+        num_classes, dim: of the data and the model it is meant for.
+        values_CL: the classes' continuous labels, if they have any.
 
     Raises:
         UserError: it cannot be built, or not computed, from its settings.
     """
     try:
         objective = build_objective(config)
-        values_CL = torch.arange(4.0)[:, None] if continuous else None
-        objective.prepare(num_classes=4, dim=8, values_CL=values_CL)
-        loss, _ = objective(torch.eye(8, requires_grad=True), torch.arange(8) // 2)
-        loss.backward()
-    except (TypeError, AttributeError) as error:  # a text where a number belongs, and the like
-        raise UserError(f"method {config['name']} does not work as it is set: {error}.") from error
+        objective.prepare(num_classes, dim, values_CL=values_CL)
+        labels_B = torch.arange(8) // 2 % num_classes
+        x_BD = torch.randn(8, dim, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        if objective.due(0):
+            objective.refresh(0, [(x_BD.detach(), labels_B)])
+        for _ in range(2):
+            objective(x_BD, labels_B)[0].backward()
+    except UserError:
+        raise
+    except Exception as error:  # of whatever kind: a setting that its author did not foresee
+        why = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)
+        raise UserError(f"method {config['name']} does not work as it is set: {why}.") from error
+    return objective

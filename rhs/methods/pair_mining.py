@@ -5,6 +5,7 @@ each of them, `synthetic_anchor` and `synthetic_positive`, all [N, D] with one p
 """
 
 import itertools
+from typing import Any
 
 import torch
 
@@ -40,9 +41,14 @@ class PairMining:
             raise UserError(
                 f"mining.positives is {positives!r}; it must be one of {', '.join(POSITIVES)}."
             )
-        combinations = EVERY if negatives == "all" else tuple(tuple(pair) for pair in negatives)
+        if both_ends and positives == "combined":
+            raise UserError(
+                "mining.positives is 'combined', which with both_ends would compare the positive "
+                "with itself: choose original, hardest or synthetic."
+            )
+        combinations = EVERY if negatives == "all" else _pairs(negatives)
         unknown = {role for pair in combinations for role in pair} - set(ROLES)
-        if unknown or not combinations:
+        if unknown or not combinations or any(len(pair) != 2 for pair in combinations):
             raise UserError(
                 f"mining.negatives has {sorted(unknown) or 'no pair'}; "
                 f"give pairs of {', '.join(ROLES)}, or all."
@@ -89,6 +95,16 @@ class PairMining:
             return hardest_NN.diagonal()
         synthetic_N = roles.to_synthetic()
         return synthetic_N if self.positives == "synthetic" else original_N.minimum(synthetic_N)
+
+
+def _pairs(negatives: Any) -> Any:
+    if not isinstance(negatives, (list, tuple)) or not all(
+        isinstance(pair, (list, tuple)) for pair in negatives
+    ):
+        raise UserError(
+            f"mining.negatives is {negatives!r}; give pairs of {', '.join(ROLES)}, or all."
+        )
+    return tuple(tuple(pair) for pair in negatives)
 
 
 @torch.no_grad()

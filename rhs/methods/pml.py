@@ -5,6 +5,7 @@ import inspect
 import torch
 from torch import nn
 
+from rhs.errors import UserError
 from rhs.methods.objective import Objective
 
 
@@ -34,14 +35,21 @@ class External(nn.Module):
 
     def prepare(self, num_classes: int, dim: int) -> None:
         """Build the loss, which may hold a weight for each class."""
+        self.loss = self._complete(num_classes, dim)
+        if any(hasattr(part, "queue_idx") for part in self.loss.modules()):
+            raise UserError(
+                f"{type(self.loss).__name__} keeps a queue whose position its state does not "
+                "hold, so that a resumed run would differ: choose another loss."
+            )
+
+    def _complete(self, num_classes: int, dim: int) -> nn.Module:
         if isinstance(self.recipe, nn.Module):
-            self.loss = self.recipe
-            return
+            return self.recipe
         known = {"num_classes": num_classes, "embedding_size": dim}
         signature = inspect.signature(self.recipe.func)
         given = self.recipe.keywords
         missing = {k: v for k, v in known.items() if k in signature.parameters and k not in given}
-        self.loss = self.recipe(**missing)
+        return self.recipe(**missing)
 
     def forward(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """The loss, a scalar."""

@@ -6,7 +6,7 @@ import torch
 
 from rhs.methods.combinations import A, P, largest
 from rhs.methods.generators import Batch, Generate
-from rhs.methods.similarity import from_dots, from_squared, rowwise
+from rhs.methods.similarity import from_squared, matrix, rowwise
 
 ORIGINAL = ("anchor", "positive")
 SYNTHETIC = ("synthetic_positive", "synthetic_anchor")
@@ -50,7 +50,7 @@ class Roles:
     def similarity(self, pair: Pair) -> torch.Tensor:
         """[N, N]: of the first role's points to the second's."""
         row, column = self._ends(pair)
-        return from_dots(row @ column.T, row, column, self.measure)
+        return matrix(row, column, self.measure)
 
     def hardest(self, pairs: tuple[Pair, ...]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The largest of these similarities [N, N]; and where a synthetic point made it so."""
@@ -83,8 +83,9 @@ class Roles:
             anchor_ND, positive_ND, rows_K2N, columns_K2N, terms, offsets_K2N
         )
         if self.measure != "dot":
-            every_MD = torch.cat([row for row, _ in ends])
-            most_NN = from_squared(-most_NN, every_MD, every_MD, self.measure)
+            assert offsets_K2N is not None
+            longest = -offsets_K2N.detach().amin() if offsets_K2N.numel() else most_NN.new_zeros(())
+            most_NN = from_squared(-most_NN, 2 * longest, self.measure)
         return most_NN, which_NN >= originals
 
     def _ends(self, pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,33 +21,28 @@ def check_measure(measure: str) -> str:
 
 
 def matrix(x_RD: torch.Tensor, y_CD: torch.Tensor, measure: str) -> torch.Tensor:
-    """Similarity [R, C] of every x to every y: their dot product, or minus their distance."""
-    return from_dots(x_RD @ y_CD.T, x_RD, y_CD, measure)
+    """Similarity [R, C] of every x to every y: their dot product, or minus their distance.
 
-
-def from_dots(
-    dot_RC: torch.Tensor, x_RD: torch.Tensor, y_CD: torch.Tensor, measure: str
-) -> torch.Tensor:
-    """The same, where the dot products are at hand.
-
-    Distances come from |x|^2 + |y|^2 - 2 x.y. Points closer than its rounding error can tell are at
-    distance 0, with gradient 0.
+    Distances come from |x|^2 + |y|^2 - 2 x.y, about the mean of y, which they do not see but their
+    rounding does. Points closer than rounding can tell are at distance 0, with gradient 0.
     """
-    if measure == "dot":
-        return dot_RC
-    x2_R1, y2_1C = x_RD.square().sum(1)[:, None], y_CD.square().sum(1)[None, :]
-    squared_RC = (x2_R1 + y2_1C).sub(dot_RC, alpha=2)
-    return from_squared(squared_RC, x_RD, y_CD, measure)
+    if measure == "dot" or not len(y_CD):
+        return x_RD @ y_CD.T
+    middle_D = y_CD.detach().mean(0)
+    x_RD, y_CD = x_RD - middle_D, y_CD - middle_D
+    lengths2_RC = x_RD.square().sum(1)[:, None] + y_CD.square().sum(1)[None, :]
+    squared_RC = lengths2_RC.sub(x_RD @ y_CD.T, alpha=2)
+    return from_squared(squared_RC, lengths2_RC, measure)
 
 
-def from_squared(
-    squared_RC: torch.Tensor, x_RD: torch.Tensor, y_CD: torch.Tensor, measure: str
-) -> torch.Tensor:
-    """The same, from squared distances as they come out of dot products."""
-    with torch.no_grad():
-        longest = max((z.square().sum(1).max() for z in (x_RD, y_CD) if len(z)), default=TINY)
-        floor = torch.as_tensor(16 * torch.finfo(squared_RC.dtype).eps * longest)
-    near_RC = squared_RC <= floor.clamp_min(TINY)
+def from_squared(squared_RC: torch.Tensor, lengths2_RC: torch.Tensor, measure: str) -> torch.Tensor:
+    """Minus the distance, or its square, from squared distances as dot products give them.
+
+    Args:
+        lengths2_RC: the sum of the squared lengths that they were computed from, or a bound of it.
+    """
+    floor_RC = (16 * torch.finfo(squared_RC.dtype).eps * lengths2_RC.detach()).clamp_min(TINY)
+    near_RC = squared_RC <= floor_RC
     if measure == "squared_euclidean":
         return -squared_RC.masked_fill(near_RC, 0.0)
     return -squared_RC.masked_fill(near_RC, 1.0).sqrt().masked_fill(near_RC, 0.0)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rhs.data.loader import TrainLoader
-from rhs.errors import UserError
+from rhs.errors import UserError, number
 from rhs.training.schedule import Optimizers, learning_rate, set_learning_rate
 from rhs.training.survey import survey
 
@@ -40,11 +40,9 @@ class Settings:
             raise UserError(
                 f"train.precision is {self.precision!r}; it must be float32 or bfloat16."
             )
-        if self.epochs < 1 or not 0 < self.lr < math.inf or self.warmup < 0:
-            raise UserError(
-                f"train.epochs = {self.epochs}, train.lr = {self.lr}, train.warmup = {self.warmup}"
-                ": at least one epoch, a rate above 0 and a warm-up of 0 or more steps are needed."
-            )
+        number("train.epochs", self.epochs, least=1, whole=True)
+        number("train.lr", self.lr, above=0)
+        number("train.warmup", self.warmup, least=0)
 
     def warmup_steps(self, total: int) -> int:
         """Steps of the warm-up, of `total` in all."""

@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from rhs.build import build
 from rhs.data.labels import training_labels, values_of
 from rhs.data.plan import BatchPlan
 from rhs.data.shards import ShardedImages
 from rhs.data.transforms import Augmentation
-from rhs.errors import UserError
-from rhs.methods.objective import check_method
+from rhs.errors import UserError, number
+from rhs.methods.centers import BatchCenters, LeaveOneOutCenters
+from rhs.methods.objective import Objective, check_method
 from rhs.models.embedder import check_model
 from rhs.training.loop import Settings
 
@@ -31,16 +33,39 @@ def check(config: dict, shards: Path, workers: int) -> None:
             f"train.warmup is {settings.warmup} steps, but there are {total} in all: choose fewer, "
             "or a share below 1."
         )
-    mining = config["method"].get("mining") or {}
-    positives = mining.get("positives")
-    if plan.per_class == 2 and positives in ("random", "easy"):
+    method, train = config["method"], config["train"]
+    number("train.head_lr", train["head_lr"], above=0)
+    number("train.weight_decay", train["weight_decay"], least=0)
+    Augmentation(**config["dataset"]["augment"])
+    check_model(config["model"])
+    values = values_of(names)
+    objective = check_method(
+        method, len(names), config["model"]["dim"],
+        None if values is None else torch.from_numpy(values),
+    )  # fmt: skip
+    if plan.adaptive and objective.signatures is None:
+        raise UserError(
+            "method.batches composes batches from class signatures, but method.signatures is null: "
+            "choose rhs.methods.losses.normalized_softmax.NormalizedSoftmax for it."
+        )
+    if plan.per_class == 2:
+        _tell_of_pairs(objective)
+
+
+def _tell_of_pairs(objective: Objective) -> None:
+    """Say what does nothing with two images a class."""
+    positives = getattr(objective.mining, "positives", "")
+    if positives in ("random", "easy"):
         print(
             "note: train.per_class is 2, so that every anchor has one positive and "
             f"mining.positives={positives} chooses nothing: take 4 or more."
         )
-    check_method(config["method"], continuous=values_of(names) is not None)
-    Augmentation(**config["dataset"]["augment"])
-    check_model(config["model"])
+    if isinstance(objective.centers, (BatchCenters, LeaveOneOutCenters)):
+        print(
+            "note: train.per_class is 2, and about the centers "
+            f"{type(objective.centers).__name__} of two images no rotation moves anything: take 3 "
+            "or more."
+        )
 
 
 def labels_of(params: dict, images: ShardedImages) -> tuple[np.ndarray, list[str]]:
@@ -52,6 +77,8 @@ def plan_of(params: dict, labels: np.ndarray) -> BatchPlan:
     """The method's own plan, or class-balanced batches."""
     settings = params["train"]
     batches = params["method"].get("batches") or {"_target_": "rhs.data.plan.BatchPlan"}
+    if not isinstance(batches, dict) or "_target_" not in batches or "_partial_" in batches:
+        raise UserError(f"method.batches is {batches!r}; it must have the _target_ of a plan.")
     sizes = {"classes": settings["classes"], "per_class": settings["per_class"]}
     return build(batches, within="rhs.data.", labels=labels, **sizes, seed=params["seed"])
 

@@ -45,4 +45,7 @@ def survey(
     dim = signatures_CD.shape[1]
     x_ND = distributed.gather_uneven([x for x, _ in seen], share, dim, device)
     x_ND = nn.functional.normalize(x_ND)
-    say(loader.plan.compose(epoch, x_ND.cpu().numpy(), signatures_CD.cpu().numpy()))  # type: ignore
+    plan = loader.plan
+    image = plan.compose(epoch, x_ND.cpu().numpy(), signatures_CD.cpu().numpy())  # type: ignore
+    # The first rank's: processors may differ in the last digit, and batches must not.
+    say(plan.adopt(epoch, distributed.from_first(torch.from_numpy(image), device).numpy()))  # type: ignore

@@ -144,8 +144,8 @@ def work(
     val_images = ShardedImages(shards, "val") if has_split(shards, "val") else None
     embedder = build_embedder(params["model"], params["seed"]).to(device)
     labels, names = labels_of(params, train_images)
-    objective = build_objective(params["method"])
     torch.manual_seed(params["seed"])  # signatures start at random
+    objective = build_objective(params["method"])
     values = values_of(names)
     objective.prepare(
         len(names), embedder.dim, values_CL=None if values is None else torch.from_numpy(values)
@@ -205,7 +205,8 @@ def embed(embedder: Embedder, images: Images, device: torch.device) -> np.ndarra
 def _resume(checkpoints: Path, embedder, objective, optimizer, device, say) -> Progress:
     """Continue from rank 0's newest checkpoint; others may still see an older one."""
     found = checkpoint.load_latest(checkpoints, say) if distributed.rank() == 0 else None
-    step = distributed.from_first(found[1]["history"][-1]["step"] if found else 0, device)
+    newest = torch.tensor([found[1]["history"][-1]["step"] if found else 0])
+    step = int(distributed.from_first(newest, device))
     if step == 0:
         return Progress()
     tensors, state = found or checkpoint.load(checkpoints, step)

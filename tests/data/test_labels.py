@@ -43,6 +43,19 @@ def test_not_an_expression():
 def test_names_that_are_numbers_are_continuous_labels():
     np.testing.assert_array_equal(values_of(["1", "2.5", "-3"]), [[1], [2.5], [-3]])
     assert values_of(["1", "old"]) is None
+    for bad in ("nan", "inf", "1.0"):  # not a number, not finite, not another one
+        assert values_of(["1", bad]) is None
+    assert len(np.unique(values_of(["1700000001", "1700000004"]))) == 2
+
+
+@pytest.mark.parametrize("wrong", [5, ["a"], True])
+def test_not_a_text(wrong):
+    with pytest.raises(UserError, match=r"dataset\.coarse is .*regular expression or null"):
+        training_labels(np.arange(4), NAMES, wrong)
+
+
+def test_what_an_expression_may_leave_out_is_a_group_too():
+    assert training_labels(np.arange(4), NAMES, r"U(?:\+4(1))?")[1] == ["", "1"]
 
 
 def test_no_images():

@@ -40,6 +40,22 @@ def test_a_method_may_bring_its_own_plan(tiny_shards):
     [
         (["method=log_ratio"], "log-ratio loss compares continuous labels.*name each class folder"),
         (["method=schem", "method.batches.alpha=0.5"], r"method\.batches\.alpha is 0\.5"),
+        (["method=schem", "method.batches.alpha=abc"], r"method\.batches\.alpha is 'abc'"),
+        (["method=schem", "method.batches=abc"], r"method\.batches is 'abc'"),
+        (["method=schem", "method.signatures=null"], r"method\.signatures is null"),
+        (["method.mining=abc"], "does not work as it is set"),
+        (["++method.mining.negatives=[[anchor]]"], "give pairs of anchor"),
+        (["method=margin", "method.loss.beta=abc"], r"loss\.beta is 'abc'"),
+        (["method=iaa_triplet", "method.generator.few=abc"], r"generator\.few is 'abc'"),
+        (["method=schem", "method.signatures.lr_factor=abc"], "lr_factor of the softmax is 'abc'"),
+        (["method.loss.scale=-16"], r"loss\.scale is -16; it must be a number above 0"),
+        (["train.head_lr=abc"], r"train\.head_lr is 'abc'"),
+        (["train.weight_decay=-1"], r"train\.weight_decay is -1"),
+        (["train.per_class=2.5"], r"train\.per_class is 2\.5; it must be a whole number"),
+        (["seed=abc"], "seed is 'abc'"),
+        (["seed=100000000000000"], "seed is 100000000000000; it must be a whole number at most"),
+        (["method.normalize=maybe"], r"method\.normalize is 'maybe'"),
+        (["method=npair", "+method.plain_weight=0.5"], r"method\.plain_weight is for a generator"),
         (["method=schem", "method.batches._target_=os.system"], "out of bounds"),
         (["dataset.coarse=nothing"], "finds nothing in class 'class000'"),
         (["method.generator.schedule=exponential"], r"generator\.schedule is 'exponential'"),
@@ -62,8 +78,15 @@ def test_classes_named_by_numbers_may_be_compared_as_numbers(tmp_path):
 
 @pytest.mark.parametrize(("method", "per_class", "told"), [
     ("eps_triplet", 2, True), ("triplet_random", 2, True), ("eps_triplet", 3, False),
-    ("triplet", 2, False), ("npair", 2, False),
+    ("triplet", 2, False), ("npair", 2, False), ("rhs_npair", 2, False),
 ])  # fmt: skip
 def test_a_choice_among_one_is_told(tiny_shards, capsys, method, per_class, told):
     check(config(f"method={method}", f"train.per_class={per_class}"), tiny_shards, 1)
     assert ("chooses nothing" in capsys.readouterr().out) == told
+
+
+@pytest.mark.parametrize("method", ["rhs_npair_batch", "rhs_npair_loo"])
+@pytest.mark.parametrize("per_class", [2, 3])
+def test_rotations_that_cannot_move_are_told(tiny_shards, capsys, method, per_class):
+    check(config(f"method={method}", f"train.per_class={per_class}"), tiny_shards, 1)
+    assert ("no rotation moves anything" in capsys.readouterr().out) == (per_class == 2)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rhs.errors import UserError
+from rhs.errors import UserError, number
 from rhs.methods.rows import Rows, masked_mean
 
 
@@ -31,6 +31,8 @@ class Angular(nn.Module):
 
     def __init__(self, angle: float = 45.0, scale: float = 1.0):
         super().__init__()
+        number("loss.scale", scale, above=0)
+        number("loss.angle", angle)
         if not 0 < angle < 90:
             raise UserError(f"loss.angle is {angle}; it is in degrees, between 0 and 90.")
         self.tan2, self.scale = math.tan(math.radians(angle)) ** 2, scale

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from rhs.errors import UserError
+from rhs.errors import number
 from rhs.methods.rows import Rows, masked_mean
 
 
@@ -29,8 +29,8 @@ class Contrastive(nn.Module):
 
     def __init__(self, margin: float = 1.0, positive_margin: float = 0.0, squared: bool = True):
         super().__init__()
-        if not all(isinstance(value, (int, float)) for value in (margin, positive_margin)):
-            raise UserError(f"loss.margin is {margin!r}; it must be a number.")
+        number("loss.margin", margin)
+        number("loss.positive_margin", positive_margin)
         self.margin, self.positive_margin, self.squared = margin, positive_margin, squared
         self.sign = -1.0  # of the thresholds, as similarities
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from rhs.errors import UserError
+from rhs.errors import UserError, number
 from rhs.methods.rows import Rows, masked_mean
 from rhs.methods.similarity import NOTHING
 
@@ -32,6 +32,7 @@ class Lifted(nn.Module):
         super().__init__()
         if form not in FORMS:
             raise UserError(f"loss.form is {form!r}; it must be one of {', '.join(FORMS)}.")
+        number("loss.margin", margin)
         self.margin, self.form = margin, form
         self.needs_partner = form != "generalized"
 

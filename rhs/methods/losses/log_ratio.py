@@ -45,14 +45,15 @@ class LogRatio(nn.Module):
 
     def forward(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """The loss of embeddings and the classes whose values are their labels."""
-        return self.of_values(x_BD, self.values_CL[labels_B].to(x_BD.dtype))
+        return self.of_values(x_BD, self.values_CL[labels_B])
 
     def of_values(self, x_BD: torch.Tensor, y_BL: torch.Tensor) -> torch.Tensor:
         """The loss of embeddings and continuous labels [B, L] of their own."""
         embedded_BB = -matrix(x_BD, x_BD, "squared_euclidean")
         labelled_BB = (y_BL[:, None, :] - y_BL[None, :, :]).square().sum(2)
         counts_BB = labelled_BB > 0
-        z_BB = (embedded_BB + self.smallest).log() - torch.where(counts_BB, labelled_BB, 1.0).log()
+        log_labelled_BB = torch.where(counts_BB, labelled_BB, 1.0).log().to(x_BD.dtype)
+        z_BB = (embedded_BB + self.smallest).log() - log_labelled_BB
         z_BB = torch.where(counts_BB, z_BB, 0.0)
         n_B = counts_BB.sum(1)
         mean_B1 = z_BB.sum(1, keepdim=True) / n_B[:, None].clamp_min(1)

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from rhs.errors import number
 from rhs.methods.rows import Rows
 
 
@@ -33,6 +34,9 @@ class Margin(nn.Module):
         regularization: float = 0.0,
     ):
         super().__init__()
+        number("loss.alpha", alpha, least=0)
+        number("loss.beta", beta)
+        number("loss.regularization", regularization, least=0)
         self.alpha, self.per_class, self.regularization = alpha, per_class, regularization
         self.beta = nn.Parameter(torch.tensor(float(beta)))
 

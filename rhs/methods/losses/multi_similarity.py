@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from rhs.errors import UserError
+from rhs.errors import number
 from rhs.methods.rows import Rows
 from rhs.methods.similarity import NOTHING
 
@@ -33,8 +33,11 @@ class MultiSimilarity(nn.Module):
         margin: float | None = 0.1,
     ):
         super().__init__()
-        if not (alpha > 0 and beta > 0):
-            raise UserError(f"loss.alpha is {alpha} and loss.beta {beta}; both must be above 0.")
+        number("loss.alpha", alpha, above=0)
+        number("loss.beta", beta, above=0)
+        number("loss.base", base)
+        if margin is not None:
+            number("loss.margin", margin)
         self.alpha, self.beta, self.base, self.margin = alpha, beta, base, margin
 
     def forward(self, rows: Rows) -> torch.Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rhs.errors import UserError
+from rhs.errors import number
 from rhs.methods.statistics import ClassSums
 
 
@@ -37,8 +37,10 @@ class NormalizedSoftmax(nn.Module):
         lr_factor: float = 1.0,
     ):
         super().__init__()
-        if sampled is not None and sampled < 0:
-            raise UserError(f"sampled is {sampled}; it is a number of classes, or null for all.")
+        number("scale of the softmax", scale, above=0)
+        number("lr_factor of the softmax", lr_factor, above=0)
+        if sampled is not None:
+            number("sampled of the softmax", sampled, least=0, whole=True)
         self.scale, self.sampled = scale, sampled
         self.from_means, self.lr_factor = from_means, lr_factor
 

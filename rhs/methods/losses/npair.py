@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rhs.errors import UserError
+from rhs.errors import UserError, number
 from rhs.methods.losses.triples import soft_triples
 from rhs.methods.rows import Rows, masked_mean
 
@@ -32,6 +32,7 @@ class NPair(nn.Module):
         super().__init__()
         if form not in ("mc", "ovo"):
             raise UserError(f"loss.form is {form!r}; it must be mc or ovo.")
+        number("loss.scale", scale, above=0)
         self.scale, self.form = scale, form
 
     def forward(self, rows: Rows) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from rhs.errors import UserError
+from rhs.errors import UserError, number
 from rhs.methods.losses.triples import hinge_triples, soft_triples
 from rhs.methods.rows import Rows
 
@@ -26,8 +26,8 @@ class Triplet(nn.Module):
         super().__init__()
         if average not in ("active", "all"):
             raise UserError(f"loss.average is {average!r}; it must be active or all.")
-        if margin is not None and not 0 <= margin < float("inf"):
-            raise UserError(f"loss.margin is {margin}; it must be 0 or more, or null (soft).")
+        if margin is not None:
+            number("loss.margin", margin, least=0)
         self.margin, self.average = margin, average
 
     def forward(self, rows: Rows) -> torch.Tensor:
