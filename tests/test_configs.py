@@ -54,7 +54,7 @@ def test_files_compose_whatever_the_others_are():
 def test_every_method_computes_a_finite_loss(name):
     config = plain(composed(f"method={name}").method)
     assert config["name"] == name
-    check_method(config, continuous=True)
+    check_method(config, values_CL=torch.arange(4.0)[:, None])
     objective = prepared(name, CLASSES, DIM)
     loss, gradient, _ = value_and_gradient(objective, *embeddings(per_class=3))
     assert 0 < loss < math.inf
