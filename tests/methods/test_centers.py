@@ -193,7 +193,7 @@ def test_means_over_many_samples_lose_no_digits():
 
 @pytest.mark.parametrize("every", [0, -1])
 def test_epochs_between_two_passes_out_of_range(every):
-    with pytest.raises(UserError, match=f"centers.every is {every}; it must be 1 epoch or more"):
+    with pytest.raises(UserError, match=f"every is {every}; it must be a whole number at least 1"):
         EpochCenters(every)
 
 

@@ -140,8 +140,8 @@ def test_gradient_modes_hold_on_every_surface_and_for_rows_of_a_batch(gradient, 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"start": -0.1}, r"generator\.start is -0\.1; a fraction is between 0 and 1"),
-        ({"end": 1.1}, r"generator\.end is 1\.1; a fraction"),
+        ({"start": -0.1}, r"generator\.start is -0\.1; .* at least 0 and at most 1\."),
+        ({"end": 1.1}, r"generator\.end is 1\.1; it must be a number"),
         ({"start": math.nan}, r"generator\.start is nan"),
         ({"schedule": "late"}, r"generator\.schedule is 'late'.*constant.*linear.*cosine"),
         ({"surface": "flat"}, r"generator\.surface is 'flat'.*euclidean.*spherical"),

@@ -232,3 +232,15 @@ def test_slopes_of_partial_rotations_stay_bounded_near_the_anchors_side(t, off):
     a, c = rows((1, 0, 0), (0, 0, 0))
     for slope in jacobians(a, p, c, t):
         assert torch.linalg.matrix_norm(slope, 2) < 4 * LEVER
+
+
+def test_rounding_far_from_the_unit_sphere_is_no_rotation():
+    """Without a sample, the mean of two is the other one, 30 times as far out or not."""
+    random = torch.Generator().manual_seed(0)
+    for scale in (1.0, 30.0):
+        a, p = (scale * torch.nn.functional.normalize(torch.randn(200, 64, generator=random))
+                for _ in range(2))  # fmt: skip
+        center = (a + p) - p  # but for rounding the anchor
+        moved, told = rotate_and_tell(a, p, center)
+        assert not told.any()
+        assert torch.equal(moved, p)

@@ -204,12 +204,16 @@ def test_a_pass_over_the_training_set_leaves_the_corrected_variances():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"draws": 0}, r"generator\.draws is 0.*must be 1 or more"),
-        ({"every": 0}, r"every 0.*must be 1 or more"),
-        ({"neighbors": 0}, r"neighbors 0; each must be 1 or more"),
-        ({"strength": -1.0}, r"generator\.strength is -1\.0.*0 or more"),
-        ({"gamma": 1.5}, r"gamma 1\.5.*gamma between 0 and 1"),
-        ({"beta": -0.1}, r"beta -0\.1"),
+        ({"draws": 0}, r"generator\.draws is 0; it must be a whole number at least 1\."),
+        ({"every": 0}, r"generator\.every is 0; it must be a whole number"),
+        ({"neighbors": 0}, r"generator\.neighbors is 0; .* at least 1\."),
+        ({"strength": -1.0}, r"generator\.strength is -1\.0; it must be a number at least 0\."),
+        ({"gamma": 1.5}, r"generator\.gamma is 1\.5; .*at least 0 and at most 1\."),
+        ({"beta": -0.1}, r"generator\.beta is -0\.1; it must be a number at least 0\."),
+        ({"draws": 1.5}, r"generator\.draws is 1\.5; it must be a whole number at least 1\."),
+        ({"few": -1}, r"generator\.few is -1; it must be a number at least 0\."),
+        ({"sigma_mean": 0}, r"generator\.sigma_mean is 0; it must be a number above 0\."),
+        ({"sigma_variance": "x"}, r"generator\.sigma_variance is 'x'; .* above 0\."),
     ],
 )
 def test_settings_out_of_range(wrong, message):

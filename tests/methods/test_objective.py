@@ -161,22 +161,27 @@ def training_set() -> list[tuple[torch.Tensor, torch.Tensor]]:
 def test_a_pass_over_the_training_set_gives_centers_unit_embeddings_and_generators_raw_ones():
     samples = training_set()
     x, labels = (torch.cat(part) for part in zip(*samples, strict=True))
-    made = Objective(Triplet(), BatchMining(), "euclidean", IntraClass(few=0), EpochCenters())
-    made.prepare(CLASSES, DIM)
-    made.double().refresh(0, iter(samples))
+    rotated = (Triplet(), BatchMining(), "euclidean", Rotation(), EpochCenters())
+    drawn = Objective(Triplet(), BatchMining(), "euclidean", IntraClass(few=0))
+    unit, free = Objective(*rotated), Objective(*rotated[:-1], EpochCenters(), normalize=False)
+    for made in (drawn, unit, free):
+        made.prepare(CLASSES, DIM)
+        made.double().refresh(0, iter(samples))
     for label in range(CLASSES):
         own = x[labels == label]
-        torch.testing.assert_close(made.generator.variance_CD[label], own.var(0, correction=0))
-        torch.testing.assert_close(made.centers.center_CD[label], F.normalize(own).mean(0))
-    free = Objective(Triplet(), BatchMining(), centers=EpochCenters(), normalize=False)
-    free.prepare(CLASSES, DIM)
-    free.double().refresh(0, iter(samples))
-    for label in range(CLASSES):
-        torch.testing.assert_close(free.centers.center_CD[label], x[labels == label].mean(0))
+        torch.testing.assert_close(drawn.generator.variance_CD[label], own.var(0, correction=0))
+        torch.testing.assert_close(unit.centers.center_CD[label], F.normalize(own).mean(0))
+        torch.testing.assert_close(free.centers.center_CD[label], own.mean(0))
 
 
-def test_only_the_parts_that_are_due_see_it():
-    generator, centers = IntraClass(every=2, few=0), EpochCenters(every=3)
+@pytest.mark.parametrize(
+    ("generator", "centers", "part", "epochs"),
+    [
+        (IntraClass(every=2, few=0), None, "generator", (0, 2, 4, 6)),
+        (Rotation(), EpochCenters(every=3), "centers", (0, 3, 6)),
+    ],
+)
+def test_only_the_parts_that_are_due_see_it(generator, centers, part, epochs):
     made = Objective(Triplet(), BatchMining(), "euclidean", generator, centers)
     made.prepare(CLASSES, DIM)
     changed = []
@@ -188,8 +193,7 @@ def test_only_the_parts_that_are_due_see_it():
         after = made.state_dict()
         changed.append({k.split(".")[0] for k in after if not torch.equal(after[k], before[k])})
         assert due == bool(changed[-1])
-    both, neither = {"generator", "centers"}, set()
-    assert changed == [both, neither, {"generator"}, {"centers"}, {"generator"}, neither, both]
+    assert changed == [{part} if epoch in epochs else set() for epoch in range(7)]
     assert not any(npair().due(epoch) for epoch in range(3))
 
 
@@ -215,9 +219,10 @@ def test_every_diagnostic_is_a_number_without_gradient(method):
 
 
 WRONG = [
-    ({"loss": {"_target_": "rhs.methods.losses.npair.NPair", "scale": "x"}}, "does not work"),
-    ({"plain_weight": "x"}, "does not work"),
-    ({"l2": "x"}, "does not work"),
+    ({"loss": {"_target_": "rhs.methods.losses.npair.NPair", "scale": "x"}}, r"loss\.scale is 'x'"),
+    ({"plain_weight": "x"}, r"method\.plain_weight is 'x'"),
+    ({"l2": "x"}, r"method\.l2 is 'x'; it must be a number at least 0\."),
+    ({"loss": "x"}, r"method rhs_npair does not work as it is set: "),
     ({"plain_weight": math.nan}, r"method\.plain_weight is nan"),
     ({"los": 1}, r"Objective does not take these settings.*'los'"),
 ]
@@ -235,4 +240,10 @@ def test_a_check_without_continuous_labels_says_what_is_missing():
     config = method_config("log_ratio") | {"name": "log_ratio"}
     with pytest.raises(UserError, match="the classes of this data set have none"):
         check_method(config)
-    check_method(config, continuous=True)
+    check_method(config, values_CL=torch.arange(4.0)[:, None])
+
+
+@pytest.mark.parametrize("classes", [1, 3, 30])
+def test_a_check_gives_the_objective_for_so_many_classes_and_dimensions(classes):
+    made = check_method(method_config("normalized_softmax") | {"name": "it"}, classes, dim=5)
+    assert made.loss.signatures.weight.shape == (classes, 5)

@@ -223,3 +223,13 @@ def test_settings_that_do_not_exist():
         PairMining(negatives=(("achor", "positive"),))
     with pytest.raises(UserError, match="no pair"):
         PairMining(negatives=())
+    with pytest.raises(UserError, match=r"'combined'.*both_ends.*original, hardest or synthetic"):
+        PairMining("combined", both_ends=True)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["anchor", ("anchor", "positive"), [["anchor"]], [("anchor",) * 3], 3, None]
+)
+def test_negatives_that_are_no_pairs_of_roles(wrong):
+    with pytest.raises(UserError, match=r"mining\.negatives .* give pairs of anchor.*, or all\."):
+        PairMining(negatives=wrong)

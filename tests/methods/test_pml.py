@@ -107,7 +107,9 @@ def test_every_step_mines_anew():
             f"{LIBRARY}.losses.NoSuchLoss",
             "'pytorch_metric_learning.losses.NoSuchLoss' does not exist",
         ),
-        (f"{LIBRARY}.no_such_part.Loss", "does not exist"),
+        (f"{LIBRARY}.no_such_part.Loss", "out of bounds"),
+        (f"{LIBRARY}.utils.common_functions.to_device", "out of bounds"),
+        (f"{LIBRARY}.losses.no_such_module.Loss", "does not exist"),
         ("os.system", "'os.system' is out of bounds; it must start with 'rhs.' or 'pytorch_metric"),
         ("pytorch_metric_learning_too.Loss", "out of bounds"),
         (f"{LIBRARY}.losses.triplet_margin_loss.torch", "only imported there"),
@@ -132,7 +134,14 @@ def test_a_loss_may_also_come_whole():
     assert_agree(lambda x: made(x, labels)[0], lambda x: theirs(x, labels), x, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("part", ["mining", "generator", "centers"])
+def test_a_loss_with_a_queue_is_refused():
+    inner = {"_target_": f"{LIBRARY}.losses.ContrastiveLoss"}
+    loss = {"_target_": f"{LIBRARY}.losses.CrossBatchMemory", "loss": inner, "memory_size": 32}
+    with pytest.raises(UserError, match=r"CrossBatchMemory keeps a queue whose position its state"):
+        objective(config(loss))
+
+
+@pytest.mark.parametrize("part", ["mining", "generator"])
 def test_what_chooses_or_makes_pairs_is_refused(part):
     from rhs.methods.objective import Objective
     from rhs.methods.pml import External

@@ -142,3 +142,20 @@ def test_values_and_slopes_are_finite_where_directions_are_undefined(case, t, dt
     (moved * torch.tensor([[1.0, -2.0, 3.0]], dtype=dtype)).sum().backward()
     for point in points:
         assert point.grad is None or torch.isfinite(point.grad).all()
+
+
+@pytest.mark.parametrize("t", [0.4, 1.0])
+@pytest.mark.parametrize("length", [1e-1, 1e-2, 1e-3, 1e-5])
+def test_a_center_near_the_origin_has_a_bounded_pull(length, t):
+    """The axis is a constant there, so that the center has no pull at all below 1 / LEVER."""
+    a, p, c = triplets(n=8, seed=9)
+    c = length * F.normalize(c)
+    for i in range(8):
+        given = tuple(x[i : i + 1] for x in (a, p, c))
+        slopes = torch.autograd.functional.jacobian(
+            lambda *given: rotate_on_sphere(*given, t).sum(0), given
+        )
+        norms = [torch.linalg.matrix_norm(by[:, 0], 2) for by in slopes]
+        assert all(norm <= 4 * LEVER for norm in norms)
+        if length < 0.99 / LEVER:
+            assert norms[2] == 0

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from brute import MEASURES, assert_agree, embeddings, similarity, value_and_slope
+from brute import DIM, MEASURES, assert_agree, embeddings, similarity, value_and_slope
 
 from rhs.errors import UserError
-from rhs.methods.similarity import check_measure, from_dots, matrix, rowwise
+from rhs.methods.similarity import check_measure, from_squared, matrix, rowwise
 
 
 @pytest.fixture
@@ -45,10 +45,50 @@ def test_row_by_row(points, measure):
     torch.testing.assert_close(every, matrix(x, points[1], measure))
 
 
-@pytest.mark.parametrize("measure", MEASURES)
-def test_from_dot_products_that_are_at_hand(points, measure):
+@pytest.mark.parametrize("measure", MEASURES[1:])
+def test_from_squared_distances_that_are_at_hand(points, measure):
     x, y = points
-    torch.testing.assert_close(from_dots(x @ y.T, x, y, measure), matrix(x, y, measure))
+    lengths = x.square().sum(1)[:, None] + y.square().sum(1)[None, :]
+    made = from_squared(lengths - 2 * x @ y.T, lengths, measure)
+    torch.testing.assert_close(made, matrix(x, y, measure))
+
+
+def value_and_slopes(x, measure):
+    """Of all distances between these points but those to themselves, row by row weighted."""
+    weight = torch.randn(len(x), len(x), generator=torch.Generator().manual_seed(1)).to(x) + 3
+    return value_and_slope(lambda x: (weight * matrix(x, x, measure)).sum(), x)
+
+
+@pytest.mark.parametrize("measure", MEASURES[1:])
+def test_in_single_precision_far_from_the_origin(measure):
+    """Points 10 away from it and about 0.01 from each other."""
+    random = torch.Generator().manual_seed(0)
+    middle = torch.randn(DIM, generator=random)
+    x = 10 * middle / middle.norm() + 0.003 * torch.randn(8, DIM, generator=random)
+    exact = matrix(x.double(), x.double(), measure)
+    off = ~torch.eye(8, dtype=torch.bool)
+    apart = (x[:, None] - x).norm(dim=2)[off]
+    assert 0.003 < apart.min() < apart.max() < 0.03
+    single = matrix(x, x, measure)
+    torch.testing.assert_close(single[off].double(), exact[off], rtol=1e-3, atol=0)
+    slope, exact_slope = (value_and_slopes(given, measure)[1] for given in (x, x.double()))
+    assert (slope - exact_slope).norm() < 1e-3 * exact_slope.norm()
+
+
+@pytest.mark.parametrize("length", [1e2, 1e4])
+@pytest.mark.parametrize("measure", MEASURES[1:])
+def test_one_very_long_vector_does_not_blunt_the_others(measure, length):
+    """Their distances among themselves have the slopes that they have without it."""
+    x = torch.nn.functional.normalize(embeddings()[0][:8]).float()
+    long = length * torch.nn.functional.normalize(torch.ones(1, DIM))
+
+    def total(x, others):
+        return matrix(x, torch.cat([x, others]), measure)[:, :8].sum()
+
+    expected = value_and_slope(lambda x: total(x, long[:0].double()), x.double())
+    value, slope = value_and_slope(lambda x: total(x, long), x)
+    torch.testing.assert_close(value.double(), expected[0], rtol=1e-2, atol=0)
+    assert (slope - expected[1]).norm() < 1e-2 * expected[1].norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

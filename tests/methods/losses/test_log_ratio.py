@@ -91,3 +91,17 @@ def test_coinciding_embeddings_have_a_finite_loss_and_gradient():
 def test_without_continuous_labels_there_is_a_sentence():
     with pytest.raises(UserError, match="name each class folder by a number"):
         LogRatio().prepare(6, 4)
+
+
+def test_values_that_single_precision_cannot_tell_apart():
+    """Such as times in seconds: 1700000001 and 1700000004 are one number in single precision."""
+    values_CL = torch.tensor([[1700000001], [1700000004], [1700000007]]).double()
+    loss = LogRatio(0.0)
+    loss.prepare(3, 2, values_CL)
+    x = torch.tensor([[0, 0], [1, 0], [0, 2]]).float()
+    near = (values_CL - 1700000000).double()
+    value, slope = value_and_slope(lambda x: loss(x, torch.arange(3)), x)
+    expected = value_and_slope(lambda x: brute_force(x, near), x.double())
+    assert expected[0] > 0.1
+    torch.testing.assert_close(value, expected[0].float())
+    torch.testing.assert_close(slope, expected[1].float())

@@ -71,6 +71,23 @@ def test_the_defaults_are_those_of_pytorch_metric_learning():
     assert_agree(ours, lambda x: theirs(x, labels, chosen), x)
 
 
+def test_it_is_the_mean_over_the_positives_where_each_has_its_own_negative():
+    """However unequal the classes: 96 positives here, of which 90 are of one class."""
+    x, labels = embeddings(sizes=(2, 2, 2, 10))
+    mining = BatchMining("all", "semi_hard")
+
+    def loop(x):
+        rows = []
+        for positives, negatives in lists(x, labels, "dot"):
+            for own in positives:
+                farther = [s for s in negatives if s < own]
+                rows.append(([own], [max(farther) if farther else min(negatives)]))
+        assert len(rows) == 96
+        return brute_force(rows, 0.1)
+
+    assert_agree(objective(MultiSimilarity(ALPHA, BETA, BASE, 0.1), labels, mining), loop, x)
+
+
 def test_anchors_that_keep_no_pair_count_as_zero():
     """Two tight classes far apart: mining keeps nothing."""
     x = torch.tensor([[1, 0], [1, 0], [-1, 0], [-1, 0]]).double().requires_grad_()
@@ -79,7 +96,14 @@ def test_anchors_that_keep_no_pair_count_as_zero():
     assert (torch.autograd.grad(loss, x)[0] == 0).all()
 
 
-@pytest.mark.parametrize("wrong", [{"alpha": 0}, {"beta": -1}])
-def test_settings_that_do_not_exist(wrong):
-    with pytest.raises(UserError, match="both must be above 0"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"alpha": 0}, r"loss\.alpha is 0; it must be a number above 0\."),
+        ({"beta": -1}, r"loss\.beta is -1; it must be a number above 0\."),
+        ({"margin": "x"}, r"loss\.margin is 'x'; it must be a number\."),
+    ],
+)
+def test_settings_that_do_not_exist(wrong, message):
+    with pytest.raises(UserError, match=message):
         MultiSimilarity(**wrong)

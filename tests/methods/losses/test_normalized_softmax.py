@@ -122,5 +122,7 @@ def test_signatures_start_on_the_unit_sphere_and_are_read_there():
 
 
 def test_a_negative_number_of_classes_is_a_sentence():
-    with pytest.raises(UserError, match="sampled is -1"):
+    with pytest.raises(
+        UserError, match=r"sampled of the softmax is -1; .* whole number at least 0"
+    ):
         NormalizedSoftmax(sampled=-1)
