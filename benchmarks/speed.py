@@ -109,7 +109,8 @@ def sample(batch: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
 def step_of(name: str, x: torch.Tensor, labels: torch.Tensor) -> Step:
     """Forward and backward of a method of conf/method/."""
     objective = build_objective(plain(compose([f"method={name}"]))["method"])
-    objective.prepare(len(labels), DIM, values_CL=torch.rand(len(labels), 1))
+    classes = len(labels) // PER_CLASS
+    objective.prepare(classes, DIM, values_CL=torch.rand(classes, 1))
     objective.to(x.device)
     if objective.due(0):
         objective.refresh(0, [(x.detach(), labels)])
