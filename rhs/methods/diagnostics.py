@@ -2,9 +2,7 @@
 
 import torch
 
-ROWS = (
-    256  # of the batch, at most, for the effective rank: its cost is then that of a small product
-)
+ROWS = 128  # of the batch, at most, for the effective rank: a small product at any batch size
 
 
 @torch.no_grad()
