@@ -1,13 +1,17 @@
 """Fixtures that several test folders share."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
 from rhs.cluster import connect
+from rhs.stage import stage
+
+SMALL_MODEL = ("model.image_size=16", "model.dim=16", "model.trunk.widths=[8,16]")
 
 # For the processes of the pool too, which inherit it. At the end: it must hide nothing.
 sys.path.append(str(Path(__file__).parent / "helpers"))
@@ -48,3 +52,47 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("tiny") / "shards"
     return write_shards(folder, train=[5, 4, 6, 3, 4, 4, 2, 4], val=[4, 4, 4], test=[4, 4, 4])
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """An empty project that shares the real one's configuration."""
+    from tiny import ROOT
+
+    here = tmp_path / "project"
+    here.mkdir()
+    (here / "conf").symlink_to(ROOT / "conf")
+    monkeypatch.chdir(here)
+    return here
+
+
+@pytest.fixture
+def stage_of(project, monkeypatch) -> Callable[..., None]:
+    """Runs a stage of the folder data set as `python -m pipelines.<name> overrides...` does."""
+
+    def run(name: str, *overrides: str) -> None:
+        arguments = [name, "dataset=folder", "tracking=none", *SMALL_MODEL, *overrides]
+        monkeypatch.setattr(sys, "argv", arguments)
+        stage(import_module(f"pipelines.{name}").main)
+
+    return run
+
+
+@pytest.fixture
+def refused(stage_of, project, capsys) -> Callable[..., str]:
+    """Runs a stage that must fail with one sentence and leave no file; returns the sentence."""
+    from folders import files
+
+    def run(name: str, *overrides: str) -> str:
+        before = files(project)
+        with pytest.raises(SystemExit) as left:
+            stage_of(name, *overrides)
+        assert left.value.code == 1
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        assert said.count("\n") == 1
+        assert "Traceback" not in said
+        assert files(project) == before
+        return said
+
+    return run

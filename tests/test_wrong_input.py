@@ -5,81 +5,18 @@ import json
 import subprocess
 import sys
 import tarfile
-import zipfile
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from tiny import ROOT, class_image, png, small_model_config, write_shards
+from folders import make_images
+from tiny import ROOT, small_model_config, write_shards
 
 from rhs.data.plan import BatchPlan
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.datasets import folder
 from rhs.models.embedder import build_embedder, save_embedder
 from rhs.stage import stage
-
-MODEL = ("model.image_size=16", "model.dim=16", "model.trunk.widths=[8,16]")
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch) -> Path:
-    """An empty project that shares the real one's configuration."""
-    here = tmp_path / "project"
-    here.mkdir()
-    (here / "conf").symlink_to(ROOT / "conf")
-    monkeypatch.chdir(here)
-    return here
-
-
-@pytest.fixture
-def stage_of(project, monkeypatch) -> Callable[..., None]:
-    """Runs a stage of the folder data set as `python -m pipelines.<name> overrides...` does."""
-
-    def run(name: str, *overrides: str) -> None:
-        arguments = [name, "dataset=folder", "tracking=none", *MODEL, *overrides]
-        monkeypatch.setattr(sys, "argv", arguments)
-        stage(import_module(f"pipelines.{name}").main)
-
-    return run
-
-
-@pytest.fixture
-def refused(stage_of, project, capsys) -> Callable[..., str]:
-    """Runs a stage that must fail with one sentence and leave no file; returns the sentence."""
-
-    def run(name: str, *overrides: str) -> str:
-        before = files(project)
-        with pytest.raises(SystemExit) as left:
-            stage_of(name, *overrides)
-        assert left.value.code == 1
-        said = capsys.readouterr().err
-        assert said.startswith("error: ")
-        assert said.count("\n") == 1
-        assert "Traceback" not in said
-        assert files(project) == before
-        return said
-
-    return run
-
-
-def files(root: Path) -> set[str]:
-    """Everything in the project that is not an empty folder."""
-    return {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
-
-
-def make_images(root: Path, sizes: list[int], **instead: bytes) -> Path:
-    """One class a size; `instead` replaces the first image of a class."""
-    for label, size in enumerate(sizes):
-        for number in range(size):
-            file = root / f"class{label}" / f"{number}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            data = instead.get(f"class{label}") if number == 0 else None
-            file.write_bytes(data or png(class_image(label, number)))
-    return root
-
 
 # The source ------------------------------------------------------------------------------------
 
@@ -248,50 +185,6 @@ def test_no_validation_classes_is_no_mistake(ray_cluster, stage_of, project, tmp
     assert set(json.loads(Path("metrics.json").read_text())) == {"test", "untrained"}
     stage_of("report")
     assert Path("report/index.html").exists()
-
-
-# The disk --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a disk of 300 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk is not permitted here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-@pytest.fixture
-def large_images(tmp_path) -> Path:
-    """Half a megabyte of images that do not compress."""
-    for label in range(4):
-        for number in range(3):
-            file = tmp_path / "large" / f"class{label}" / f"{number}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            noise = np.random.default_rng([label, number]).integers(0, 256, (120, 120, 3))
-            Image.fromarray(noise.astype(np.uint8)).save(file)
-    return tmp_path / "large"
-
-
-def test_disk_full_at_fetch(refused, project, small_disk, large_images):
-    archive = large_images.with_suffix(".zip")
-    with zipfile.ZipFile(archive, "w") as file:
-        for image in sorted(large_images.rglob("*.png")):
-            file.write(image, image.relative_to(large_images))
-    (project / "data").symlink_to(small_disk)
-    assert "No space left on the disk" in refused("fetch", f"dataset.source={archive}")
-    assert files(small_disk) == set()
-
-
-def test_disk_full_at_preprocess(ray_cluster, refused, project, small_disk, large_images):
-    folder.fetch(project / "data" / "raw" / "folder", str(large_images))
-    (project / "data" / "shards").symlink_to(small_disk)
-    assert "No space left on the disk" in refused("preprocess", "dataset.validation=0")
-    assert files(small_disk) == set()
 
 
 def test_through_a_process_of_its_own(project, tmp_path):

@@ -49,7 +49,7 @@ def check_combination(method: Objective) -> None:
 
 def _check_loss_of_labels(method: Objective) -> None:
     loss = type(method.loss).__name__
-    for name in ("mining", "generator", "centers"):
+    for name in ("mining", "generator"):  # centers without a generator are refused before
         if getattr(method, name) is not None:
             raise UserError(
                 f"The loss {loss} takes embeddings and labels, not pairs that were chosen: set "
