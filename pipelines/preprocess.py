@@ -18,6 +18,7 @@ def main(params: DictConfig) -> None:
     connect(params.cluster)
     connected = time.monotonic()
     split = {key: params.dataset[key] for key in ("train_classes", "test_classes", "validation")}
+    split["across_classes"] = params.dataset.copies_across_classes
     settings = plain(OmegaConf.create({**params.preprocess, **split}))
     manifest = preprocess(Path("data/raw", name), Path("data/shards", name), **settings)
     for split, counts in manifest["splits"].items():

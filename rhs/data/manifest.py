@@ -2,13 +2,15 @@
 
 dataset, digest          the digest is a SHA-256 over the shards' names and checksums
 classes, images          classes that kept an image; images kept
-splits                   {"train" | "val" | "test": {"classes", "images", "singletons"}}
+splits                   {"train" | "val" | "test": {"classes", "images", "singletons"}}; with
+                         "queries", "gallery" where the test queries search a gallery
 class_names              sorted; a shard's labels index this list
 singletons               classes with one image: gallery only, never an anchor
 refused                  [{"name", "class_name", "why"}]; why is "kind" or "kind: detail"
 refused_by_reason        {kind: count}
 converted, resized       {"RGBA -> RGB": count, ...}; images shrunk
 duplicates_within_class  images that are exact copies of an earlier one of their class
+copies_across_classes    images kept although an exact copy stands in another class
 notes                    of the fetch stage
 warnings                 sentences a person should read
 shards                   [{"file", "rows", "sha256"}] in order
@@ -19,7 +21,7 @@ import hashlib
 from collections import Counter
 from typing import Any
 
-from rhs.data.splits import SPLITS
+from rhs.data.splits import RETRIEVAL, SPLITS
 from rhs.errors import UserError
 
 
@@ -28,6 +30,8 @@ class Tally:
 
     Attributes:
         kept: (class name, checksum) of each image that is in a shard.
+        sides: {"query" | "gallery": {class name: images}}, where the test split has these two.
+        ambiguous: images kept although an exact copy stands in another class.
         refused: the manifest's entries; begins with what the fetch stage refused.
     """
 
@@ -36,12 +40,17 @@ class Tally:
         self.refused = [{**entry, "class_name": ""} for entry in refused_by_fetch]
         self.converted: Counter[str] = Counter()
         self.resized = 0
+        self.sides: dict[str, Counter[str]] = {side: Counter() for side in RETRIEVAL}
+        self.ambiguous = 0
 
     def refuse(self, row: dict[str, Any]) -> None:
         self.refused.append({key: row[key] for key in ("name", "class_name", "why")})
 
-    def keep(self, row: dict[str, Any]) -> None:
+    def keep(self, row: dict[str, Any], ambiguous: bool = False) -> None:
         self.kept.append((row["class_name"], row["sha256"]))
+        self.ambiguous += ambiguous
+        if row["split"] in self.sides:
+            self.sides[row["split"]][row["class_name"]] += 1
         self.resized += row["resized"]
         if row["converted"]:
             self.converted[row["converted"]] += 1
@@ -84,7 +93,7 @@ def build_manifest(
             a split kept one.
     """
     sizes = Counter(class_name for class_name, _ in tally.kept)
-    splits = _count_splits(split_of, sizes, len(tally.refused))
+    splits = _count_splits(split_of, sizes, tally)
     digest = hashlib.sha256("".join(f"{s['file']} {s['sha256']}\n" for s in shards).encode())
     reasons = Counter(kind_of(entry["why"]) for entry in tally.refused)
     manifest = {
@@ -100,6 +109,7 @@ def build_manifest(
         "converted": dict(sorted(tally.converted.items())),
         "resized": tally.resized,
         "duplicates_within_class": len(tally.kept) - len(set(tally.kept)),
+        "copies_across_classes": tally.ambiguous,
         "notes": description["notes"],
         "warnings": [],
         "shards": shards,
@@ -107,13 +117,14 @@ def build_manifest(
     }
     emptied = sorted(set(split_of) - set(sizes))
     left_out = sorted(set(class_names) - set(split_of))
-    manifest["warnings"] = _warnings(manifest, emptied, left_out)
+    manifest["warnings"] = _warnings(manifest, tally, emptied, left_out)
     return manifest
 
 
 def _count_splits(
-    split_of: dict[str, str], sizes: Counter[str], refused: int
+    split_of: dict[str, str], sizes: Counter[str], tally: Tally
 ) -> dict[str, dict[str, int]]:
+    refused = len(tally.refused)
     splits = {split: _split_counts(split, split_of, sizes) for split in SPLITS}
     for split in ("train", "test"):
         if splits[split]["classes"] < 2:
@@ -128,6 +139,14 @@ def _count_splits(
                 "another one to be found; two images are needed in one of them at least"
                 + (", or dataset.validation=0." if split == "val" else ".")
             )
+    queries, gallery = (tally.sides[side] for side in RETRIEVAL)
+    if queries or gallery:
+        if not set(queries) & set(gallery):
+            raise UserError(
+                f"None of the {len(queries)} classes of the queries has an image in the gallery, "
+                f"which is of {len(gallery)} classes; one at least is needed."
+            )
+        splits["test"] |= {"queries": queries.total(), "gallery": gallery.total()}
     return splits
 
 
@@ -136,7 +155,9 @@ def _split_counts(split: str, split_of: dict[str, str], sizes: Counter[str]) -> 
     return {"classes": len(here), "images": sum(here), "singletons": here.count(1)}
 
 
-def _warnings(manifest: dict[str, Any], emptied: list[str], left_out: list[str]) -> list[str]:
+def _warnings(
+    manifest: dict[str, Any], tally: Tally, emptied: list[str], left_out: list[str]
+) -> list[str]:
     warnings = []
     if emptied:
         warnings.append(f"Every image was refused of {_listed(emptied, 'class', 'classes')}.")
@@ -154,6 +175,16 @@ def _warnings(manifest: dict[str, Any], emptied: list[str], left_out: list[str])
         warnings.append(
             f"{_listed(singles, 'class has', 'classes have')}: one image only, kept in the "
             "gallery, never an anchor or a query."
+        )
+    if unanswerable := sorted(set(tally.sides["query"]) - set(tally.sides["gallery"])):
+        warnings.append(
+            f"{_listed(unanswerable, 'class has', 'classes have')}: queries, but no image in the "
+            "gallery; these queries are left out."
+        )
+    if ambiguous := manifest["copies_across_classes"]:
+        warnings.append(
+            f"Exact copies of an image of another class: {ambiguous}; kept, as the benchmark has "
+            "them, though no label of them is right."
         )
     if manifest["refused"]:
         reasons = ", ".join(f"{n} {kind}" for kind, n in manifest["refused_by_reason"].items())

@@ -23,7 +23,7 @@ from rhs.cluster import ordered_and_quiet
 from rhs.data.images import BadImage, prepare_image
 from rhs.data.manifest import Tally, build_manifest, check_refused
 from rhs.data.shards import SHARD_SCHEMA
-from rhs.data.splits import SPLITS, Classes, split_classes
+from rhs.data.splits import RETRIEVAL, SPLITS, Classes, official_split, split_classes
 from rhs.datasets.raw import read_raw
 from rhs.errors import UserError
 
@@ -48,6 +48,7 @@ def preprocess(
     train_classes: Classes = None,
     test_classes: Classes = None,
     validation: float = 0.1,
+    across_classes: str = "refuse",
     short_side: int = 256,
     quality: int = 95,
     max_bad_fraction: float = 0.05,
@@ -55,8 +56,14 @@ def preprocess(
 ) -> dict[str, Any]:
     """Write the shards and the manifest of the raw folder `raw` to `out`; needs a Ray connection.
 
-    An image is refused, named and counted if it cannot be decoded (see `prepare_image`) or if its
-    exact copy stands in another class: then no label is right. Copies inside a class are kept.
+    An image is refused, named and counted if it cannot be decoded (see `prepare_image`). Copies
+    inside a class are kept.
+
+    Args:
+        train_classes, test_classes, validation: see `rhs.data.splits`.
+        across_classes: what becomes of an image whose exact copy stands in another class, so that
+            no label is right: "refuse", or "keep", for benchmarks whose counts are fixed.
+        short_side, quality: see `prepare_image`.
 
     Returns:
         The manifest (`rhs.data.manifest` lists its fields).
@@ -68,17 +75,28 @@ def preprocess(
     settings = {k: v for k, v in locals().items() if k not in ("raw", "out")}
     index, description = read_raw(raw)
     class_names = sorted(set(index["class_name"].to_pylist()))
-    split_of = split_classes(class_names, train_classes, test_classes, validation)
+    if across_classes not in ("refuse", "keep"):
+        raise UserError(
+            f"dataset.copies_across_classes is {across_classes!r}; accepted: refuse, keep."
+        )
+    official = official_split(index["class_name"].to_pylist(), index["split"].to_pylist())
+    if (train_classes or test_classes) and set(RETRIEVAL) & set(index["split"].to_pylist()):
+        raise UserError(
+            "dataset.train_classes and dataset.test_classes must be null: this data set says which "
+            "images are queries and which the gallery."
+        )
+    split_of = split_classes(class_names, train_classes, test_classes, validation, official)
     plan = _plan(index, class_names, split_of)
     copies = _in_several_classes(plan)
+    ambiguous = copies if across_classes == "refuse" else {}
     tally = Tally(description["refused"])
     with whole_folder(out) as folder:
         writer = _ShardWriter(folder, rows_per_shard)
         for row in _prepared(plan, raw.resolve(), short_side, quality):
-            if why := _why_refused(row, copies, description["source"]):
+            if why := _why_refused(row, ambiguous, description["source"]):
                 tally.refuse({**row, "why": why})
             else:
-                tally.keep(row)
+                tally.keep(row, row["sha256"] in copies)
                 writer.add(row)
         check_refused(tally.refused, len(plan) + len(description["refused"]), max_bad_fraction)
         shards = writer.close()
@@ -111,7 +129,10 @@ def _in_several_classes(index: pa.Table) -> dict[str, set[str]]:
 
 
 def _plan(index: pa.Table, class_names: list[str], split_of: dict[str, str]) -> pa.Table:
-    """The index with `label` and `split`, in the order of the shards: split, class, name."""
+    """The index with `label` and `group`, in the order of the shards: group, class, name.
+
+    The group is "train", "val" or "test", and so is `split` but for queries and galleries.
+    """
     label_of = {name: label for label, name in enumerate(class_names)}
     classes = index["class_name"].to_pylist()
     labels = np.array([label_of[name] for name in classes], dtype=np.int32)
@@ -121,8 +142,11 @@ def _plan(index: pa.Table, class_names: list[str], split_of: dict[str, str]) -> 
     rows = np.lexsort((labels, splits))
     rows = rows[splits[rows] >= 0]
     index = index.append_column("label", pa.array(labels))
-    index = index.append_column("split", pa.array([split_of.get(name) for name in classes]))
-    return index.take(rows)
+    groups = [split_of.get(name) for name in classes]
+    given = index["split"].to_pylist()
+    sides = [s if g == "test" and s in RETRIEVAL else g for s, g in zip(given, groups, strict=True)]
+    index = index.set_column(index.column_names.index("split"), "split", pa.array(sides))
+    return index.append_column("group", pa.array(groups)).take(rows)
 
 
 def _prepared(plan: pa.Table, raw: Path, short_side: int, quality: int) -> Iterator[dict[str, Any]]:
@@ -174,27 +198,27 @@ def _read(path: Path, offset: int, size: int) -> bytes | None:
 
 
 class _ShardWriter:
-    """Writes rows to `<split>-<number>.parquet`, `rows_per_shard` to a file, in their order."""
+    """Writes rows to `<group>-<number>.parquet`, `rows_per_shard` to a file, in their order."""
 
     def __init__(self, folder: Path, rows_per_shard: int) -> None:
         if rows_per_shard < 1:
             raise UserError(f"preprocess.rows_per_shard is {rows_per_shard}; accepted: 1 or more.")
         self.folder, self.rows_per_shard = folder, rows_per_shard
         self.rows: list[dict[str, Any]] = []
-        self.split = ""
+        self.group = ""
         self.shards: list[dict[str, Any]] = []
 
     def add(self, row: dict[str, Any]) -> None:
-        if row["split"] != self.split or len(self.rows) == self.rows_per_shard:
+        if row["group"] != self.group or len(self.rows) == self.rows_per_shard:
             self.flush()
-            self.split = row["split"]
+            self.group = row["group"]
         self.rows.append({name: row[name] for name in SHARD_SCHEMA.names})
 
     def flush(self) -> None:
         if not self.rows:
             return
-        number = sum(shard["file"].startswith(f"{self.split}-") for shard in self.shards)
-        path = self.folder / f"{self.split}-{number:05d}.parquet"
+        number = sum(shard["file"].startswith(f"{self.group}-") for shard in self.shards)
+        path = self.folder / f"{self.group}-{number:05d}.parquet"
         table = pa.Table.from_pylist(self.rows, schema=SHARD_SCHEMA)
         # Images are compressed already, and each is different: no dictionary, no second try.
         texts = [name for name in SHARD_SCHEMA.names if name != "image"]

@@ -22,6 +22,9 @@ SHARD_SCHEMA = pa.schema(
         ("sha256", pa.string()),  # of the source's bytes
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("split", pa.string()),  # "train", "val", "test"; or "query", "gallery" in files of "test"
+        ("converted", pa.string()),  # what was changed, e.g. "RGBA -> RGB"; null: nothing
+        ("values", pa.list_(pa.float64())),  # continuous labels; null: the data set has none
     ]
 )
 
@@ -54,6 +57,9 @@ class ShardedImages:
         labels: int64 [N], indices into `class_names`.
         class_names: sorted names of all classes of the data set, of every split.
         names: path inside the source of each of the N images.
+        queries: bool [N], True for a query and False for an image of the gallery that the queries
+            are searched in; None where every image is both.
+        values: float64 [N, L], continuous labels; None where the data set has none.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -65,10 +71,15 @@ class ShardedImages:
         self._files = [folder / shard["file"] for shard in shards]
         self._ends: list[int] = np.cumsum([shard["rows"] for shard in shards], dtype=int).tolist()
         self._images: dict[int, pa.ChunkedArray] = {}
-        tables = [pq.read_table(file, columns=["label", "name"]) for file in self._files]
-        columns = pa.concat_tables([SHARD_SCHEMA.empty_table().select(["label", "name"]), *tables])
+        wanted = ["label", "name", "split", "values"]
+        tables = [pq.read_table(file, columns=wanted) for file in self._files]
+        columns = pa.concat_tables([SHARD_SCHEMA.empty_table().select(wanted), *tables])
         self.labels: NDArray[np.int64] = columns["label"].to_numpy().astype(np.int64)
         self.names: list[str] = columns["name"].to_pylist()
+        parts = np.array(columns["split"].to_pylist(), dtype=object)
+        self.queries = None if "query" not in parts else parts == "query"
+        given = columns["values"].null_count == 0 and len(self) > 0
+        self.values = np.array(columns["values"].to_pylist(), dtype=float) if given else None
 
     def __len__(self) -> int:
         return len(self.names)

@@ -7,6 +7,7 @@ from pathlib import Path
 from rhs.errors import UserError
 
 SPLITS = ("train", "val", "test")
+RETRIEVAL = ("query", "gallery")  # the two sides of a test split that is not searched in itself
 Classes = str | Sequence[str] | None
 
 
@@ -15,6 +16,7 @@ def split_classes(
     train_classes: Classes = None,
     test_classes: Classes = None,
     validation: float = 0.1,
+    official: dict[str, str] | None = None,
 ) -> dict[str, str]:
     """Class name -> "train", "val" or "test"; a class that no split wants is absent.
 
@@ -28,11 +30,19 @@ def split_classes(
         validation: fraction of the train classes that is held out, evenly spaced over their sorted
             names: settings are compared on them, since settings chosen on the test classes would
             be fitted to them. Two at least, or none if so few classes cannot spare two.
+        official: class name -> split, as the data set has it (see `official_split`). It holds
+            unless `train_classes` or `test_classes` is given, and its "val", if it has one, takes
+            the place of `validation`.
 
     Raises:
         UserError: unknown names, a class in both, fewer than two to train or test on, ...
     """
     names = sorted(set(class_names))
+    val: list[str] = []
+    if official is not None and (train_classes, test_classes) == (None, None):
+        train_classes, test_classes, val = (
+            [name for name in names if official[name] == s] for s in ("train", "test", "val")
+        )
     train = _resolve(names, train_classes, "train_classes")
     test = _resolve(names, test_classes, "test_classes")
     if train is None and test is None:
@@ -52,9 +62,33 @@ def split_classes(
                 f"dataset.{which}_classes leaves {len(chosen)} classes to {which} on; "
                 "at least 2 are needed."
             )
-    held_out = set(_evenly(train, validation))
-    split = {n: "val" if n in held_out else "train" for n in train}
+    held_out = set(val or _evenly(train, validation))
+    split = {n: "val" if n in held_out else "train" for n in {*train, *val}}
     return dict(sorted({**split, **dict.fromkeys(test, "test")}.items()))
+
+
+def official_split(class_N: Sequence[str], split_N: Sequence[str]) -> dict[str, str] | None:
+    """Class name -> "train", "val" or "test", from the images'; None if they have no split.
+
+    Raises:
+        UserError: a class in more than one of the three, a query or a gallery without the other.
+    """
+    if not any(split_N):
+        return None
+    if len(both := set(split_N) & set(RETRIEVAL)) == 1 or (both and "test" in split_N):
+        raise UserError(
+            f"The data set has images of the splits {', '.join(sorted(set(split_N)))}: what is "
+            "tested on is either test, or query and gallery."
+        )
+    splits: dict[str, str] = {}
+    for name, split in zip(class_N, split_N, strict=True):
+        side = "test" if split in RETRIEVAL else split
+        if splits.setdefault(name, side) != side:
+            raise UserError(
+                f"Class {name} has images in {splits[name]} and in {side}: zero-shot retrieval is "
+                "measured on classes that were never trained on."
+            )
+    return splits
 
 
 def _resolve(names: list[str], wanted: Classes, parameter: str) -> list[str] | None:

@@ -29,6 +29,8 @@ class ImageFile(NamedTuple):
     offset: int
     size: int
     sha256: str  # of the encoded bytes
+    split: str = ""  # "train", "val", "test", "query", "gallery"; "": the data set has no split
+    values: tuple[float, ...] | None = None  # continuous labels, if the data set has any
 
 
 class Refused(NamedTuple):
@@ -46,6 +48,8 @@ INDEX_SCHEMA = pa.schema(
         ("offset", pa.int64()),
         ("size", pa.int64()),
         ("sha256", pa.string()),
+        ("split", pa.string()),
+        ("values", pa.list_(pa.float64())),
     ]
 )
 
@@ -66,7 +70,7 @@ def write_raw(
     classes = sorted({image.class_name for image in images})
     if len(classes) < MIN_CLASSES:
         raise UserError(_too_few(source, classes, refused))
-    columns = zip(*sorted(images), strict=True)
+    columns = zip(*sorted(images, key=lambda image: image.name), strict=True)
     arrays = [pa.array(c, t) for c, t in zip(columns, INDEX_SCHEMA.types, strict=True)]
     pq.write_table(pa.table(arrays, schema=INDEX_SCHEMA), folder / "index.parquet")
     description: dict[str, Any] = {

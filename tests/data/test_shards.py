@@ -21,7 +21,9 @@ def gray_png(value: int) -> bytes:
 
 @pytest.fixture
 def shards(tmp_path):
-    values = [(gray_png(i), i // 3, "ab"[i // 3], f"{i}", "", 3, 2) for i in range(5)]
+    values = [
+        (gray_png(i), i // 3, "ab"[i // 3], f"{i}", "", 3, 2, "", None, None) for i in range(5)
+    ]
     rows = [dict(zip(SHARD_SCHEMA.names, row, strict=True)) for row in values]
     files = {
         "train-00000.parquet": rows[:2],

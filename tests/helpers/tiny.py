@@ -122,7 +122,8 @@ def write_shards(folder: Path, **splits: list[int]) -> Path:
             for number in range(sizes[label - first]):
                 data = png(class_image(label, number))
                 values = (data, label, names[label], f"{names[label]}/{number}.png",
-                          hashlib.sha256(data).hexdigest(), SIDE, SIDE)  # fmt: skip
+                          hashlib.sha256(data).hexdigest(), SIDE, SIDE,
+                          split, None, None)  # fmt: skip
                 rows.append(dict(zip(SHARD_SCHEMA.names, values, strict=True)))
         counts[split] = {"classes": len(sizes), "images": sum(sizes), "singletons": sizes.count(1)}
         if rows:
