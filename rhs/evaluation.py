@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from rhs.atomic import whole_folder
 from rhs.cluster import ordered_and_quiet
-from rhs.data.shards import has_split, load_manifest
+from rhs.data.shards import ShardedImages, has_split, load_manifest
 from rhs.models.embedder import build_embedder, load_config, load_embedder
 from rhs.retrieval.recall import recall_at_k
 
@@ -61,10 +61,10 @@ def evaluate(params: DictConfig, shards: Path, model: Path, out: Path) -> dict[s
         for split, columns in embedded.items():
             x_ND, labels_N = columns["trained"], columns["label"]
             np.savez(folder / f"{split}.npz", embeddings=x_ND, labels=labels_N)
-            metrics[split] = recall_at_k(x_ND, labels_N, ks)
-    if seed is not None:
-        test = embedded["test"]
-        metrics["untrained"] = recall_at_k(test["untrained"], test["label"], ks)
+            queries_N = ShardedImages(shards, split).queries
+            metrics[split] = recall_at_k(x_ND, labels_N, ks, queries_N)
+            if split == "test" and seed is not None:
+                metrics["untrained"] = recall_at_k(columns["untrained"], labels_N, ks, queries_N)
     return metrics
 
 

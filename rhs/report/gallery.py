@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from rhs.retrieval.neighbors import TIE, neighbors, unit_rows
+from rhs.retrieval.recall import answerable
 
 THUMBNAIL_SIDE = 96
 _JPEG_QUALITY = 82
@@ -22,6 +23,7 @@ class Images(Protocol):
     labels: np.ndarray
     class_names: list[str]
     names: list[str]
+    queries: np.ndarray | None  # bool [N]: a query, or of the gallery; None: every image is both
 
     def bytes(self, i: int) -> bytes: ...
 
@@ -86,12 +88,6 @@ def picture(
     return Picture(uri, width, height, class_name, images.names[i], similarity, right)
 
 
-def answerable(labels_N: np.ndarray) -> np.ndarray:
-    """Items [Q] that have another item of their class to be found."""
-    _, class_N, count_C = np.unique(labels_N, return_inverse=True, return_counts=True)
-    return np.flatnonzero(count_C[class_N] > 1)
-
-
 def random_queries(
     images: Images,
     embeddings_ND: np.ndarray,
@@ -102,21 +98,28 @@ def random_queries(
     seed: int,
 ) -> list[Retrieved]:
     """``count`` seeded draws among the queries that have an answer, each with its k nearest."""
-    candidates = answerable(labels_N)
+    candidates = np.flatnonzero(answerable(labels_N, images.queries))
     if not len(candidates):
         return []
     drawn = np.random.default_rng(seed).permutation(candidates)[:count]
-    similarities_Nk, indices_Nk = neighbors(embeddings_ND, k)
+    similarities_Qk, indices_Qk = neighbors(embeddings_ND, k, images.queries)
+    rows = np.searchsorted(_asking(images), drawn)
     return [
         Retrieved(
             picture(images, query),
             [
                 picture(images, i, float(similarity), bool(labels_N[i] == labels_N[query]))
-                for i, similarity in zip(indices_Nk[query], similarities_Nk[query], strict=True)
+                for i, similarity in zip(indices_Qk[row], similarities_Qk[row], strict=True)
             ],
         )
-        for query in drawn
+        for query, row in zip(drawn, rows, strict=True)
     ]
+
+
+def _asking(images: Images) -> np.ndarray:
+    """The queries [Q], row for row those of `neighbors`."""
+    everything = np.arange(len(images.labels))
+    return everything if images.queries is None else everything[images.queries]
 
 
 def worst_failures(
@@ -127,33 +130,35 @@ def worst_failures(
     A wrong item that only ties with the best right one is no failure: another order of the same
     similarities would have been right.
     """
-    if not len(answerable(labels_N)):
+    if not answerable(labels_N, images.queries).any():
         return [], 0
-    unit_ND = unit_rows(embeddings_ND)
-    nearest_s, nearest_i = (column[:, 0] for column in neighbors(embeddings_ND, 1))
-    best_s, best_i = _nearest_right(unit_ND, labels_N)
-    gap_N = nearest_s - best_s
-    gap_N[(labels_N[nearest_i] == labels_N) | ~np.isfinite(gap_N) | (gap_N <= TIE)] = -1
-    failing = np.flatnonzero(gap_N > 0)
-    worst = failing[np.argsort(-gap_N[failing], kind="stable")][:count]
+    unit_ND, asking = unit_rows(embeddings_ND), _asking(images)
+    nearest_s, nearest_i = (column[:, 0] for column in neighbors(embeddings_ND, 1, images.queries))
+    best_s, best_i = (a[asking] for a in _nearest_right(unit_ND, labels_N, images.queries))
+    gap_Q = nearest_s - best_s
+    gap_Q[(labels_N[nearest_i] == labels_N[asking]) | ~np.isfinite(gap_Q) | (gap_Q <= TIE)] = -1
+    failing = np.flatnonzero(gap_Q > 0)
+    worst = failing[np.argsort(-gap_Q[failing], kind="stable")][:count]
     rows = []
-    for query in worst:
-        nearer_N = unit_ND @ unit_ND[query] > best_s[query] + TIE
-        nearer_N[query] = False
+    for row in worst:
+        nearer_N = unit_ND @ unit_ND[asking[row]] > best_s[row] + TIE
+        nearer_N[asking[row] if images.queries is None else images.queries] = False
         rows.append(
             Failure(
-                query=picture(images, query),
-                wrong=picture(images, nearest_i[query], float(nearest_s[query]), False),
-                right=picture(images, best_i[query], float(best_s[query]), True),
-                gap=float(gap_N[query]),
+                query=picture(images, asking[row]),
+                wrong=picture(images, nearest_i[row], float(nearest_s[row]), False),
+                right=picture(images, best_i[row], float(best_s[row]), True),
+                gap=float(gap_Q[row]),
                 rank=int(nearer_N.sum()) + 1,
             )
         )
     return rows, len(failing)
 
 
-def _nearest_right(unit_ND: np.ndarray, labels_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Similarity [N] and index [N] of every item's nearest of its class; -inf where it is alone."""
+def _nearest_right(
+    unit_ND: np.ndarray, labels_N: np.ndarray, queries_N: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Similarity [N] and index [N] of every item's nearest of its class; -inf where it has none."""
     best_s = np.full(len(labels_N), -np.inf, dtype=np.float32)
     best_i = np.full(len(labels_N), -1, dtype=np.int64)
     order = np.argsort(labels_N, kind="stable")
@@ -161,7 +166,10 @@ def _nearest_right(unit_ND: np.ndarray, labels_N: np.ndarray) -> tuple[np.ndarra
         if len(members) < 2:
             continue
         within = unit_ND[members] @ unit_ND[members].T
-        np.fill_diagonal(within, -np.inf)
+        if queries_N is None:
+            np.fill_diagonal(within, -np.inf)
+        else:
+            within[:, queries_N[members]] = -np.inf
         best = within.argmax(axis=1)
         best_s[members] = within[np.arange(len(members)), best]
         best_i[members] = members[best]

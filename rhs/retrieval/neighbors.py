@@ -1,4 +1,4 @@
-"""Exact cosine neighbors: every item queries all the others.
+"""Exact cosine neighbors: every item queries all the others, or the queries query a gallery.
 
 What counts as a tie. Two float32 dot products of the *same* pair of unit vectors can differ in the
 last bits, because BLAS sums in another order for another block shape, and the embeddings themselves
@@ -33,7 +33,8 @@ class Ranking:
     ``queries`` [Q] int64: which items ask.
     ``similarities`` [Q, L] float32: each tie group carries its leader's value, so equal means tied.
     ``indices`` [Q, L] int64, ordered by (similarity descending, index ascending).
-    L is min(k + a few spare, N - 1); the last group of a row may go on past column L.
+    L is min(k + a few spare, S), S being how many items a query is compared with; the last group of
+    a row may go on past column L.
     """
 
     queries: np.ndarray
@@ -42,20 +43,26 @@ class Ranking:
 
 
 def neighbors(
-    embeddings_ND: np.ndarray, k: int, *, progress: bool = False
+    embeddings_ND: np.ndarray,
+    k: int,
+    queries_N: np.ndarray | None = None,
+    *,
+    progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k most cosine-similar other items of every item, exactly.
+    """The k most cosine-similar other items of every query, exactly.
 
     Args:
         embeddings_ND: [N, D] finite numbers of any scale. A row of zeros has similarity 0 to all.
-        k: how many; more than there are others gives all N - 1 of them.
+        k: how many; more than there are to compare with gives all of them.
+        queries_N: bool, True for a query and False for an item of the gallery. None: every item is
+            both, and there are N queries, each compared with the N - 1 others.
         progress: show a bar (only on a terminal).
 
     Returns:
-        similarities [N, min(k, N-1)] float32 in [-1, 1], where members of one tie group (see the
-        module) share the group's highest value; and indices [N, min(k, N-1)] int64, ordered by
-        (similarity descending, index ascending). An item is never its own neighbor, even when
-        exact copies of it rank beside it.
+        similarities [Q, k] float32 in [-1, 1], a row for each query, where members of one tie
+        group (see the module) share the group's highest value; and indices [Q, k] int64 among the N
+        items, ordered by (similarity descending, index ascending). An item is never its own
+        neighbor, even when exact copies of it rank beside it.
 
     Raises:
         UserError: not a matrix, fewer than two rows, NaN or infinity (names the row), or k < 1.
@@ -63,21 +70,24 @@ def neighbors(
     unit_ND = unit_rows(embeddings_ND)
     if k < 1:
         raise UserError(f"k is {k}; the number of neighbors must be at least 1.")
-    k = min(k, len(unit_ND) - 1)
-    similarities_Nk = np.empty((len(unit_ND), k), dtype=np.float32)
-    indices_Nk = np.empty((len(unit_ND), k), dtype=np.int64)
-    for ranking in rank(unit_ND, k, progress=progress):
-        similarities_Nk[ranking.queries] = ranking.similarities[:, :k]
-        indices_Nk[ranking.queries] = ranking.indices[:, :k]
+    k = min(k, searchable(len(unit_ND), queries_N))
+    similarities, indices = [], []
+    for ranking in rank(unit_ND, k, queries_N, progress=progress):
+        indices_Qk = ranking.indices[:, :k].copy()
         # Where the group of slot k goes on past the list, lower indices may be out of sight.
-        for rows, member_RN in open_ties(unit_ND, ranking, k):
+        for rows, member_RN in open_ties(unit_ND, ranking, k, queries_N):
             listed_s = ranking.similarities[rows]
             starts_R = (listed_s > listed_s[:, -1:]).sum(axis=1)
-            for query, start, member_N in zip(
-                ranking.queries[rows], starts_R, member_RN, strict=True
-            ):
-                indices_Nk[query, start:] = np.flatnonzero(member_N)[: k - start]
-    return np.clip(similarities_Nk, -1.0, 1.0), indices_Nk
+            for row, start, member_N in zip(rows, starts_R, member_RN, strict=True):
+                indices_Qk[row, start:] = np.flatnonzero(member_N)[: k - start]
+        similarities.append(ranking.similarities[:, :k])
+        indices.append(indices_Qk)
+    return np.clip(np.concatenate(similarities), -1.0, 1.0), np.concatenate(indices)
+
+
+def searchable(count: int, queries_N: np.ndarray | None) -> int:
+    """How many of `count` items each query is compared with."""
+    return count - 1 if queries_N is None else int((~queries_N).sum())
 
 
 def unit_rows(embeddings_ND: np.ndarray) -> np.ndarray:
@@ -101,27 +111,32 @@ def unit_rows(embeddings_ND: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(wide_ND / np.where(norms_N1 > 0, norms_N1, 1.0), dtype=np.float32)
 
 
-def rank(unit_ND: np.ndarray, k: int, *, progress: bool = False) -> Iterator[Ranking]:
-    """Search with faiss, drop self by index, resolve ties. Needs 1 <= k <= N - 1.
+def rank(
+    unit_ND: np.ndarray, k: int, queries_N: np.ndarray | None = None, *, progress: bool = False
+) -> Iterator[Ranking]:
+    """Search with faiss, drop self by index, resolve ties. Needs 1 <= k <= `searchable`.
 
     Yields one chunk of queries at a time, so that Recall@1000 of 60,000 items stays small.
     """
-    n = len(unit_ND)
-    fetched = min(k + 1 + _SPARE, n)
+    everything = np.arange(len(unit_ND))
+    asking = everything if queries_N is None else np.flatnonzero(queries_N)
+    gallery = everything if queries_N is None else np.flatnonzero(~queries_N)
+    fetched = min(k + 1 + _SPARE, len(gallery))
     index = faiss.IndexFlatIP(unit_ND.shape[1])
-    index.add(unit_ND)
-    with tqdm(total=n, desc="neighbors", unit="query", disable=None if progress else True) as bar:
-        for first in range(0, n, _QUERY_CHUNK):
-            queries = np.arange(first, min(first + _QUERY_CHUNK, n))
+    index.add(unit_ND[gallery])
+    hidden = None if progress else True
+    with tqdm(total=len(asking), desc="neighbors", unit="query", disable=hidden) as bar:
+        for first in range(0, len(asking), _QUERY_CHUNK):
+            queries = asking[first : first + _QUERY_CHUNK]
             similarities, indices = index.search(unit_ND[queries], fetched)
-            keep = indices != queries[:, None]
-            # Among many exact copies self may not be fetched at all: then the last one goes.
-            keep[keep.all(axis=1), -1] = False
-            shape = (len(queries), fetched - 1)
-            yield Ranking(
-                queries,
-                *_order_ties(similarities[keep].reshape(shape), indices[keep].reshape(shape)),
-            )
+            indices = gallery[indices]
+            if queries_N is None:
+                keep = indices != queries[:, None]
+                # Among many exact copies self may not be fetched at all: then the last one goes.
+                keep[keep.all(axis=1), -1] = False
+                shape = (len(queries), fetched - 1)
+                similarities, indices = (a[keep].reshape(shape) for a in (similarities, indices))
+            yield Ranking(queries, *_order_ties(similarities, indices))
             bar.update(len(queries))
 
 
@@ -142,7 +157,7 @@ def _order_ties(
 
 
 def open_ties(
-    unit_ND: np.ndarray, ranking: Ranking, k: int
+    unit_ND: np.ndarray, ranking: Ranking, k: int, queries_N: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows of the ranking whose slot k lies in a tie group that reaches past the list.
 
@@ -150,7 +165,7 @@ def open_ties(
     at most ``_ROW_BUDGET`` similarities exist at once.
     """
     n, length = len(unit_ND), ranking.similarities.shape[1]
-    if length == n - 1:
+    if length == searchable(n, queries_N):
         return
     open_R = np.flatnonzero(ranking.similarities[:, k - 1] == ranking.similarities[:, -1])
     step = max(1, _ROW_BUDGET // n)
@@ -161,5 +176,8 @@ def open_ties(
         member_rN = unit_ND[queries] @ unit_ND.T >= last_r1 - TIE
         # The list has already placed its items; this product may round them differently.
         np.put_along_axis(member_rN, ranking.indices[rows], listed_s == last_r1, axis=1)
-        member_rN[np.arange(len(rows)), queries] = False
+        if queries_N is None:
+            member_rN[np.arange(len(rows)), queries] = False
+        else:
+            member_rN[:, queries_N] = False
         yield rows, member_rN

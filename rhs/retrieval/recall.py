@@ -13,32 +13,35 @@ from collections.abc import Sequence
 import numpy as np
 
 from rhs.errors import UserError
-from rhs.retrieval.neighbors import Ranking, open_ties, rank, unit_rows
+from rhs.retrieval.neighbors import Ranking, open_ties, rank, searchable, unit_rows
 
 
 def recall_at_k(
     embeddings_ND: np.ndarray,
     labels_N: np.ndarray,
     ks: Sequence[int] = (1, 2, 4, 8),
+    queries_N: np.ndarray | None = None,
     *,
     progress: bool = False,
 ) -> dict[str, float]:
-    """Recall@K of every item against all the others, by cosine similarity.
+    """Recall@K of every item against all the others, or of queries against a gallery, by cosine.
 
     Args:
         embeddings_ND: [N, D] finite numbers of any scale.
         labels_N: [N] integer class of each row.
-        ks: values of K. K beyond the N - 1 other items counts them all.
+        ks: values of K. K beyond the items that a query is compared with counts them all.
+        queries_N: bool, True for a query and False for an item of the gallery. None: every item
+            queries all the others.
         progress: show a bar (only on a terminal).
 
     Returns:
         ``{"recall@1": share in [0, 1], ..., "queries": counted, "left_out": not counted}``. A query
-        that has no other item of its class cannot be answered: it is left out, and stays in the
-        gallery of the others.
+        that has no item of its class to be found cannot be answered: it is left out, and stays in
+        the gallery of the others.
 
     Raises:
         UserError: shapes that do not fit, NaN or infinity (names the row), a K below 1, or no query
-            with another item of its class.
+            that can be answered.
     """
     unit_ND = unit_rows(embeddings_ND)
     labels_N = np.asarray(labels_N)
@@ -49,26 +52,38 @@ def recall_at_k(
         )
     if not ks or min(ks) < 1:
         raise UserError(f"Recall@K was asked for K = {list(ks)}; every K must be at least 1.")
-    _, class_N, count_C = np.unique(labels_N, return_inverse=True, return_counts=True)
-    answerable_N = count_C[class_N] > 1
+    answerable_N = answerable(labels_N, queries_N)
     if not answerable_N.any():
         raise UserError(
-            f"None of the {len(labels_N)} items has another of its class; "
+            f"None of the {len(labels_N)} items has another of its class to be found; "
             "Recall@K needs at least one class with two images."
         )
-    # K >= N - 1 takes every item there is.
-    cuts = [min(k, len(labels_N) - 1) for k in ks]
+    # A larger K takes every item there is.
+    cuts = [min(k, searchable(len(labels_N), queries_N)) for k in ks]
     hits_K = np.zeros(len(cuts))
-    for ranking in rank(unit_ND, max(cuts), progress=progress):
-        hit_QK = _hit_probability(unit_ND, labels_N, ranking, cuts)
+    for ranking in rank(unit_ND, max(cuts), queries_N, progress=progress):
+        hit_QK = _hit_probability(unit_ND, labels_N, ranking, cuts, queries_N)
         hits_K += hit_QK[answerable_N[ranking.queries]].sum(axis=0)
     queries = int(answerable_N.sum())
     scores = {f"recall@{k}": float(hits / queries) for k, hits in zip(ks, hits_K, strict=True)}
-    return scores | {"queries": queries, "left_out": len(labels_N) - queries}
+    asked = len(labels_N) if queries_N is None else int(queries_N.sum())
+    return scores | {"queries": queries, "left_out": asked - queries}
+
+
+def answerable(labels_N: np.ndarray, queries_N: np.ndarray | None = None) -> np.ndarray:
+    """Which items [N] are queries that have an item of their class to be found."""
+    if queries_N is not None:
+        return queries_N & np.isin(labels_N, labels_N[~queries_N])
+    _, class_N, count_C = np.unique(labels_N, return_inverse=True, return_counts=True)
+    return count_C[class_N] > 1
 
 
 def _hit_probability(
-    unit_ND: np.ndarray, labels_N: np.ndarray, ranking: Ranking, cuts: Sequence[int]
+    unit_ND: np.ndarray,
+    labels_N: np.ndarray,
+    ranking: Ranking,
+    cuts: Sequence[int],
+    queries_N: np.ndarray | None,
 ) -> np.ndarray:
     """P(at least one right item in the first K slots) [Q, len(cuts)], over random orders of ties.
 
@@ -80,7 +95,7 @@ def _hit_probability(
     # Size and right members of each row's last group, which may reach past the list.
     last_QL = similarities_QL == similarities_QL[:, -1:]
     last_members_Q, last_right_Q = last_QL.sum(axis=1), (last_QL & right_QL).sum(axis=1)
-    for rows, member_rN in open_ties(unit_ND, ranking, max(cuts)):
+    for rows, member_rN in open_ties(unit_ND, ranking, max(cuts), queries_N):
         same_rN = labels_N[ranking.queries[rows]][:, None] == labels_N
         last_members_Q[rows] = member_rN.sum(axis=1)
         last_right_Q[rows] = (member_rN & same_rN).sum(axis=1)

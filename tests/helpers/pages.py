@@ -17,11 +17,11 @@ NASTY = "<b>&\"'</b>"
 class FakeImages:
     """Flat color pictures; class names that would break a page that forgot to escape them."""
 
-    def __init__(self, labels: np.ndarray, size: tuple[int, int] = (40, 30)) -> None:
+    def __init__(self, labels, size=(40, 30), queries: np.ndarray | None = None) -> None:
         self.labels = labels
         self.class_names = [f"{NASTY} {i:03d}" for i in range(int(labels.max(initial=0)) + 1)]
         self.names = [f"{NASTY}/{i}.png" for i in range(len(labels))]
-        self.size = size
+        self.size, self.queries = size, queries
 
     def bytes(self, i: int) -> bytes:
         color = tuple(int(c) for c in np.random.default_rng(i).integers(256, size=3))

@@ -10,7 +10,7 @@ from pages import FakeImages, clusters
 from PIL import Image
 
 from rhs.report.curves import best_recall, diagnostics, loss_curve, recall_curve, series
-from rhs.report.gallery import random_queries, thumbnail
+from rhs.report.gallery import random_queries, thumbnail, worst_failures
 from rhs.report.map2d import HEIGHT, WIDTH, choose_items, draw_map
 from rhs.report.tables import breakable, flatten, recall_table
 
@@ -35,6 +35,28 @@ def test_the_seed_draws_the_queries():
         for seed in (1, 1, 2)
     ]  # fmt: skip
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_queries_find_what_is_in_the_gallery():
+    embeddings, labels = clusters(60, 6)
+    queries = np.arange(60) % 3 == 0
+    images = FakeImages(labels, queries=queries)
+    asked = {name for name, query in zip(images.names, queries, strict=True) if query}
+    for row in random_queries(images, embeddings, labels, count=12, k=5, seed=3):
+        assert row.query.name in asked
+        assert not asked & {neighbor.name for neighbor in row.neighbors}
+    failures, number = worst_failures(images, embeddings, labels, count=99)
+    assert len(failures) == number > 0
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    for failure in failures:
+        assert failure.query.name in asked
+        assert not asked & {failure.wrong.name, failure.right.name}
+        query = images.names.index(failure.query.name)
+        similarity = np.where(queries, -2, unit @ unit[query])
+        right = labels == labels[query]
+        rank = (similarity > similarity[right].max()).sum() + 1
+        assert failure.rank == rank
+        assert failure.right.name == images.names[np.where(right, similarity, -2).argmax()]
 
 
 def test_thumbnails_are_small_and_keep_their_shape():
