@@ -64,6 +64,13 @@ def _shortage(cluster: DictConfig) -> str | None:
 
     there = ray.cluster_resources()
     workers = cluster.get("num_workers", 0)
+    if cluster.get("input") == "ray":
+        processors = workers * (cluster.resources_per_worker.get("CPU", 0) + 1)
+        if processors > there.get("CPU", 0):
+            return (
+                f"cluster.input = ray needs one CPU more for each of the {workers} workers, "
+                f"{processors:g} in all; there are {there.get('CPU', 0):g}"
+            )
     for kind, each in (cluster.get("resources_per_worker") or {}).items():
         if workers * each > there.get(kind, 0):
             return (

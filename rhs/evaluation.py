@@ -34,7 +34,7 @@ class BatchEmbedder:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         import torch
 
-        from rhs.data.images import decode
+        from rhs.data.decode import decode
         from rhs.data.transforms import view
 
         size = self.embedders["trained"].image_size

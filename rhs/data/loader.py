@@ -1,16 +1,19 @@
 """Batches for training and in order, prepared in the background while the model computes."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 
-from rhs.data.plan import BatchPlan
+from rhs.data.plan import BatchPlan, Slot
 from rhs.data.transforms import Augmentation, view
 
 AUGMENT = 1  # keeps the augmentation's random stream apart from the plan's
+Key = TypeVar("Key")
+Made = TypeVar("Made")
 
 
 class Images(Protocol):
@@ -22,14 +25,20 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def decode(self, i: int) -> np.ndarray:
-        """uint8 RGB [H, W, 3]."""
+        """uint8 [H, W, C]: C is 1 if it is gray, else 3."""
 
 
 class TrainLoader:
     """This rank's share of the planned batches.
 
     The view of an image depends on (seed, epoch, image, how often it was drawn before), never on
-    the worker that makes it. Labels are the plan's, which may be coarser than the images'.
+    the worker or the thread that makes it. Labels are the plan's, which may be coarser than the
+    images'.
+
+    Args:
+        image_size: S, pixels of a view.
+        threads: that decode and augment, each another batch.
+        values_NL: continuous labels of the images, for a method that takes them.
     """
 
     def __init__(
@@ -40,14 +49,25 @@ class TrainLoader:
         image_size: int,
         rank: int = 0,
         world_size: int = 1,
+        threads: int = 1,
+        values_NL: np.ndarray | None = None,
     ):
         plan.check_workers(world_size)
         self.images, self.plan, self.augmentation = images, plan, augmentation
         self.image_size, self.rank, self.world_size = image_size, rank, world_size
+        self.threads, self.values_NL = threads, values_NL
 
-    def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yields (uint8 images [b, 3, S, S], labels [b]) for every step of the epoch."""
-        return _ahead(lambda step: self._batch(epoch, step), range(self.plan.steps))
+    def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yields (uint8 images [b, 3, S, S], labels [b]) for every step of the epoch.
+
+        Behind them come the continuous labels [b, L], where the loader was given any.
+        """
+        slots = [self._slot(epoch, step) for step in range(self.plan.steps)]
+        for slot, pixels in zip(slots, self._pixels(epoch, slots), strict=True):
+            batch = [to_tensor(pixels), torch.from_numpy(self.plan.labels[slot.image])]
+            if self.values_NL is not None:
+                batch.append(torch.from_numpy(self.values_NL[slot.image]))
+            yield tuple(batch)
 
     def survey(self, batch_size: int = 64) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yields (uint8 evaluation views, labels) of this rank's share of all training images.
@@ -57,7 +77,7 @@ class TrainLoader:
         share = -(-len(self.images) // self.world_size)
         rows = range(share * self.rank, min(share * (self.rank + 1), len(self.images)))
         start = 0
-        for pixels in in_order(self.images, rows, self.image_size, batch_size):
+        for pixels in in_order(self.images, rows, self.image_size, batch_size, self.threads):
             here = rows[start : start + len(pixels)]
             yield pixels, torch.from_numpy(self.plan.labels[here.start : here.stop])
             start += len(pixels)
@@ -68,46 +88,61 @@ class TrainLoader:
         names = [self.images.names[row] for row in rows[:3]]
         return f"{len(rows)} images, the first are {', '.join(names)}"
 
-    def _batch(self, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        slot = self.plan.batch(epoch, step).local(self.rank, self.world_size)
-        pixels = np.stack(
-            [
-                self.augmentation(
-                    self.images.decode(image),
-                    self.image_size,
-                    np.random.default_rng([self.plan.seed, epoch, image, draw, AUGMENT]),
-                )
-                for image, draw in zip(slot.image, slot.draw, strict=True)
-            ]
-        )
-        return _to_tensor(pixels), torch.from_numpy(self.plan.labels[slot.image])
+    def _slot(self, epoch: int, step: int) -> Slot:
+        return self.plan.batch(epoch, step).local(self.rank, self.world_size)
+
+    def _pixels(self, epoch: int, slots: Sequence[Slot]) -> Iterator[np.ndarray]:
+        """The views of each slot, uint8 [b, S, S, 3]; made elsewhere by rhs.data.fed."""
+
+        def make(slot: Slot) -> np.ndarray:
+            return views(
+                self.images, slot, self.augmentation, self.image_size, self.plan.seed, epoch
+            )
+
+        return _ahead(make, slots, self.threads)
+
+
+def views(
+    images: Images, slot: Slot, augmentation: Augmentation, image_size: int, seed: int, epoch: int
+) -> np.ndarray:
+    """The augmented views of a slot's images, uint8 [b, S, S, 3]: a pure function."""
+    return np.stack(
+        [
+            augmentation(
+                images.decode(image),
+                image_size,
+                np.random.default_rng([seed, epoch, image, draw, AUGMENT]),
+            )
+            for image, draw in zip(slot.image, slot.draw, strict=True)
+        ]
+    )
 
 
 def in_order(
-    images: Images, rows: Sequence[int], image_size: int, batch_size: int
+    images: Images, rows: Sequence[int], image_size: int, batch_size: int, threads: int = 1
 ) -> Iterator[torch.Tensor]:
     """Yields the evaluation views of the given rows, uint8 [<= batch_size, 3, S, S]."""
 
-    def batch(start: int) -> torch.Tensor:
+    def make(start: int) -> torch.Tensor:
         chunk = rows[start : start + batch_size]
-        return _to_tensor(np.stack([view(images.decode(i), image_size) for i in chunk]))
+        return to_tensor(np.stack([view(images.decode(i), image_size) for i in chunk]))
 
-    return _ahead(batch, range(0, len(rows), batch_size))
-
-
-def _to_tensor(pixels_bHW3: np.ndarray) -> torch.Tensor:
-    """[b, 3, H, W] in channels-last memory, which is how it lies already."""
-    return torch.from_numpy(pixels_bHW3).permute(0, 3, 1, 2)
+    return _ahead(make, range(0, len(rows), batch_size), threads)
 
 
-def _ahead(make, keys: Sequence[int]) -> Iterator:
-    """make(key) for each key, in order, one ahead of the consumer."""
-    # One thread: Pillow and torch release the interpreter lock, so the two overlap.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        coming: Future | None = None
+def to_tensor(pixels_bSS3: np.ndarray) -> torch.Tensor:
+    """[b, 3, S, S] in channels-last memory, which is how it lies already."""
+    return torch.from_numpy(pixels_bSS3).permute(0, 3, 1, 2)
+
+
+def _ahead(make: Callable[[Key], Made], keys: Sequence[Key], threads: int) -> Iterator[Made]:
+    """make(key) for each key, in order; each thread is at most one ahead of the consumer."""
+    # Threads suffice: the decoder and torch's resampling release the interpreter lock.
+    with ThreadPoolExecutor(threads) as pool:
+        coming: deque[Future[Made]] = deque()
         for key in keys:
-            ready, coming = coming, pool.submit(make, key)
-            if ready is not None:
-                yield ready.result()
-        if coming is not None:
-            yield coming.result()
+            coming.append(pool.submit(make, key))
+            if len(coming) > threads:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()

@@ -1,6 +1,8 @@
 """Shards: a split's encoded images as Parquet files, and the manifest that describes them."""
 
 import json
+import mmap
+import struct
 from bisect import bisect_right
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from rhs.data.images import decode
+from rhs.data.decode import decode
 from rhs.errors import UserError
 
 SHARD_SCHEMA = pa.schema(
@@ -50,13 +52,14 @@ def has_split(folder: Path, split: str) -> bool:
 class ShardedImages:
     """The images of one split, in shard order: sorted by class, then by name.
 
-    A shard's images are read when one of them is first asked for and then kept, so a process that
-    visits all of a split holds it once in memory, encoded.
+    Shards are mapped into memory: what of them is in memory is the system's cache of the disk,
+    shared by all processes of a machine.
 
     Attributes:
         labels: int64 [N], indices into `class_names`.
         class_names: sorted names of all classes of the data set, of every split.
         names: path inside the source of each of the N images.
+        sizes: int32 [N, 2], height and width in pixels.
         queries: bool [N], True for a query and False for an image of the gallery that the queries
             are searched in; None where every image is both.
         values: float64 [N, L], continuous labels; None where the data set has none.
@@ -70,12 +73,13 @@ class ShardedImages:
         self.class_names: list[str] = manifest["class_names"]
         self._files = [folder / shard["file"] for shard in shards]
         self._ends: list[int] = np.cumsum([shard["rows"] for shard in shards], dtype=int).tolist()
-        self._images: dict[int, pa.ChunkedArray] = {}
-        wanted = ["label", "name", "split", "values"]
+        self._shards: dict[int, _Shard] = {}
+        wanted = ["label", "name", "split", "values", "width", "height"]
         tables = [pq.read_table(file, columns=wanted) for file in self._files]
         columns = pa.concat_tables([SHARD_SCHEMA.empty_table().select(wanted), *tables])
         self.labels: NDArray[np.int64] = columns["label"].to_numpy().astype(np.int64)
         self.names: list[str] = columns["name"].to_pylist()
+        self.sizes = np.stack([columns[side].to_numpy() for side in ("height", "width")], axis=1)
         parts = np.array(columns["split"].to_pylist(), dtype=object)
         self.queries = None if "query" not in parts else parts == "query"
         given = columns["values"].null_count == 0 and len(self) > 0
@@ -89,12 +93,47 @@ class ShardedImages:
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} of {len(self)}")
         shard = bisect_right(self._ends, i)
-        if shard not in self._images:
-            self._images[shard] = pq.read_table(self._files[shard], columns=["image"])["image"]
-        first = self._ends[shard - 1] if shard else 0
-        data: bytes = self._images[shard][i - first].as_py()
-        return data
+        if shard not in self._shards:
+            self._shards[shard] = _Shard(self._files[shard])
+        return self._shards[shard].bytes(i - (self._ends[shard - 1] if shard else 0))
 
     def decode(self, i: int) -> NDArray[np.uint8]:
-        """The i-th image as RGB, uint8 [H, W, 3]; a gray one has three equal channels."""
+        """The i-th image, uint8 [H, W, C]: C is 1 if it is gray, else 3, red, green, blue."""
         return decode(self.bytes(i))
+
+
+class _Shard:
+    """Where the images of one shard lie in its file.
+
+    Parquet stores a column of uncompressed bytes as they are, each value behind its length, so an
+    image is a slice of the mapped file. Only where each starts has to be found, once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as stream:
+            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        self._starts: list[int] = []
+        self._sizes: list[int] = []
+        at = 0
+        for batch in pq.ParquetFile(path).iter_batches(columns=["image"], batch_size=256):
+            for value in batch["image"]:
+                image = value.as_buffer()
+                at = self._find(image, at)
+                self._starts.append(at)
+                self._sizes.append(image.size)
+                at += image.size
+
+    def _find(self, image: pa.Buffer, at: int) -> int:
+        """Where `image` lies, at or after `at`; between two pages there is a header."""
+        marked = struct.pack("<I", image.size) + image[:16].to_pybytes()
+        wanted = memoryview(image).cast("B")
+        while (found := self._map.find(marked, at)) >= 0:
+            start = found + 4
+            if memoryview(self._map)[start : start + image.size] == wanted:
+                return start
+            at = found + 1
+        raise AssertionError("a shard's images are stored uncompressed and plain")
+
+    def bytes(self, row: int) -> bytes:
+        start = self._starts[row]
+        return self._map[start : start + self._sizes[row]]

@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rhs import distributed
 from rhs.build import build
+from rhs.data.fed import FedLoader
 from rhs.data.labels import training_labels, values_of
+from rhs.data.loader import TrainLoader
 from rhs.data.plan import BatchPlan
 from rhs.data.shards import ShardedImages
+from rhs.data.source import check_input, input_threads
 from rhs.data.transforms import Augmentation
 from rhs.errors import UserError, number
 from rhs.methods.centers import BatchCenters, LeaveOneOutCenters
@@ -36,7 +40,8 @@ def check(config: dict, shards: Path, workers: int) -> None:
     method, train = config["method"], config["train"]
     number("train.head_lr", train["head_lr"], above=0)
     number("train.weight_decay", train["weight_decay"], least=0)
-    Augmentation(**config["dataset"]["augment"])
+    augmentation_of(config)
+    check_input(config["cluster"])
     check_model(config["model"])
     values = values_of(names)
     objective = check_method(
@@ -81,6 +86,22 @@ def plan_of(params: dict, labels: np.ndarray) -> BatchPlan:
         raise UserError(f"method.batches is {batches!r}; it must have the _target_ of a plan.")
     sizes = {"classes": settings["classes"], "per_class": settings["per_class"]}
     return build(batches, within="rhs.data.", labels=labels, **sizes, seed=params["seed"])
+
+
+def augmentation_of(params: dict) -> Augmentation:
+    """How training images are varied."""
+    return Augmentation(**params["dataset"]["augment"])
+
+
+def loader_of(
+    params: dict, shards: Path, images: ShardedImages, labels: np.ndarray, image_size: int
+) -> TrainLoader:
+    """This rank's batches, made here or, with `cluster.input=ray`, elsewhere in the cluster."""
+    what = (images, plan_of(params, labels), augmentation_of(params), image_size)
+    where = (distributed.rank(), distributed.world_size(), input_threads(params["cluster"]))
+    if params["cluster"]["input"] == "ray":
+        return FedLoader(shards, *what, *where)
+    return TrainLoader(*what, *where)
 
 
 def settings_of(params: dict) -> Settings:

@@ -14,20 +14,20 @@ from torch.nn.parallel import DistributedDataParallel
 from rhs import distributed
 from rhs.cluster import connect
 from rhs.data.labels import values_of
-from rhs.data.loader import Images, TrainLoader, in_order
-from rhs.data.shards import ShardedImages, has_split
-from rhs.data.transforms import Augmentation
+from rhs.data.loader import Images, in_order
+from rhs.data.shards import has_split
+from rhs.data.source import input_threads, open_images
 from rhs.errors import UserError
 from rhs.methods.objective import build_objective
 from rhs.models.embedder import Embedder, build_embedder
 from rhs.retrieval.recall import recall_at_k
-from rhs.run import Run
+from rhs.run import Run, project
 from rhs.stage import plain
 from rhs.tracking import Tracker
 from rhs.training import checkpoint, journal
 from rhs.training.loop import Progress, train
 from rhs.training.schedule import build_optimizer
-from rhs.training.setup import labels_of, plan_of, settings_of
+from rhs.training.setup import labels_of, loader_of, settings_of
 
 
 def fit(params: DictConfig, shards: Path, run: Run, tracker: Tracker) -> None:
@@ -46,6 +46,8 @@ def fit(params: DictConfig, shards: Path, run: Run, tracker: Tracker) -> None:
 
     cluster = params.cluster
     config = plain(params)
+    # Workers start elsewhere than here.
+    config["cluster"]["decoded_folder"] = str(project() / cluster.decoded_folder)
     found = checkpoint.load_latest(run.checkpoints)
     if found is not None and found[1]["epochs_done"] >= params.train.epochs:
         print(f"already trained: {run.checkpoints}")
@@ -140,8 +142,9 @@ def work(
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     # That also fills memory before its use, a guard that costs a fifth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    train_images = ShardedImages(shards, "train")
-    val_images = ShardedImages(shards, "val") if has_split(shards, "val") else None
+    cluster, threads = params["cluster"], input_threads(params["cluster"])
+    train_images = open_images(shards, "train", cluster)
+    val_images = open_images(shards, "val", cluster) if has_split(shards, "val") else None
     embedder = build_embedder(params["model"], params["seed"]).to(device)
     labels, names = labels_of(params, train_images)
     torch.manual_seed(params["seed"])  # signatures start at random
@@ -154,11 +157,7 @@ def work(
     settings = settings_of(params)
     factors = {name: params["train"][name] for name in ("weight_decay", "head_lr")}
     optimizer = build_optimizer(embedder, objective, settings.lr, **factors)
-    loader = TrainLoader(
-        train_images, plan_of(params, labels),
-        Augmentation(**params["dataset"]["augment"]), embedder.image_size,
-        distributed.rank(), distributed.world_size(),
-    )  # fmt: skip
+    loader = loader_of(params, shards, train_images, labels, embedder.image_size)
     say(
         f"{distributed.world_size()} worker(s), {loader.plan.steps} batches an epoch of "
         f"{loader.plan.classes} classes x {loader.plan.per_class} images"
@@ -174,7 +173,7 @@ def work(
     def end_of_epoch(progress: Progress, times: dict[str, float]) -> None:
         row = progress.history[-1]
         if val_images is not None:
-            x_ND = embed(embedder, val_images, device)
+            x_ND = embed(embedder, val_images, device, threads)
             if distributed.rank() == 0:
                 row["val_recall@1"] = recall_at_k(x_ND, val_images.labels, [1])["recall@1"]
         if distributed.rank() == 0:
@@ -189,7 +188,7 @@ def work(
     return embedder, progress
 
 
-def embed(embedder: Embedder, images: Images, device: torch.device) -> np.ndarray:
+def embed(embedder: Embedder, images: Images, device: torch.device, threads: int = 1) -> np.ndarray:
     """Normalized float32 embeddings [N, D] of a split, the work shared among all ranks."""
     embedder.eval()
     share = -(-len(images) // distributed.world_size())
@@ -197,7 +196,7 @@ def embed(embedder: Embedder, images: Images, device: torch.device) -> np.ndarra
     # Every rank embeds as many; the surplus at the very end is cut off after the gather.
     rows = [min(row, len(images) - 1) for row in range(start, start + share)]
     batch_size = 256 if device.type == "cuda" else 32  # small ones stay in a processor's cache
-    batches = in_order(images, rows, embedder.image_size, batch_size)
+    batches = in_order(images, rows, embedder.image_size, batch_size, threads)
     x_bD = torch.cat([embedder.embed(batch.to(device)) for batch in batches])
     return distributed.gather(x_bD)[: len(images)].cpu().numpy()
 

@@ -109,6 +109,12 @@ def png(pixels_HW3: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def write_shard(path: Path, rows: list[dict]) -> None:
+    """As preprocess does: images uncompressed and plain."""
+    table = pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+
+
 def write_shards(folder: Path, **splits: list[int]) -> Path:
     """Shards of random patterns: for each split the number of images of each of its classes."""
     folder.mkdir(parents=True)
@@ -128,9 +134,11 @@ def write_shards(folder: Path, **splits: list[int]) -> Path:
         counts[split] = {"classes": len(sizes), "images": sum(sizes), "singletons": sizes.count(1)}
         if rows:
             file = f"{split}-00000.parquet"
-            pq.write_table(pa.Table.from_pylist(rows, schema=SHARD_SCHEMA), folder / file)
-            shards.append({"file": file, "rows": len(rows), "sha256": ""})
-    manifest = {"dataset": "tiny", "digest": "tiny", "class_names": names, "splits": counts,
+            write_shard(folder / file, rows)
+            digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+            shards.append({"file": file, "rows": len(rows), "sha256": digest})
+    digest = hashlib.sha256(json.dumps(shards).encode()).hexdigest()
+    manifest = {"dataset": "tiny", "digest": digest, "class_names": names, "splits": counts,
                 "shards": shards}  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
