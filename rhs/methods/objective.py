@@ -76,7 +76,8 @@ class Objective(nn.Module):
         """Allocate what is kept per class. Call once, before training or loading a checkpoint.
 
         Args:
-            more: `values_CL`, the classes' continuous labels, for a loss that takes them.
+            more: for a loss that takes continuous labels: `values_CL`, those of the classes, or
+                `images_have_values=True`, if `forward` will be given each image's own.
         """
         for part in (self.centers, self.generator, self.signatures, self.loss):
             if getattr(part, "continuous", False):
@@ -107,7 +108,11 @@ class Objective(nn.Module):
         return [part for part in parts if getattr(part, "wants_refresh", False)]
 
     def forward(
-        self, x_local_bD: torch.Tensor, labels_local_b: torch.Tensor, progress: float = 0.0
+        self,
+        x_local_bD: torch.Tensor,
+        labels_local_b: torch.Tensor,
+        progress: float = 0.0,
+        values_local_bL: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Loss of the global batch and its diagnostics, the same on every rank.
 
@@ -116,17 +121,20 @@ class Objective(nn.Module):
                 or float64 if they are, whatever autocast says.
             labels_local_b: their class numbers.
             progress: share of training done, 0 to 1.
+            values_local_bL: their continuous labels, for a loss that takes them.
         """
         with torch.autocast(x_local_bD.device.type, enabled=False):
             exact = torch.promote_types(x_local_bD.dtype, torch.float32)
-            return self._forward(x_local_bD.to(exact), labels_local_b, progress)
+            return self._forward(x_local_bD.to(exact), labels_local_b, progress, values_local_bL)
 
-    def _forward(self, raw_local_bD, labels_local_b, progress):
+    def _forward(self, raw_local_bD, labels_local_b, progress, values_local_bL):
         raw_BD = distributed.gather(raw_local_bD)
         labels_B = distributed.gather(labels_local_b)
         x_BD = F.normalize(raw_BD) if self.normalize else raw_BD
         told = diagnostics.of_batch(x_BD, labels_B)
-        if self.mining is None:
+        if values_local_bL is not None:
+            loss = self.loss(x_BD, labels_B, distributed.gather(values_local_bL))
+        elif self.mining is None:
             loss = self.loss(x_BD, labels_B)
         else:
             c_BD = self._centers(x_BD, labels_local_b, labels_B)
@@ -170,27 +178,32 @@ def build_objective(config: dict) -> Objective:
     return build({k: v for k, v in config.items() if k not in NOT_OURS}, also=OUTSIDE)
 
 
-def check_method(
-    config: dict, num_classes: int = 4, dim: int = 8, values_CL: torch.Tensor | None = None
-) -> Objective:
+def takes_values(objective: Objective) -> bool:
+    """Whether the loss is of continuous labels."""
+    return getattr(objective.loss, "continuous", False)
+
+
+def check_method(config: dict, num_classes: int = 4, dim: int = 8, **more) -> Objective:
     """Build the method and take two small steps with it.
 
     Args:
         num_classes, dim: of the data and the model it is meant for.
-        values_CL: the classes' continuous labels, if they have any.
+        more: as for `Objective.prepare`.
 
     Raises:
         UserError: it cannot be built, or not computed, from its settings.
     """
     try:
         objective = build_objective(config)
-        objective.prepare(num_classes, dim, values_CL=values_CL)
+        objective.prepare(num_classes, dim, **more)
         labels_B = torch.arange(8) // 2 % num_classes
+        own = more.get("images_have_values") and takes_values(objective)
+        values_B1 = torch.arange(8.0)[:, None] if own else None
         x_BD = torch.randn(8, dim, generator=torch.Generator().manual_seed(0)).requires_grad_()
         if objective.due(0):
             objective.refresh(0, [(x_BD.detach(), labels_B)])
         for _ in range(2):
-            objective(x_BD, labels_B)[0].backward()
+            objective(x_BD, labels_B, values_local_bL=values_B1)[0].backward()
     except UserError:
         raise
     except Exception as error:  # of whatever kind: a setting that its author did not foresee

@@ -77,7 +77,7 @@ def train(
         survey(model, objective, loader, epoch, device, say)
         model.train()
         meter = Meter()
-        for step, (images, labels) in enumerate(loader.epoch(epoch)):
+        for step, (images, labels, *values) in enumerate(loader.epoch(epoch)):
             meter.batch_is_here()
             done = epoch * loader.plan.steps + step
             total = settings.epochs * loader.plan.steps
@@ -86,6 +86,7 @@ def train(
             loss, diagnostics = training_step(
                 model, objective, optimizer, images.to(device), labels.to(device),
                 done / total, settings.precision, settings.seed * 1_000_003 + done,
+                *(value.to(device) for value in values),
             )  # fmt: skip
             if (bad := not_finite(loss, model, objective)) is not None:
                 raise UserError(
@@ -138,6 +139,7 @@ def training_step(
     progress: float,
     precision: str = "float32",
     seed: int = 0,
+    values: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Forward and backward: leaves the gradients of the global batch's loss on the parameters."""
     torch.manual_seed(seed)
@@ -148,7 +150,7 @@ def training_step(
     # Anew: what the model has drawn depends on its share of the batch, what the objective draws
     # must not.
     torch.manual_seed(seed)
-    loss, diagnostics = objective(x_bD, labels, progress)
+    loss, diagnostics = objective(x_bD, labels, progress, values)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     return loss.detach(), diagnostics

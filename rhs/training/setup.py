@@ -16,7 +16,7 @@ from rhs.data.source import check_input, input_threads
 from rhs.data.transforms import Augmentation
 from rhs.errors import UserError, number
 from rhs.methods.centers import BatchCenters, LeaveOneOutCenters
-from rhs.methods.objective import Objective, check_method
+from rhs.methods.objective import Objective, check_method, takes_values
 from rhs.models.embedder import check_model
 from rhs.training.loop import Settings
 
@@ -27,7 +27,8 @@ def check(config: dict, shards: Path, workers: int) -> None:
     Raises:
         UserError: parameters that cannot work.
     """
-    labels, names = labels_of(config, ShardedImages(shards, "train"))
+    images = ShardedImages(shards, "train")
+    labels, names = labels_of(config, images)
     plan = plan_of(config, labels)
     plan.check_workers(workers)
     settings = settings_of(config)
@@ -43,11 +44,8 @@ def check(config: dict, shards: Path, workers: int) -> None:
     augmentation_of(config)
     check_input(config["cluster"])
     check_model(config["model"])
-    values = values_of(names)
-    objective = check_method(
-        method, len(names), config["model"]["dim"],
-        None if values is None else torch.from_numpy(values),
-    )  # fmt: skip
+    more = values_for(images, names)
+    objective = check_method(method, len(names), config["model"]["dim"], **more)
     if plan.adaptive and objective.signatures is None:
         raise UserError(
             "method.batches composes batches from class signatures, but method.signatures is null: "
@@ -93,15 +91,30 @@ def augmentation_of(params: dict) -> Augmentation:
     return Augmentation(**params["dataset"]["augment"])
 
 
+def values_for(images: ShardedImages, names: list[str]) -> dict:
+    """What `Objective.prepare` is told of continuous labels: the images', or else the classes'."""
+    values = values_of(names)
+    return {
+        "values_CL": None if values is None else torch.from_numpy(values),
+        "images_have_values": images.values is not None,
+    }
+
+
 def loader_of(
-    params: dict, shards: Path, images: ShardedImages, labels: np.ndarray, image_size: int
+    params: dict,
+    shards: Path,
+    images: ShardedImages,
+    labels: np.ndarray,
+    objective: Objective,
+    image_size: int,
 ) -> TrainLoader:
     """This rank's batches, made here or, with `cluster.input=ray`, elsewhere in the cluster."""
     what = (images, plan_of(params, labels), augmentation_of(params), image_size)
     where = (distributed.rank(), distributed.world_size(), input_threads(params["cluster"]))
+    values_NL = images.values if takes_values(objective) else None
     if params["cluster"]["input"] == "ray":
-        return FedLoader(shards, *what, *where)
-    return TrainLoader(*what, *where)
+        return FedLoader(shards, *what, *where, values_NL)
+    return TrainLoader(*what, *where, values_NL)
 
 
 def settings_of(params: dict) -> Settings:

@@ -13,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rhs import distributed
 from rhs.cluster import connect
-from rhs.data.labels import values_of
 from rhs.data.loader import Images, in_order
 from rhs.data.shards import has_split
 from rhs.data.source import input_threads, open_images
@@ -27,7 +26,7 @@ from rhs.tracking import Tracker
 from rhs.training import checkpoint, journal
 from rhs.training.loop import Progress, train
 from rhs.training.schedule import build_optimizer
-from rhs.training.setup import labels_of, loader_of, settings_of
+from rhs.training.setup import labels_of, loader_of, settings_of, values_for
 
 
 def fit(params: DictConfig, shards: Path, run: Run, tracker: Tracker) -> None:
@@ -149,15 +148,12 @@ def work(
     labels, names = labels_of(params, train_images)
     torch.manual_seed(params["seed"])  # signatures start at random
     objective = build_objective(params["method"])
-    values = values_of(names)
-    objective.prepare(
-        len(names), embedder.dim, values_CL=None if values is None else torch.from_numpy(values)
-    )
+    objective.prepare(len(names), embedder.dim, **values_for(train_images, names))
     objective.to(device)
     settings = settings_of(params)
     factors = {name: params["train"][name] for name in ("weight_decay", "head_lr")}
     optimizer = build_optimizer(embedder, objective, settings.lr, **factors)
-    loader = loader_of(params, shards, train_images, labels, embedder.image_size)
+    loader = loader_of(params, shards, train_images, labels, objective, embedder.image_size)
     say(
         f"{distributed.world_size()} worker(s), {loader.plan.steps} batches an epoch of "
         f"{loader.plan.classes} classes x {loader.plan.per_class} images"

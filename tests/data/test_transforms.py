@@ -86,3 +86,63 @@ def test_letters_are_never_mirrored():
 def test_settings_that_make_no_crop(settings):
     with pytest.raises(ValueError, match=r"dataset\.augment\.(scale|ratio) is .*"):
         Augmentation(**settings)
+
+
+def test_a_gray_image_is_the_same_in_one_channel_as_in_three():
+    gray = picture()[..., :1]
+    lively = Augmentation((0.2, 1.0), (0.5, 2.0), flip=True, jitter={"brightness": 0.5})
+    one, three = (views(lively, image) for image in (gray, gray.repeat(3, axis=2)))
+    assert all(np.array_equal(a, b) for a, b in zip(one, three, strict=True))
+    assert np.array_equal(view(gray, 16), view(gray.repeat(3, axis=2), 16))
+
+
+def only(**jitter: float) -> Augmentation:
+    return Augmentation(jitter=jitter)
+
+
+def test_brightness_scales_and_contrast_spreads_about_the_mean():
+    image = np.random.default_rng(0).integers(60, 120, (16, 16, 3), dtype=np.uint8)
+    luma = np.array([0.299, 0.587, 0.114])
+    for seen in views(only(brightness=0.5), image, 20):
+        factor = seen.mean() / image.mean()
+        assert 0.5 <= factor <= 1.5
+        assert np.allclose(seen, factor * image.astype(float), atol=1.5)
+    factors = []
+    for seen in views(only(contrast=0.5), image, 20):
+        assert seen.mean(axis=(0, 1)) @ luma == pytest.approx(
+            image.mean(axis=(0, 1)) @ luma, abs=0.6
+        )
+        factors.append(seen[..., 1].std() / image[..., 1].std())
+    assert 0.5 < min(factors) < 0.8
+    assert 1.2 < max(factors) < 1.5
+
+
+def test_saturation_and_hue_leave_the_luma():
+    image = np.random.default_rng(0).integers(90, 160, (16, 16, 3), dtype=np.uint8)
+    luma = np.array([0.299, 0.587, 0.114])
+    for jitter in ({"saturation": 0.5}, {"hue": 0.5}):
+        changed = 0.0
+        for seen in views(only(**jitter), image, 20):
+            assert np.allclose(seen @ luma, image @ luma, atol=1.0)
+            changed = max(changed, float(np.abs(seen.astype(float) - image).mean()))
+        assert changed > 5
+    gray = np.full((16, 16, 3), 130, dtype=np.uint8)
+    assert all((seen == 130).all() for seen in views(only(saturation=1.0, hue=0.5), gray, 9))
+
+
+def test_jitter_changes_colors_and_nothing_else():
+    """The crops and flips are those of the same seeds without jitter."""
+    plain = Augmentation((0.3, 1.0), (0.7, 1.4), flip=True)
+    faint = Augmentation((0.3, 1.0), (0.7, 1.4), flip=True, jitter={"brightness": 0.02})
+    pairs = zip(views(plain, picture()), views(faint, picture()), strict=True)
+    assert all(np.allclose(a, b.astype(int), atol=6) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("jitter", "said"),
+    [({"gamma": 0.1}, "has 'gamma'; accepted: brightness"), ({"hue": 0.7}, "jitter.hue is 0.7"),
+     ({"contrast": -1}, "jitter.contrast is -1"), (0.4, "jitter is 0.4; accepted: null")],
+)  # fmt: skip
+def test_jitter_that_cannot_be(jitter, said):
+    with pytest.raises(ValueError, match=said):
+        Augmentation(jitter=jitter)

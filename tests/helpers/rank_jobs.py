@@ -65,8 +65,11 @@ def two_steps(method: dict, dtype_name: str, labels: list[int], progress: float)
         images, targets = batch(step, labels, dtype)
         share = len(labels) // distributed.world_size()
         mine = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
+        values = None
+        if step and getattr(objective.loss, "continuous", False):  # the first step has the classes'
+            values = images[mine, :2]
         loss, diagnostics = loop.training_step(
-            trained, objective, optimizer, images[mine], targets[mine], progress
+            trained, objective, optimizer, images[mine], targets[mine], progress, values=values
         )
         seen.append(
             arrays("loss", {"": loss})

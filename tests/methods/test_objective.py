@@ -204,6 +204,10 @@ def test_continuous_labels_reach_the_loss_that_takes_them():
     x, labels = embeddings(per_class=2)
     loss = value_and_gradient(made, x, labels)[0]
     assert loss == LogRatio().of_values(x, values[labels]).item()
+    own = torch.rand(len(labels), 3, generator=torch.Generator().manual_seed(1)).double()
+    made = Objective(LogRatio(), normalize=False)
+    made.prepare(CLASSES, DIM, images_have_values=True)
+    assert made(x, labels, values_local_bL=own)[0] == LogRatio().of_values(x, own)
     with pytest.raises(UserError, match="name each class folder by a number"):
         Objective(LogRatio(), normalize=False).prepare(CLASSES, DIM)
 
@@ -238,8 +242,9 @@ def test_a_setting_that_cannot_work_is_a_sentence(wrong, message):
 
 def test_a_check_without_continuous_labels_says_what_is_missing():
     config = method_config("log_ratio") | {"name": "log_ratio"}
-    with pytest.raises(UserError, match="the classes of this data set have none"):
+    with pytest.raises(UserError, match="this data set has none"):
         check_method(config)
+    check_method(config, images_have_values=True)
     check_method(config, values_CL=torch.arange(4.0)[:, None])
 
 

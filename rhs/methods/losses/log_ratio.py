@@ -33,19 +33,27 @@ class LogRatio(nn.Module):
         super().__init__()
         self.smallest = smallest
 
-    def prepare(self, num_classes: int, dim: int, values_CL: torch.Tensor | None = None) -> None:
-        """Take the continuous label [L] of each class."""
-        if values_CL is None:
+    def prepare(
+        self,
+        num_classes: int,
+        dim: int,
+        values_CL: torch.Tensor | None = None,
+        images_have_values: bool = False,
+    ) -> None:
+        """Take the continuous label [L] of each class, unless every image has one of its own."""
+        if values_CL is None and not images_have_values:
             raise UserError(
-                "The log-ratio loss compares continuous labels, and the classes of this data set "
-                "have none: name each class folder by a number, such as an age, or take another "
-                "method."
+                "The log-ratio loss compares continuous labels, and this data set has none: name "
+                "each class folder by a number, such as an age, or name columns of a table "
+                "(dataset=table dataset.fetch.values=[...]), or take another method."
             )
         self.register_buffer("values_CL", values_CL)
 
-    def forward(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
-        """The loss of embeddings and the classes whose values are their labels."""
-        return self.of_values(x_BD, self.values_CL[labels_B])
+    def forward(
+        self, x_BD: torch.Tensor, labels_B: torch.Tensor, y_BL: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The loss of embeddings and their continuous labels [B, L], or those of their classes."""
+        return self.of_values(x_BD, self.values_CL[labels_B] if y_BL is None else y_BL)
 
     def of_values(self, x_BD: torch.Tensor, y_BL: torch.Tensor) -> torch.Tensor:
         """The loss of embeddings and continuous labels [B, L] of their own."""
