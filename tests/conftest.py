@@ -54,6 +54,15 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shards(folder, train=[5, 4, 6, 3, 4, 4, 2, 4], val=[4, 4, 4], test=[4, 4, 4])
 
 
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A clone of the project after one small `dvc exp run`, and what that printed."""
+    from cloned import make_clone, run_all
+
+    folder = make_clone(tmp_path_factory.mktemp("pipeline"))
+    return folder, run_all(folder)
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """An empty project that shares the real one's configuration."""

@@ -2,108 +2,31 @@
 
 import csv
 import json
-import os
 import re
-import shlex
-import shutil
-import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cloned import DVC, STAGES, choose, run
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
-from tiny import ROOT, class_image, composed, png
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
-README = re.search(
-    r"^dvc (exp run -S experiment=photos .*)$", (ROOT / "README.md").read_text(), re.M
-)
-# What makes the README's command for one's own photographs a matter of seconds.
-CHOICES = (
-    "model=convnet",
-    "dataset.validation=0.5",
-    "model.image_size=16",
-    "model.dim=16",
-    "model.trunk.widths=[8,16]",
-    "train.classes=2",
-    "train.epochs=2",
-)
-STAGES = ["fetch", "preprocess", "train", "evaluate", "report"]
-CODE = ("rhs", "pipelines", "conf")
-DVC = [sys.executable, "-m", "dvc"]
-GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
-
-
-def run(command: list[str], cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
-    environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI",)}
-    environment |= {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "DVC_NO_ANALYTICS": "1",
-        **{f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER")
-           for what in ("NAME", "EMAIL")},
-    }  # fmt: skip
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=400, check=False
-    )
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def choose(project: Path, *choices: str) -> None:
-    """What `dvc exp run -S` does to params.yaml, without running anything."""
-    source = [word for word in shlex.split(README[1]) if "=" in word]
-    OmegaConf.save(composed(*source, *CHOICES, *choices), project / "params.yaml")
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory) -> Path:
-    """The project as a newcomer gets it: its files in a git repository of one commit."""
-    folder = tmp_path_factory.mktemp("pipeline") / "project"
-    listed = run(["git", "ls-files", "-c"], ROOT).stdout.splitlines()
-    listed += run(["git", "ls-files", "-o", "--exclude-standard", *CODE], ROOT).stdout.splitlines()
-    for name in set(listed) - {"dvc.lock"}:
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    OmegaConf.save(composed(), folder / "params.yaml")  # ROOT's may be an experiment's
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
-        run([*GIT, *command], folder)
-    for label in range(8):
-        images = folder.parent / "images" / f"class {label}"
-        images.mkdir(parents=True)
-        for number in range(6):
-            (images / f"{number}.png").write_bytes(png(class_image(label, number)))
-    with tarfile.open(folder / "photos.tar", "w") as archive:
-        archive.add(folder.parent / "images", "images")
-    with (folder / ".git/info/exclude").open("a") as file:
-        file.write("/photos.tar\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(clone) -> tuple[Path, str]:
-    """The project after one `dvc exp run`, and what that printed."""
-    choices = [*CHOICES, "method=symm_npair"]
-    command = shlex.split(README[1])
-    done = run([*DVC, *command, *(w for c in choices for w in ("-S", c))], clone)
-    return clone, done.stdout + done.stderr
 
 
 @pytest.fixture
-def project(made):
+def project(whole_run):
     """The project after its run; parameters that a test changes are put back."""
-    folder, _ = made
+    folder, _ = whole_run
     kept = (folder / "params.yaml").read_text()
     yield folder
     (folder / "params.yaml").write_text(kept)
 
 
-def test_every_stage_says_a_few_lines_and_no_library_says_any(made):
-    _, said = made
+def test_every_stage_says_a_few_lines_and_no_library_says_any(whole_run):
+    _, said = whole_run
     stages = re.split(r"Running stage '(\w+)':\n> python -m pipelines\.\w+\n", said)
     assert stages[1::2] == STAGES
     for text in stages[2::2]:
