@@ -72,6 +72,11 @@ class ShardedImages:
         shards = [s for s in manifest["shards"] if s["file"].startswith(f"{split}-")]
         self.class_names: list[str] = manifest["class_names"]
         self._files = [folder / shard["file"] for shard in shards]
+        if self._files and not pq.read_schema(self._files[0]).equals(SHARD_SCHEMA):
+            raise UserError(
+                f"{self._files[0]} has other columns than this version's shards: run the "
+                "preprocess stage again."
+            )
         self._ends: list[int] = np.cumsum([shard["rows"] for shard in shards], dtype=int).tolist()
         self._shards: dict[int, _Shard] = {}
         wanted = ["label", "name", "split", "values", "width", "height"]

@@ -61,8 +61,8 @@ def _packaged_weights(package: str) -> Path:
     return next(Path(spec.origin).parent.rglob("*.pth"))
 
 
-def _import_timm():
-    """timm, also where torchvision was built for CUDA and finds a CPU build of torch.
+def declare_torchvision() -> None:
+    """Make torchvision importable also where it was built for CUDA and finds a CPU build of torch.
 
     That pair fails on import because torchvision's own operators are missing. None of them is used
     here, so declaring the two it looks for is enough.
@@ -75,6 +75,10 @@ def _import_timm():
         _declared.append(torch.library.Library("torchvision", "DEF"))
         for operator in ("nms", "qnms"):
             _declared[0].define(operator + _SUPPRESSION)
+
+
+def _import_timm():
+    declare_torchvision()
     import timm
 
     return timm

@@ -4,6 +4,7 @@ import io
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from tiny import write_shard
@@ -57,6 +58,13 @@ def test_rows_of_a_split_in_order(shards):
 def test_no_image_outside(shards, i):
     with pytest.raises(IndexError):
         ShardedImages(shards, "train").bytes(i)
+
+
+def test_shards_of_another_version(shards):
+    file = shards / "train-00000.parquet"
+    pq.write_table(pq.read_table(file).drop_columns("values"), file)
+    with pytest.raises(UserError, match="run the preprocess stage again"):
+        ShardedImages(shards, "train")
 
 
 def test_an_empty_split(shards):
