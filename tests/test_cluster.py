@@ -13,6 +13,7 @@ from rhs.errors import UserError
     [
         ("cluster.num_workers=4", r"num_workers = 4 with 1 CPU each need 4 CPU; there are 2"),
         ("cluster=one_gpu", r"1 GPU each need 1 GPU; there are 0"),
+        ("cluster.input=ray", r"one CPU more for each of the 2 workers, 4 in all; there are 2"),
     ],
 )
 def test_too_much_asked_of_this_machine(monkeypatch, choice, sentence):
@@ -29,7 +30,7 @@ def test_too_much_asked_of_this_machine(monkeypatch, choice, sentence):
     assert stopped
 
 
-ENOUGH = {"cluster.num_workers=4": {}, "cluster=one_gpu": {"CPU": 8.0}}
+ENOUGH = {"cluster.num_workers=4": {}, "cluster=one_gpu": {"CPU": 8.0}, "cluster.input=ray": {}}
 
 
 def test_a_cluster_that_can_grow_is_waited_for(monkeypatch, capsys):

@@ -40,10 +40,9 @@ class FedLoader(TrainLoader):
             made = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                 make, num_cpus=1, concurrency=self.threads
             )
-            batches = made.iter_batches(batch_size=None, prefetch_batches=self.threads)
-        for batch in batches:
-            # Copied: what lies in Ray's object store must not be written to.
-            yield from np.array(batch["pixels"])
+            for batch in made.iter_batches(batch_size=None, prefetch_batches=self.threads):
+                # Copied: what lies in Ray's object store must not be written to.
+                yield from np.array(batch["pixels"])
 
 
 def _make(row: dict, shards: str, **settings) -> dict[str, np.ndarray]:
