@@ -103,7 +103,7 @@ def explain(error: BaseException) -> str | None:
     """The sentence for a user if `error`, or what caused it on a worker, is theirs to mend."""
     if isinstance(error, UserError):
         return str(error)
-    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or any(text in str(error) for text in DISK_FULL):
         where = getattr(error, "filename", None) or Path.cwd()
         return f"No space left on the disk that holds {where}: free some and run again."

@@ -2,13 +2,14 @@
 
 A .tar is indexed where it lies. A .tar.gz or .zip, whose members cannot be read from the middle,
 becomes one .tar. Nothing is ever written under a member's own name, and yet an archive with a
-member that points outside its folder is refused whole: it was made to do harm.
+member that points outside its folder is refused whole: it was made to do harm. So is one that
+unpacks to more than `Limits` allow. Memory does not grow with the size of an archive or its files.
 """
 
 import gzip
 import hashlib
 import io
-import shutil
+import lzma
 import stat
 import tarfile
 import zipfile
@@ -17,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from rhs.datasets.limits import LIMITS, Limits
+from rhs.datasets.part import CHUNK, byte_bar, naming
 from rhs.datasets.raw import Refused
 from rhs.errors import UserError
 
@@ -41,38 +44,44 @@ class Listing(NamedTuple):
     hidden: int
 
 
-def list_archive(source: Path, raw: Path) -> Listing:
+def list_archive(source: Path, raw: Path, limits: Limits = LIMITS) -> Listing:
     """List an archive's files, writing `images.tar` into `raw` where `source` is not a plain tar.
 
     Raises:
-        UserError: not an archive, damaged, encrypted, or a member points outside the archive.
+        UserError: not an archive, damaged, encrypted, beyond the limits, or a member points outside
+            the archive.
     """
     with source.open("rb") as stream:
         magic = stream.read(4)
     if not magic:
         raise UserError(f"{source} is an empty file; accepted: {ACCEPTED}.")
-    if magic[:2] == b"\x1f\x8b":
-        _gunzip(source, raw / "images.tar")
-    elif magic in (b"PK\x03\x04", b"PK\x05\x06"):
-        refused, hidden = _zip_to_tar(source, raw / "images.tar")
-        listing = list_tar(raw / "images.tar", "images.tar", source)
-        return Listing(listing.found, listing.refused + refused, listing.hidden + hidden)
-    else:
-        return list_tar(source, str(source.resolve()), source)
-    return list_tar(raw / "images.tar", "images.tar", source)
+    refused: list[Refused] = []
+    hidden, tar = 0, raw / "images.tar"
+    with naming(tar):
+        if magic[:2] == b"\x1f\x8b":
+            _gunzip(source, tar, limits)
+        elif magic in (b"PK\x03\x04", b"PK\x05\x06"):
+            refused, hidden = _zip_to_tar(source, tar, limits)
+        else:
+            return list_tar(source, str(source.resolve()), source, limits)
+    listing = list_tar(tar, tar.name, source, limits)
+    return Listing(listing.found, listing.refused + refused, listing.hidden + hidden)
 
 
-def list_tar(path: Path, file: str, source: Path) -> Listing:
+def list_tar(path: Path, file: str, source: Path, limits: Limits = LIMITS) -> Listing:
     """List the regular files of the tar at `path`; `file` is the name the index gives it.
 
     Raises:
-        UserError: naming `source`, where the tar is damaged or a member points outside it.
+        UserError: naming `source`, where the tar is damaged, beyond the limits, or a member points
+            outside it.
     """
     found: dict[str, Found] = {}
     refused, hidden = [], 0
-    with path.open("rb") as stream:
-        for member in _members(path, source):
+    with path.open("rb") as stream, byte_bar(f"index {source.name}", path.stat().st_size) as bar:
+        for count, member in enumerate(_members(path, source), 1):
             name = safe_name(member.name, source)
+            limits.check_count(source, count)
+            limits.check_member(source, name, member.size)
             why = _why_not(member)
             if member.isdir() or is_hidden(name):
                 hidden += not member.isdir()
@@ -83,6 +92,7 @@ def list_tar(path: Path, file: str, source: Path) -> Listing:
                     refused.append(Refused(name, "replaced: the archive holds this name again"))
                 digest = _sha256(stream, member.offset_data, member.size)
                 found[name] = Found(name, file, member.offset_data, member.size, digest)
+            bar.update(member.offset_data + member.size - bar.n)
     return Listing(list(found.values()), refused, hidden)
 
 
@@ -90,7 +100,9 @@ def _members(path: Path, source: Path) -> Iterator[tarfile.TarInfo]:
     """Every member of a tar, and a UserError where `tarfile` would quietly stop at damage."""
     try:
         with tarfile.open(path, "r:") as tar:
-            yield from tar
+            while member := tar.next():
+                yield member
+                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
             end = tar.offset  # where no further header was found: zeros, or the file's end
     except tarfile.TarError as error:
         raise UserError(
@@ -136,41 +148,73 @@ def is_hidden(path: str) -> bool:
     )
 
 
-def _gunzip(source: Path, target: Path) -> None:
+def _gunzip(source: Path, target: Path, limits: Limits) -> None:
     try:
-        with gzip.open(source) as stream, target.open("wb") as out:
-            shutil.copyfileobj(stream, out, 1 << 20)
+        with (
+            source.open("rb") as packed,
+            gzip.open(packed) as stream,
+            target.open("wb") as out,
+            byte_bar(f"unpack {source.name}", source.stat().st_size) as bar,
+        ):
+            while data := stream.read(CHUNK):
+                limits.check_total(source, out.tell() + len(data))
+                out.write(data)
+                bar.update(packed.tell() - bar.n)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{source} is damaged ({error}); get it anew.") from None
 
 
-def _zip_to_tar(source: Path, target: Path) -> tuple[list[Refused], int]:
+def _zip_to_tar(source: Path, target: Path, limits: Limits) -> tuple[list[Refused], int]:
     refused, hidden = [], 0
     try:
         with zipfile.ZipFile(source) as archive, tarfile.open(target, "w") as tar:
-            for member in sorted(archive.infolist(), key=lambda m: m.filename):
-                name = safe_name(member.filename, source)
-                if member.is_dir() or is_hidden(name):
-                    hidden += not member.is_dir()
-                elif stat.S_ISLNK(member.external_attr >> 16):
-                    where = archive.read(member).decode(errors="replace")
-                    refused.append(Refused(name, f"link: to {where}"))
-                else:
-                    add_to_tar(tar, name, archive.read(member))
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            members = archive.infolist()
+            limits.check_count(source, len(members))
+            size = sum(m.file_size for m in members)
+            with byte_bar(f"unpack {source.name}", size) as bar:
+                for member in sorted(members, key=lambda m: m.filename):
+                    name = safe_name(member.filename, source)
+                    # zipfile gives no more than a file's declared size, whatever is packed.
+                    limits.check_member(source, name, member.file_size)
+                    limits.check_total(source, tar.offset + member.file_size)
+                    if member.is_dir() or is_hidden(name):
+                        hidden += not member.is_dir()
+                    elif stat.S_ISLNK(member.external_attr >> 16):
+                        with archive.open(member) as stream:
+                            where = stream.read(4096).decode(errors="replace")  # Linux's longest
+                        refused.append(Refused(name, f"link: to {where}"))
+                    else:
+                        with archive.open(member) as stream:
+                            _append(tar, name, member.file_size, stream)
+                    bar.update(member.file_size)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise UserError(f"{source} is damaged ({error}); get it anew.") from None
     except (RuntimeError, NotImplementedError) as error:  # a password; an unknown compression
         raise UserError(f"{source} cannot be read ({error}); make a plain .zip or .tar.") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # Damaged bzip2; or a file that is shorter than it says.
+        raise UserError(f"{source} is damaged ({error}); get it anew.") from None
     return refused, hidden
 
 
 def add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     """Append one file with nothing in its header that depends on when or by whom it is made."""
+    _append(tar, name, len(data), io.BytesIO(data))
+
+
+def _append(tar: tarfile.TarFile, name: str, size: int, stream: IO[bytes]) -> None:
     member = tarfile.TarInfo(name)
-    member.size = len(data)
-    tar.addfile(member, io.BytesIO(data))
+    member.size = size
+    tar.addfile(member, stream)
+    tar.getmembers().clear()  # it would keep them all
 
 
 def _sha256(stream: IO[bytes], offset: int, size: int) -> str:
     stream.seek(offset)
-    return hashlib.sha256(stream.read(size)).hexdigest()
+    digest = hashlib.sha256()
+    while size and (data := stream.read(min(CHUNK, size))):
+        digest.update(data)
+        size -= len(data)
+    return digest.hexdigest()

@@ -8,14 +8,16 @@ from typing import Any
 
 from rhs.atomic import whole_folder
 from rhs.datasets.archive import ACCEPTED, Found, Listing, is_hidden, list_archive
+from rhs.datasets.download import Downloads
 from rhs.datasets.raw import ImageFile, Refused, write_raw
 from rhs.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 
 
-def fetch(out: Path, source: str) -> dict[str, Any]:
-    """Index `source` into the raw folder `out` (see `rhs.datasets.raw`); nothing is unpacked.
+def fetch(out: Path, source: str, downloads: Downloads | None = None) -> dict[str, Any]:
+    """Index `source` into the raw folder `out` (see `rhs.datasets.raw`); nothing is unpacked, and
+    nothing downloaded.
 
     The class of an image is the path of its folder, so nested folders join their names with "/". A
     single folder around all class folders, as archives often have, is not part of the names. Files

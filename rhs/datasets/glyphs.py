@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from rhs.atomic import whole_folder
 from rhs.datasets.archive import add_to_tar, list_tar
+from rhs.datasets.download import Downloads
 from rhs.datasets.folder import name_classes
 from rhs.datasets.raw import write_raw
 
@@ -36,7 +37,13 @@ Picture = tuple[tuple[int, int], bytes]  # (width, height) of the ink and its co
 Pictures = dict[str, dict[int, Picture]]  # face -> code point -> picture
 
 
-def fetch(out: Path, source: str, size: int = 48, min_faces: int = 12) -> dict[str, Any]:
+def fetch(
+    out: Path,
+    source: str,
+    downloads: Downloads | None = None,
+    size: int = 48,
+    min_faces: int = 12,
+) -> dict[str, Any]:
     """Render the data set into the raw folder `out`: `glyphs.tar` and its index.
 
     A character belongs if at least `min_faces` typefaces draw it with some ink. Every face is set
@@ -55,8 +62,8 @@ def fetch(out: Path, source: str, size: int = 48, min_faces: int = 12) -> dict[s
        identically only the first by name.
     4. A class with a single image left (box drawing: the same in all faces) is dropped.
 
-    The class is named after its lowest code point, "U+00041 LATIN CAPITAL LETTER A": sorted names
-    are in code-point order. Every count is in `source.json`, under "notes".
+    Nothing is downloaded. The class is named after its lowest code point, "U+00041 LATIN CAPITAL
+    LETTER A": sorted names are in code-point order. Every count is in `source.json`, under "notes".
 
     Returns:
         What `out/source.json` says.

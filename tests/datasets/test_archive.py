@@ -3,12 +3,16 @@
 import hashlib
 import io
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from rhs.atomic import whole_folder
 from rhs.datasets import folder
+from rhs.datasets.archive import list_archive
+from rhs.datasets.limits import Limits
 from rhs.datasets.raw import read_raw
 from rhs.errors import UserError
 
@@ -31,6 +35,10 @@ def make_zip(path: Path, files: dict[str, bytes]) -> Path:
         for name, data in files.items():
             archive.writestr(name, data)
     return path
+
+
+def make_tgz(path: Path, files: dict[str, bytes]) -> Path:
+    return make_tar(path, files, "w:gz")
 
 
 def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
@@ -119,7 +127,7 @@ def test_damaged_tar(tmp_path, damage, sentence):
     assert list((tmp_path / "data").iterdir()) == []
 
 
-@pytest.mark.parametrize("make", [make_zip, lambda p, files: make_tar(p, files, "w:gz")])
+@pytest.mark.parametrize("make", [make_zip, make_tgz])
 def test_damaged_compressed_archive(tmp_path, make):
     source = make(tmp_path / "x", {n: hashlib.sha512(d).digest() * 9 for n, d in FILES.items()})
     source.write_bytes(source.read_bytes()[:300])
@@ -132,3 +140,93 @@ def test_names_that_are_not_utf8_are_kept_printable(tmp_path):
     source = make_tar(tmp_path / "x.tar", {**FILES, "a/\udcff.png": b"latin"})
     folder.fetch(tmp_path / "raw", str(source))
     assert indexed(tmp_path / "raw")["a/\\xff.png"] == b"latin"
+
+
+def refused(source: Path, data: Path, **limits: int) -> tuple[str, int]:
+    """The sentence, and how many bytes had been unpacked when it was said; nothing is left."""
+    unpacked = 0
+    with pytest.raises(UserError) as caught, whole_folder(data / "raw") as raw:  # noqa: PT012
+        try:
+            list_archive(source, raw, Limits(**limits))
+        finally:
+            unpacked = sum(path.stat().st_size for path in raw.iterdir())
+    assert list(data.iterdir()) == []
+    assert str(source) in str(caught.value)
+    return str(caught.value), unpacked
+
+
+@pytest.mark.parametrize("make", [make_tar, make_tgz, make_zip])
+def test_limits_of_number_and_size(tmp_path, make):
+    source = make(tmp_path / "x", {**FILES, "a/!large.png": b"x" * 700})
+    sentence, count_seen_after = refused(source, tmp_path / "data", members=8)
+    assert "more than 8 files and folders" in sentence
+    sentence, size_seen_after = refused(source, tmp_path / "data", member=699)
+    assert "a file of 700 bytes, 'a/!large.png'; at most 699" in sentence
+    if make is make_zip:  # it has a list of its files, so nothing need be unpacked to see that
+        assert count_seen_after == size_seen_after == 0
+    with whole_folder(tmp_path / "data" / "raw") as raw:
+        assert len(list_archive(source, raw, Limits(members=9, member=700)).found) == 9
+
+
+@pytest.mark.parametrize("make", [make_tgz, make_zip])
+@pytest.mark.parametrize("limits", [{"always": 1_000_000}, {"total": 5_000_000}])
+def test_a_bomb_is_stopped_while_it_unpacks(tmp_path, make, limits):
+    source = make(tmp_path / "x", {f"{c}/0.png": bytes(4_000_000) for c in "abcdefg"})
+    size = source.stat().st_size
+    assert size * 400 < 28_000_000
+    sentence, unpacked = refused(source, tmp_path / "data", **limits)
+    most = limits.get("total", max(1_000_000, 200 * size))
+    assert f"unpacks to more than {most:,} bytes from {size:,}" in sentence
+    assert unpacked <= most
+
+
+def test_a_bomb_whose_files_share_the_same_packed_bytes(tmp_path):
+    source = make_zip(tmp_path / "x.zip", {"a/0.png": bytes(1 << 20)})
+    data = source.read_bytes()
+    start, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    entries, count = data[start:end] * 500, (500).to_bytes(2, "little")
+    last = count * 2 + len(entries).to_bytes(4, "little") + start.to_bytes(4, "little") + b"\0\0"
+    source.write_bytes(data[:start] + entries + b"PK\x05\x06" + bytes(4) + last)
+    sentence, unpacked = refused(source, tmp_path / "data", always=1, ratio=100)
+    # Newer versions of Python see for themselves that they overlap.
+    assert "unpacks to more than" in sentence or "damaged" in sentence
+    assert unpacked <= 100 * source.stat().st_size < 500 << 20
+
+
+@pytest.mark.parametrize("declared", [10, 1 << 29])
+def test_a_declared_size_is_not_believed(tmp_path, declared):
+    source = make_zip(tmp_path / "x.zip", {"a/0.png": bytes(1 << 20)})
+    data = source.read_bytes()
+    assert data.count((1 << 20).to_bytes(4, "little")) == 2  # before the file, and in the index
+    true, lie = ((1 << 20).to_bytes(4, "little"), declared.to_bytes(4, "little"))
+    source.write_bytes(data.replace(true, lie))
+    sentence, unpacked = refused(source, tmp_path / "data")
+    assert "damaged" in sentence
+    assert unpacked < 3 << 20
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compressions_are_read_and_their_damage_seen(tmp_path, method):
+    source = tmp_path / "x.zip"
+    with zipfile.ZipFile(source, "w", method) as archive:
+        for name, data in FILES.items():
+            archive.writestr(name, hashlib.sha512(data).digest() * 9)
+    folder.fetch(tmp_path / "raw", str(source))
+    assert len(indexed(tmp_path / "raw")) == len(FILES)
+    data = source.read_bytes()
+    source.write_bytes(data[:60] + bytes(30) + data[90:])
+    with pytest.raises(UserError, match="damaged"):
+        folder.fetch(tmp_path / "data" / "raw", str(source))
+
+
+@pytest.mark.parametrize("make", [make_tar, make_tgz, make_zip])
+def test_a_large_file_does_not_lie_in_memory(tmp_path, make):
+    size = 48 << 20
+    source = make(tmp_path / "x", {"a/0.png": bytes(size)})
+    with whole_folder(tmp_path / "raw") as raw:
+        tracemalloc.start()
+        found = list_archive(source, raw).found
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert found[0].sha256 == hashlib.sha256(bytes(size)).hexdigest()
+    assert peak < 4 << 20
