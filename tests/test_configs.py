@@ -27,11 +27,14 @@ def plain(config) -> dict:
 
 
 def combinations() -> list[tuple[str, ...]]:
-    """Every method once, with each combination of the other groups' files in turn."""
-    others = list(itertools.product(*(files(group) for group in GROUPS[1:])))
-    methods = files(GROUPS[0])
-    count = max(len(methods), len(others))
-    return [(methods[i % len(methods)], *others[i % len(others)]) for i in range(count)]
+    """Every method and data set once at least, with combinations of the others' files in turn."""
+    methods, datasets = files("method"), files("dataset")
+    others = list(itertools.product(*(files(group) for group in GROUPS[2:])))
+    count = max(len(methods), len(datasets), len(others))
+    return [
+        (methods[i % len(methods)], datasets[i % len(datasets)], *others[i % len(others)])
+        for i in range(count)
+    ]
 
 
 def test_files_compose_whatever_the_others_are():

@@ -98,7 +98,8 @@ class Downloads:
             if why is None:
                 return
             failures.append(f"{address}: {why}")
-            print(f"{file.name}: not from {failures[-1]}", flush=True)
+            if not isinstance(address, Path):
+                print(f"{file.name}: not from {failures[-1]}", flush=True)
         known = [readable(file.size)] if file.size else []
         known += [file.digest] if file.digest else []
         about = f" ({', '.join(known)})" if known else ""
@@ -123,6 +124,8 @@ class Downloads:
 
     def _bring_from(self, address: str | Path, file: RemoteFile, target: Path) -> str | None:
         """None if this address gave the right file, otherwise why not."""
+        if isinstance(address, Path) and not address.exists():
+            return "no such file"
         about = f" ({readable(file.size)})" if file.size else ""
         print(f"fetching {file.name}{about} from {address}", flush=True)
         part, began = Part(target), time.monotonic()

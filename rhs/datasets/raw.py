@@ -100,10 +100,7 @@ def read_raw(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
 
 def _too_few(source: str, classes: Sequence[str], refused: Sequence[Refused]) -> str:
     found = f"{len(classes)} ({', '.join(classes)})" if classes else "none"
-    sentence = (
-        f"{source} has too few classes: found {found}, at least {MIN_CLASSES} are needed, "
-        "one folder of images per class"
-    )
+    sentence = f"{source} has too few classes: found {found}, at least {MIN_CLASSES} are needed"
     if refused:
         first = refused[0]
         sentence += f"; {len(refused)} entries were refused, the first {first.name} ({first.why})"

@@ -1,0 +1,246 @@
+"""A table of images: what it says is what is indexed, and what it cannot mean is named."""
+
+import hashlib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from standins import Shelf
+
+from rhs.data.splits import official_split
+from rhs.datasets.raw import read_raw
+from rhs.datasets.table import fetch
+from rhs.errors import UserError
+
+LABELS = ("001", "002", "b", "c")
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """images/<label>_<n>.jpg, two of each of four labels."""
+    (tmp_path / "images").mkdir()
+    for label in LABELS:
+        for n in (0, 1):
+            (tmp_path / "images" / f"{label}_{n}.jpg").write_bytes(f"{label} {n}".encode())
+    return tmp_path
+
+
+def rows(*more: str, header: str = "path,label") -> str:
+    """A CSV of all pictures; `more` are cells that each row gets too."""
+    cells = "".join(f",{cell}" for cell in more)
+    names = [f"images/{label}_{n}.jpg,{label}{cells}" for label in LABELS for n in (0, 1)]
+    return "\n".join([header, *names, ""])
+
+
+def made(folder: Path, text: str | bytes, name: str = "t.csv", **options) -> dict:
+    data = text.encode() if isinstance(text, str) else text
+    (folder / name).write_bytes(data)
+    return fetch(folder / "data" / "raw", str(folder / name), Shelf(folder), **options)
+
+
+def index(folder: Path) -> dict[str, dict]:
+    return {row["name"]: row for row in read_raw(folder / "data" / "raw")[0].to_pylist()}
+
+
+def refused(folder: Path, text: str, **options) -> dict[str, str]:
+    """Name -> why of what is refused of a table whose other rows are right."""
+    return {r["name"]: r["why"] for r in made(folder, text, **options)["refused"]}
+
+
+def test_every_row_is_indexed_where_the_image_lies(pictures):
+    told = made(pictures, rows())
+    row = index(pictures)["images/001_1.jpg"]
+    assert row["class_name"] == "001"
+    assert row["file"] == str(pictures / "images" / "001_1.jpg")
+    assert (row["offset"], row["size"]) == (0, 5)
+    assert row["sha256"] == hashlib.sha256(b"001 1").hexdigest()
+    assert (row["split"], row["values"]) == ("", None)
+    assert (told["images"], told["classes"], told["refused"], told["notes"]) == (
+        8, 4, [], {"rows": 8})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + rows(),
+        rows().replace("\n", "\r\n"),
+        rows().rstrip("\n"),
+        rows().replace("images/001_0.jpg,001", '"images/001_0.jpg","001"'),
+        rows('"two, with\na new line"', header="path,label,note"),
+        rows().replace("\n", "\n\n", 1),
+    ],
+    ids=["byte order mark", "CRLF", "no last newline", "quotes", "newline in quotes", "empty line"],
+)
+def test_the_same_table_in_other_writings(pictures, text):
+    made(pictures, text)
+    names = {name: row["class_name"] for name, row in index(pictures).items()}
+    assert names == {f"images/{c}_{n}.jpg": c for c in LABELS for n in (0, 1)}
+
+
+def test_parquet_says_the_same_as_csv(pictures):
+    made(pictures, rows("train", "0.5", header="path,label,split,x"), values=["x"])
+    from_csv = index(pictures)
+    paths = [f"images/{c}_{n}.jpg" for c in LABELS for n in (0, 1)]
+    labels = pa.array([c for c in LABELS for _ in (0, 1)]).dictionary_encode()
+    table = {"path": paths, "label": labels, "split": ["Train"] * 8, "x": pa.array([0.5] * 8)}
+    pq.write_table(pa.table(table), pictures / "t.parquet")
+    fetch(pictures / "data" / "raw", str(pictures / "t.parquet"), Shelf(pictures), values=["x"])
+    assert index(pictures) == from_csv
+    assert from_csv["images/b_0.jpg"]["values"] == [0.5]
+
+
+def test_parquet_labels_may_be_whole_numbers_and_nulls_are_refused(pictures):
+    paths = [f"images/{c}_{n}.jpg" for c in LABELS for n in (0, 1)]
+    table = {"path": paths, "label": pa.array([1, 1, 2, 2, 3, 3, 4, None]), "x": pa.array(range(8))}
+    pq.write_table(pa.table(table), pictures / "t.parquet")
+    raw = pictures / "data" / "raw"
+    told = fetch(raw, str(pictures / "t.parquet"), Shelf(pictures), values=["x"])
+    assert told["refused"] == [{"name": "images/c_1.jpg", "why": "no label: in row 8"}]
+    assert index(pictures)["images/c_0.jpg"]["class_name"] == "4"
+    assert index(pictures)["images/c_0.jpg"]["values"] == [6.0]
+
+
+def test_splits_are_taken_as_the_table_has_them(pictures):
+    splits = dict(zip(LABELS, ("train", " TRAIN", "query", "gallery"), strict=True))
+    text = "path,label,split\n" + "".join(
+        f"images/{c}_{n}.jpg,{c if c < 'b' else 'b'},{s}\n"
+        for c, s in splits.items()
+        for n in (0, 1)
+    )
+    text += "images/d.jpg,d,val\nimages/e.jpg,e,val\n"
+    for name in "de":
+        (pictures / "images" / f"{name}.jpg").write_bytes(name.encode())
+    made(pictures, text)
+    found = index(pictures).values()
+    split = official_split([r["class_name"] for r in found], [r["split"] for r in found])
+    assert split == {"001": "train", "002": "train", "b": "test", "d": "val", "e": "val"}
+    assert index(pictures)["images/c_1.jpg"]["split"] == "gallery"
+
+
+@pytest.mark.parametrize("options", [{"split": None}, {"split": "set"}, {}])
+def test_a_table_without_splits_leaves_them_to_the_settings(pictures, options):
+    column = {"set": "set"}.get(options.get("split"), "other")
+    made(pictures, rows("", header=f"path,label,{column}"), **options)
+    assert {row["split"] for row in index(pictures).values()} == {""}
+
+
+def test_columns_of_other_names_and_another_root(pictures, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    text = rows("2.5", "-1e3", header="file,class,angle,depth").replace("images/", "")
+    text = text.replace("b_0.jpg", str(pictures / "images" / "b_0.jpg"))  # absolute
+    options = {"path": "file", "label": "class", "values": ["depth", "angle"]}
+    made(elsewhere, text, root=str(pictures / "images"), **options)
+    assert index(elsewhere)["001_0.jpg"]["values"] == [-1000.0, 2.5]
+    assert index(elsewhere)[str(pictures / "images" / "b_0.jpg")]["class_name"] == "b"
+    made(elsewhere, text.replace("001_0.jpg", "../images/./001_0.jpg"),
+         root=str(pictures / "images"), **options)  # fmt: skip
+    assert "../images/001_0.jpg" in index(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "why"),
+    [
+        ("images/gone.jpg,b", "images/gone.jpg", "missing: row 9 names it"),
+        ("images,b", "images", "not a regular file"),
+        ("images/b_0.jpg,b", "images/b_0.jpg", "listed twice: in rows 5 and 9"),
+        ("images/../images/b_0.jpg,b", "images/../images/b_0.jpg", "listed twice: in rows 5 and 9"),
+        (",b", "row 9", "no path"),
+        ("images/x.jpg,", "images/x.jpg", "no label: in row 9"),
+        ("images/x.jpg,  ", "images/x.jpg", "no label: in row 9"),
+        (f"{'x' * 300}.jpg,b", f"{'x' * 300}.jpg", "unreadable: File name too long"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_refused_and_named(pictures, row, name, why):
+    told = made(pictures, rows() + row + "\n")
+    (found,) = told["refused"]
+    assert found["name"] == name
+    assert found["why"].startswith(why)
+    assert told["images"] == 8
+
+
+def test_rows_that_contradict_each_other_are_all_refused(pictures):
+    text = rows("train", header="path,label,split")
+    found = made(pictures, text + "images/b_0.jpg,c,train\nimages/c_0.jpg,c,test\n")["refused"]
+    label = "contradicting rows: the label is 'b' in row 5 and 'c' in row 9"
+    split = "contradicting rows: the split is 'train' in row 7 and 'test' in row 10"
+    expected = [("images/b_0.jpg", label)] * 2 + [("images/c_0.jpg", split)] * 2
+    assert [(r["name"], r["why"]) for r in found] == expected
+    assert len(index(pictures)) == 6
+
+
+@pytest.mark.parametrize("value", ["", "far", "nan", "inf"])
+def test_values_must_be_finite_numbers(pictures, value):
+    text = rows("1", header="path,label,x").replace(
+        "images/b_1.jpg,b,1", f"images/b_1.jpg,b,{value}"
+    )
+    found = refused(pictures, text, values=["x"])
+    assert found == {"images/b_1.jpg": f"no number: x is {value!r} in row 6"}
+
+
+def test_a_row_without_a_split_among_rows_with_one(pictures):
+    text = rows("test", header="path,label,split").replace("b_1.jpg,b,test", "b_1.jpg,b,")
+    found = refused(pictures, text)
+    assert found == {"images/b_1.jpg": "no split: in row 6, though others have one"}
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "sentence"),
+    [
+        (rows("holdout", header="path,label,split"), {}, "Row 1 of .* 'holdout'; accepted: train"),
+        (rows(header="file,label"), {}, r"no column 'path' \(dataset\.fetch\.path\); it has 'f"),
+        (rows(), {"label": "kind"}, r"no column 'kind' \(dataset\.fetch\.label\)"),
+        (rows(), {"split": "set"}, r"no column 'set' \(dataset\.fetch\.split\)"),
+        (rows(), {"values": ["x"]}, r"no column 'x' \(dataset\.fetch\.values\)"),
+        (rows(), {"values": "x"}, "must be a list of column names"),
+        (rows(), {"root": "nowhere"}, "dataset.fetch.root nowhere does not exist"),
+        (rows("x", header="path,label,path"), {}, "2 columns 'path'"),
+        (rows().replace(",", ";"), {}, "'path;label'; columns are separated by commas"),
+        (rows().replace("images/b_0.jpg,b", "images/b_0.jpg,b,c"), {}, r"Row 5 .* \(line 6\)"),
+        ("path,label\n", {}, "has no rows"),
+        ("", {}, "no column 'path' .* it has none"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff\xfe\x00", {}, "cannot be read|no column 'path'"),
+        (rows().encode().replace(b"001_0.jpg,001", b"001_0.jpg,\xe9"), {}, "can't decode byte"),
+        (rows().replace("images/b_0.jpg", '"images/b_0.jpg'), {}, "unexpected end of data"),
+        (rows('"5 inch', header="path,label,note"), {}, "expected after"),
+        (rows("x", header="path,label,note")[:-2] + '"x', {}, "Row 8 of .* has 2 cells|unexpected"),
+        (rows().replace(",b", ',"b\n"'), {}, "Row 5 of .* path or label of more than one line"),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_none_is_refused_with_one_sentence(pictures, text, options, sentence):
+    with pytest.raises(UserError, match=sentence) as caught:
+        made(pictures, text, **options)
+    assert "\n" not in str(caught.value)
+    assert not (pictures / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "sentence"),
+    [
+        ({"path": ["a"], "label": [1.5]}, {}, "'label' of .* type double; accepted: text or whole"),
+        ({"path": [1], "label": ["a"]}, {}, "'path' of .* type int64; accepted: text"),
+        ({"path": ["a"], "label": ["a"], "x": ["1"]}, {"values": ["x"]}, None),
+        ({"path": ["a"], "label": ["a"], "x": [True]}, {"values": ["x"]}, "accepted: numbers"),
+    ],
+)
+def test_columns_of_a_parquet_of_the_wrong_kind(pictures, columns, options, sentence):
+    pq.write_table(pa.table(columns), pictures / "t.parquet")
+    with pytest.raises(UserError, match=sentence or "too few classes"):
+        fetch(pictures / "data" / "raw", str(pictures / "t.parquet"), Shelf(pictures), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("t.parquet", "cannot be read"), ("t.xlsx", "accepted: a .csv"), ("t.PARQUET", "cannot be")],
+)
+def test_a_file_of_another_kind(pictures, name, sentence):
+    with pytest.raises(UserError, match=sentence):
+        made(pictures, rows(), name=name)
+
+
+def test_a_table_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.csv does not exist; accepted: a \.csv"):
+        fetch(tmp_path / "raw", str(tmp_path / "gone.csv"), Shelf(tmp_path))
+    (tmp_path / "gone.csv").mkdir()
+    with pytest.raises(UserError, match=r"gone\.csv does not exist"):
+        fetch(tmp_path / "raw", str(tmp_path / "gone.csv"), Shelf(tmp_path))
