@@ -1,0 +1,65 @@
+"""A published data set from a mirror to its scores: its split, its gallery, its Ks."""
+
+import sys
+
+import numpy as np
+import pytest
+import standins
+from standins import put
+from tiny import composed
+
+from pipelines import fetch, preprocess
+from rhs import evaluation
+from rhs.data.shards import ShardedImages, load_manifest
+from rhs.datasets import inshop
+from rhs.stage import stage
+
+
+@pytest.fixture
+def staged(project, monkeypatch):
+    def run(module, *overrides: str) -> None:
+        monkeypatch.setattr(sys, "argv", [module.__name__, "dataset=inshop", *overrides])
+        stage(module.main)
+
+    return run
+
+
+def test_in_shop_from_a_mirror(ray_cluster, staged, project, tmp_path, monkeypatch):
+    images, text = standins.inshop()
+    for name, content in (("img.zip", images), ("list_eval_partition.txt", text)):
+        put(tmp_path / "mirror" / "inshop", name, content)
+    monkeypatch.setattr(inshop, "EXPECTED", standins.INSHOP_COUNTS)
+    monkeypatch.setenv("RHS_MIRROR", str(tmp_path / "mirror"))
+    staged(fetch)
+    staged(preprocess, "dataset.validation=0")
+    shards = project / "data/shards/inshop"
+    assert load_manifest(shards)["splits"] == {
+        "train": {"classes": 2, "images": 4, "singletons": 0},
+        "val": {"classes": 0, "images": 0, "singletons": 0},
+        "test": {"classes": 2, "images": 6, "singletons": 0, "queries": 2, "gallery": 4},
+    }
+    test = ShardedImages(shards, "test")
+    assert test.queries.sum() == 2
+    assert ShardedImages(shards, "train").queries is None
+
+    # Each query is nearest to an image of the other class; one of its own comes next.
+    x = np.eye(6, dtype=np.float32)
+    gallery = ~test.queries
+    for query in np.flatnonzero(test.queries):
+        same = test.labels == test.labels[query]
+        x[query] = 0.9 * x[gallery & ~same][0] + 0.4 * x[gallery & same][0]
+    embedded = {"test": {"label": test.labels, "trained": x, "untrained": x}}
+    monkeypatch.setattr(evaluation, "embed_splits", lambda *_: embedded)
+    params = composed("dataset=inshop")
+    scores = evaluation.evaluate(params, shards, project, project / "embeddings")["test"]
+    assert [key for key in scores if key.startswith("recall")] == [
+        f"recall@{k}" for k in (1, 10, 20, 30, 40)
+    ]
+    assert scores["queries"] == 2
+    assert (scores["recall@1"], scores["recall@10"]) == (0, 1)
+
+
+def test_a_mirror_that_is_not_there(refused, tmp_path, monkeypatch):
+    said = refused("fetch", f"dataset.source={tmp_path}", f"fetch.mirror={tmp_path / 'gone'}")
+    assert "fetch.mirror is" in said
+    assert "which is no folder here" in said
