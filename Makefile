@@ -11,14 +11,17 @@ export MLFLOW_DISABLE_TELEMETRY := true
 EXTRA ?= $(or $(patsubst .venv/.installed-%,%,$(firstword $(wildcard .venv/.installed-*))),cpu)
 PORT ?= 5000
 
-.PHONY: help repro test test-all lint ui clean setup
+.PHONY: help repro data-report test test-all lint ui clean setup
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 repro: setup  ## run the whole pipeline: fetch, preprocess, train, evaluate, report
 	@dvc repro
 	@dvc metrics show
+
+data-report: setup  ## look at the data before training: data_report/index.html
+	@dvc repro data_report
 
 test: setup  ## the tests (minutes)
 	@pytest -m "not slow"
@@ -36,8 +39,8 @@ ui: setup  ## browse the runs in MLflow, on this machine alone
 	@PYTHONWARNINGS=ignore MLFLOW_LOGGING_LEVEL=WARNING mlflow server --host 127.0.0.1 --port $(PORT) --uvicorn-opts "--log-level warning" \
 		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
-clean:  ## delete what the pipeline made (not .venv, not DVC's cache)
-	@rm -rf data/raw data/shards models embeddings report runs metrics.json dvc_plots
+clean:  ## delete what the pipeline made (not .venv, downloads, DVC's cache)
+	@rm -rf data/raw data/shards data/decoded data_report models embeddings report runs metrics.json dvc_plots
 
 setup: .venv/.installed-$(EXTRA)
 

@@ -90,12 +90,18 @@ def read_raw(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
     """The index (columns of `ImageFile`, sorted by name) and the description of a raw folder.
 
     Raises:
-        UserError: the folder is not there; the fetch stage makes it.
+        UserError: the folder is not there, or of another version; the fetch stage makes it.
     """
     if not (folder / "index.parquet").exists():
         raise UserError(f"{folder} holds no index.parquet: run the fetch stage first.")
     description = json.loads((folder / "source.json").read_text(encoding="utf-8"))
-    return pq.read_table(folder / "index.parquet"), description
+    index = pq.read_table(folder / "index.parquet")
+    if not index.schema.equals(INDEX_SCHEMA):
+        raise UserError(
+            f"{folder / 'index.parquet'} has other columns than this version's: run the fetch "
+            "stage again."
+        )
+    return index, description
 
 
 def _too_few(source: str, classes: Sequence[str], refused: Sequence[Refused]) -> str:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rhs.errors import UserError
 from rhs.report import curves
 from rhs.report.collapse import collapse_section
 from rhs.report.gallery import Images, Picture, random_queries, worst_failures
 from rhs.report.map2d import draw_map
-from rhs.report.tables import breakable, data_facts, flatten, headline, recall_table
+from rhs.report.tables import data_facts, flatten, headline, recall_table
+from rhs.report.templating import render
 
 GALLERY_QUERIES = 12
 GALLERY_NEIGHBORS = 5
@@ -86,18 +86,9 @@ def build_report(
         "refused_left": max(0, len(refused) - REFUSED_SHOWN),
         "parameters": flatten(params),
     }
-    pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters["breakable"] = breakable
     out.mkdir(parents=True, exist_ok=True)
     for name, values in (("index.html", index), ("failures.html", {"failures": failures})):
-        text = pages.get_template(name).render(**shared, **values)
-        (out / name).write_text(text, encoding="utf-8")
+        (out / name).write_text(render(name, **shared, **values), encoding="utf-8")
 
 
 def _check(

@@ -16,26 +16,26 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 # matplotlib wants literal colors; these stand-ins become the page's CSS variables afterwards.
 _NAMES = ("ink", "muted", "rule", "accent", "right", "wrong", "warn")
-_STAND_IN = {name: "#" + 3 * f"0{place}" for place, name in enumerate(_NAMES, start=1)}
-_STYLE: dict[Any, Any] = {
+STAND_IN = {name: "#" + 3 * f"0{place}" for place, name in enumerate(_NAMES, start=1)}
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # real text: the page's font, searchable, a tenth of the size
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _STAND_IN["ink"],
-    "axes.edgecolor": _STAND_IN["rule"],
-    "axes.labelcolor": _STAND_IN["muted"],
+    "text.color": STAND_IN["ink"],
+    "axes.edgecolor": STAND_IN["rule"],
+    "axes.labelcolor": STAND_IN["muted"],
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
-    "grid.color": _STAND_IN["rule"],
+    "grid.color": STAND_IN["rule"],
     "grid.linewidth": 0.8,
-    "xtick.color": _STAND_IN["rule"],
-    "ytick.color": _STAND_IN["rule"],
-    "xtick.labelcolor": _STAND_IN["muted"],
-    "ytick.labelcolor": _STAND_IN["muted"],
+    "xtick.color": STAND_IN["rule"],
+    "ytick.color": STAND_IN["rule"],
+    "xtick.labelcolor": STAND_IN["muted"],
+    "ytick.labelcolor": STAND_IN["muted"],
     "ytick.major.size": 0,
 }
 WIDE, SMALL = (5.6, 2.9), (3.6, 2.1)  # of a figure, in inches; it is scaled to its place
@@ -80,13 +80,13 @@ def draw(
         percent: values are shares, shown as percentages.
         mark: (epoch, value) of a point that stands out.
     """
-    with rc_context(_STYLE | {"svg.hashsalt": name}):
+    with rc_context(STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         for line in lines:
             _add(axes, line)
         if mark is not None:
-            axes.plot(*mark, "o", color=_STAND_IN["accent"], markersize=8)
+            axes.plot(*mark, "o", color=STAND_IN["accent"], markersize=8)
         if percent:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         axes.set_xlabel("epoch")
@@ -98,7 +98,7 @@ def draw(
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    return _inline(buffer.getvalue(), name, alt)
+    return inline(buffer.getvalue(), name, alt)
 
 
 def _add(axes: Axes, line: Line) -> None:
@@ -106,7 +106,7 @@ def _add(axes: Axes, line: Line) -> None:
     (drawn,) = axes.plot(
         line.epochs,
         line.values,
-        color=_STAND_IN[line.color],
+        color=STAND_IN[line.color],
         linewidth=0.9 if line.faint else 1.8,
         alpha=0.45 if line.faint else None,
         linestyle=(0, (4, 2)) if line.dashed and not line.faint else "-",
@@ -118,7 +118,7 @@ def _add(axes: Axes, line: Line) -> None:
         drawn.set_gid(line.id)
 
 
-def _inline(svg: str, name: str, alt: str) -> Markup:
+def inline(svg: str, name: str, alt: str) -> Markup:
     """Strip the file's prologue, let it scale, keep its ids its own, follow the page's colors."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -129,7 +129,7 @@ def _inline(svg: str, name: str, alt: str) -> Markup:
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
     # With the page's own font, not the list matplotlib would put on every text.
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", svg)
-    for variable, literal in _STAND_IN.items():
+    for variable, literal in STAND_IN.items():
         svg = svg.replace(literal, f"var(--{variable})")
     # Safe as markup: all of it was drawn above, from numbers and escaped names.
     return Markup(svg)

@@ -1,0 +1,29 @@
+"""The data report: shards alone -> data_report/index.html and data_report/duplicates.csv."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from rhs.atomic import whole_folder
+from rhs.report.data_page import build_data_report
+from rhs.stage import stage
+
+OUT = Path("data_report")
+
+
+def main(params: DictConfig) -> None:
+    with whole_folder(OUT) as folder:
+        counts = build_data_report(
+            out=folder,
+            shards=Path("data/shards", params.dataset.name),
+            seed=params.seed,
+            # Where a mirror image trains as the same thing, it is a copy of it.
+            mirrored=params.dataset.augment.flip,
+        )
+    print(f"data_report: {counts['leak']:,} images with a copy across training and test")
+    print(f"data_report: {counts['free']:,} test images with a copy in their own class")
+    print(f"open {OUT / 'index.html'}")
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,21 @@
+"""Where the pages' templates come from."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from rhs.report.tables import breakable
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that a template of `templates/` makes of these values; all text is escaped."""
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters["breakable"] = breakable
+    return pages.get_template(template).render(**values)
