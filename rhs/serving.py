@@ -19,7 +19,16 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 
 CHAMPION = "champion"
 BATCH = 64  # images embedded at a time
-PACKAGES = ("torch", "torchvision", "timm", "safetensors", "pillow", "numpy", "pandas")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "safetensors",
+    "pillow",
+    "simplejpeg",
+    "numpy",
+    "pandas",
+)
 
 
 class ImageEmbedder(PythonModel):
@@ -52,7 +61,8 @@ class ImageEmbedder(PythonModel):
 
     def _pixels(self, row: int, data: bytes) -> np.ndarray:
         """What preprocess and the loader make of an image, uint8 [S, S, 3]."""
-        from rhs.data.images import BadImage, decode, prepare_image
+        from rhs.data.decode import decode
+        from rhs.data.images import BadImage, prepare_image
         from rhs.data.transforms import view
         from rhs.errors import UserError
 

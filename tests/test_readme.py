@@ -8,6 +8,7 @@ import re
 import shlex
 
 import pytest
+import yaml
 from readme import README, commands
 from tiny import ROOT
 
@@ -23,6 +24,12 @@ def check_dvc(words: list[str]) -> None:
     if words[1:3] == ["exp", "run"]:
         assert set(words[3::2]) == {"-S"}
         compose(words[4::2])
+    elif words[1] == "remote":
+        assert words[2:5] == ["add", "-d", "store"]
+    elif words[1] in ("push", "pull", "repro"):  # test_remotes.py runs them
+        stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+        assert words[-1] in stages
+        assert words[2:-1] in ([], ["--single-item"])
     else:
         assert words[1:3] in (["exp", "show"], ["metrics", "show"])
 

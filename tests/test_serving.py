@@ -12,7 +12,7 @@ import torch
 from mlflow import MlflowClient
 from PIL import Image
 
-from rhs.data.images import decode
+from rhs.data.decode import decode
 from rhs.data.transforms import view
 from rhs.models.embedder import build_embedder, load_embedder, save_embedder
 from rhs.serving import register

@@ -6,16 +6,16 @@ import warnings
 import zlib
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from rhs.data.picture import GAP, TURNS, bounded_size, gray_or_rgb, shrunk
 
 # Formats that Pillow decodes by itself; e.g. EPS would start another program on the file.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 KEPT = ("JPEG", "MPO", "PNG")  # bytes stay if nothing has to change; MPO is a JPEG with previews
 LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000")
-SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 MIN_SIDE = 2  # pixels; a line of single pixels shows nothing to learn from
+MAX_PIXELS = 100_000_000  # of an image that is decoded, unless the caller says otherwise
 ORIENTATION = 0x0112  # EXIF tag
 
 # What a decoder that is given garbage may raise; running out of memory is not the image's fault.
@@ -38,6 +38,10 @@ class BadImage(Exception):
     """The image is refused; the text is "kind" or "kind: detail"."""
 
 
+class TooManyPixels(BadImage):
+    """The image is larger than it may be."""
+
+
 class Prepared(NamedTuple):
     """A decodable image: JPEG or PNG, mode L or RGB, upright."""
 
@@ -46,19 +50,30 @@ class Prepared(NamedTuple):
     height: int
     converted: str | None  # e.g. "RGBA -> RGB"; None: colors and format are the source's
     resized: bool
+    source: str  # format that the bytes were in, by Pillow's name
+    several: bool  # it is an animation, or of several pages: the first was taken
 
 
-def prepare_image(data: bytes, short_side: int, quality: int) -> Prepared:
+def prepare_image(
+    data: bytes, short_side: int, quality: int, max_pixels: int = MAX_PIXELS
+) -> Prepared:
     """Decode every pixel of an encoded image, and encode it again only if something changes.
 
     Changes: EXIF orientation is applied; palettes become RGB, 1-bit and 16-bit images 8-bit gray,
-    transparency white paper, CMYK RGB; the first frame of an animation is taken; a shorter side
-    above `short_side` pixels is shrunk to it (Lanczos). A changed image of a lossy format becomes
-    a JPEG of the given quality, of a lossless one a PNG.
+    transparency white paper, CMYK RGB, colors of an ICC profile sRGB; the first frame of an
+    animation is taken; a shorter side above `short_side` pixels is shrunk to it (Lanczos; a JPEG is
+    decoded at 1/2, 1/4 or 1/8 where that leaves twice the size, others are averaged to it), and
+    so is what would have more pixels than 16 `short_side`^2. A changed image of a lossy format
+    becomes a JPEG of the given quality, of a lossless one a PNG. Bytes beyond eight for each pixel
+    (metadata, previews) are dropped.
+
+    Args:
+        max_pixels: an image of more is refused before it is decoded. Decoding takes up to 20 bytes
+            of memory for each (WebP, JPEG 2000), 6 in the other formats.
 
     Raises:
-        BadImage: zero size, not an image, truncated, damaged, too small, decompression bomb,
-            unsupported mode.
+        BadImage: zero size, not an image, truncated, damaged, too small, unsupported mode.
+        TooManyPixels: decompression bomb.
     """
     if not data:
         raise BadImage("zero size")
@@ -66,12 +81,14 @@ def prepare_image(data: bytes, short_side: int, quality: int) -> Prepared:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of oddities that it can decode
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                image.load()
+                if image.width * image.height > max_pixels:
+                    size = f"{image.width} x {image.height} pixels"
+                    raise TooManyPixels(f"decompression bomb: {size}, max_pixels is {max_pixels}")
                 return _prepare(image, data, short_side, quality)
     except UnidentifiedImageError:
         raise BadImage("not an image") from None
     except Image.DecompressionBombError as error:
-        raise BadImage(f"decompression bomb: {error}") from None
+        raise TooManyPixels(f"decompression bomb: {error}") from None
     except DECODER_ERRORS as error:
         kind = "truncated" if _means_truncated(error) else "damaged"
         raise BadImage(f"{kind}: {error}") from None
@@ -79,55 +96,41 @@ def prepare_image(data: bytes, short_side: int, quality: int) -> Prepared:
 
 def _prepare(image: Image.Image, data: bytes, short_side: int, quality: int) -> Prepared:
     source = image.format or ""
-    notes = []
-    if getattr(image, "is_animated", False) and source != "MPO":
-        notes.append(f"animated {source} -> first frame")
-    elif source not in KEPT:
-        notes.append(f"{source} -> {'JPEG' if source in LOSSY else 'PNG'}")
-    upright = image
-    if _orientation(image) > 1:
-        upright = ImageOps.exif_transpose(image)
-        notes.append("EXIF orientation applied")
-    picture = to_gray_or_rgb(upright)
-    if picture.mode != image.mode or image.has_transparency_data:
-        notes.append(f"{image.mode} -> {picture.mode}")
-    resized = min(picture.size) > short_side
+    # Of an MPO the others are previews, or what the other eye saw.
+    several = getattr(image, "is_animated", False) and source != "MPO"
+    size = bounded_size(*image.size, short_side)
+    resized = size != image.size
+    kept_bytes = 8 * image.width * image.height + 2**16
     if resized:
-        scale = short_side / min(picture.size)
-        size = (round(picture.width * scale), round(picture.height * scale))
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-    if min(picture.size) < MIN_SIDE:
-        raise BadImage(f"too small: {picture.width} x {picture.height} pixels")
-    if notes or resized:
-        data = _encode(picture, source in LOSSY, quality)
-    return Prepared(data, *picture.size, ", ".join(notes) or None, resized)
-
-
-def decode(data: bytes) -> NDArray[np.uint8]:
-    """An encoded image of a shard as RGB, uint8 [H, W, 3]; a gray one has three equal channels."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def to_gray_or_rgb(image: Image.Image) -> Image.Image:
-    """The image in mode L or RGB, 8 bits, on white paper where it is transparent.
-
-    Raises:
-        BadImage: a mode with no agreed way to eight bits (floating point).
-    """
+        image.draft(None, (GAP * size[0], GAP * size[1]))  # only JPEG knows how
+    image.load()
     if image.mode == "F":
         raise BadImage("unsupported mode: floating-point pixels")
-    if image.mode in SIXTEEN_BIT:
-        pixels = np.asarray(image).astype(np.int64)  # Pillow's own conversion clips at 255
-        return Image.fromarray(np.clip(pixels >> 8, 0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        gray = image.mode in ("L", "LA", "La")
-        layered = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(paper, layered).convert("L" if gray else "RGB")
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    return image.convert("RGB")
+    if min(size) < MIN_SIDE:
+        raise BadImage(f"too small: {size[0]} x {size[1]} pixels")
+    gray, profile = image.mode in ("L", "LA", "La"), image.info.get("icc_profile")
+    picture, recolored = gray_or_rgb(shrunk(image, size), gray, profile)
+    notes = []
+    if several:
+        notes.append(
+            f"{source} of several pages -> first page"
+            if source == "TIFF"
+            else f"animated {source} -> first frame"
+        )
+    elif source not in KEPT:
+        notes.append(f"{source} -> {'JPEG' if source in LOSSY else 'PNG'}")
+    if (turn := TURNS.get(_orientation(image))) is not None:
+        picture = picture.transpose(turn)
+        notes.append("EXIF orientation applied")
+    if picture.mode != image.mode or image.has_transparency_data:
+        notes.append(f"{image.mode} -> {picture.mode}")
+    if recolored:
+        notes.append("color profile -> sRGB")
+    if len(data) > kept_bytes and not notes and not resized:
+        notes.append("metadata dropped")
+    if notes or resized:
+        data = _encode(picture, source in LOSSY, quality)
+    return Prepared(data, *picture.size, ", ".join(notes) or None, resized, source, several)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -144,6 +147,7 @@ def _means_truncated(error: Exception) -> bool:
 
 def _encode(picture: Image.Image, lossy: bool, quality: int) -> bytes:
     buffer = io.BytesIO()
+    picture.info = {}  # or the PNG gets the profile and the transparency that are applied already
     if lossy:
         picture.save(buffer, "JPEG", quality=quality)
     else:

@@ -9,6 +9,10 @@ singletons               classes with one image: gallery only, never an anchor
 refused                  [{"name", "class_name", "why"}]; why is "kind" or "kind: detail"
 refused_by_reason        {kind: count}
 converted, resized       {"RGBA -> RGB": count, ...}; images shrunk
+odd                      [{"name", "class_name", "what"}] of images kept all the same; what is
+                         "kind: detail": "animated" or "several pages", of which the first was
+                         taken, or "wrongly named", of another format than the name says
+odd_by_kind              {kind: count}
 duplicates_within_class  images that are exact copies of an earlier one of their class
 copies_across_classes    images kept although an exact copy stands in another class
 notes                    of the fetch stage
@@ -33,11 +37,13 @@ class Tally:
         sides: {"query" | "gallery": {class name: images}}, where the test split has these two.
         ambiguous: images kept although an exact copy stands in another class.
         refused: the manifest's entries; begins with what the fetch stage refused.
+        odd: the manifest's entries.
     """
 
     def __init__(self, refused_by_fetch: list[dict[str, str]]) -> None:
         self.kept: list[tuple[str, str]] = []
         self.refused = [{**entry, "class_name": ""} for entry in refused_by_fetch]
+        self.odd: list[dict[str, str]] = []
         self.converted: Counter[str] = Counter()
         self.resized = 0
         self.sides: dict[str, Counter[str]] = {side: Counter() for side in RETRIEVAL}
@@ -52,12 +58,14 @@ class Tally:
         if row["split"] in self.sides:
             self.sides[row["split"]][row["class_name"]] += 1
         self.resized += row["resized"]
+        about = {key: row[key] for key in ("name", "class_name")}
+        self.odd += [{**about, "what": what} for what in row["odd"]]
         if row["converted"]:
             self.converted[row["converted"]] += 1
 
 
 def kind_of(why: str) -> str:
-    """The kind of a refusal: "truncated" of "truncated: 12 bytes missing"."""
+    """The kind of a refusal or an oddity: "truncated" of "truncated: 12 bytes missing"."""
     return why.partition(":")[0]
 
 
@@ -108,6 +116,8 @@ def build_manifest(
         "refused_by_reason": dict(sorted(reasons.items())),
         "converted": dict(sorted(tally.converted.items())),
         "resized": tally.resized,
+        "odd": tally.odd,
+        "odd_by_kind": dict(sorted(Counter(kind_of(entry["what"]) for entry in tally.odd).items())),
         "duplicates_within_class": len(tally.kept) - len(set(tally.kept)),
         "copies_across_classes": tally.ambiguous,
         "notes": description["notes"],
@@ -189,6 +199,9 @@ def _warnings(
     if manifest["refused"]:
         reasons = ", ".join(f"{n} {kind}" for kind, n in manifest["refused_by_reason"].items())
         warnings.append(f"Refused images: {reasons}.")
+    if manifest["odd"]:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in manifest["odd_by_kind"].items())
+        warnings.append(f"Odd images, kept and named in the manifest: {kinds}.")
     if copies := manifest["duplicates_within_class"]:
         warnings.append(
             f"Exact copies of another image of their class: {copies}; each is a right answer that "

@@ -2,10 +2,16 @@
 
 Workers read, check and decode; the driver alone writes, in the order of the index. The shards'
 bytes are therefore the same on any number of workers.
+
+Memory has a bound that neither the number of images nor their sizes move: a worker holds one image
+and CHUNK_BYTES of prepared ones, Ray IN_FLIGHT_BYTES of what is on its way to the driver, and the
+driver one row group. The largest images (see `rhs.data.prepare.LARGE`) are decoded one at a time on
+each machine.
 """
 
-import hashlib
 import json
+import logging
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
@@ -14,31 +20,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
+from PIL import Image
+from ray.exceptions import OutOfMemoryError, WorkerCrashedError
+from ray.util.annotations import RayDeprecationWarning
 from tqdm import tqdm
 
 from rhs.atomic import whole_folder
 from rhs.cluster import ordered_and_quiet
-from rhs.data.images import BadImage, prepare_image
+from rhs.data.images import MAX_PIXELS
 from rhs.data.manifest import Tally, build_manifest, check_refused
-from rhs.data.shards import SHARD_SCHEMA
+from rhs.data.prepare import CHANGED, CHUNK_BYTES, PREPARED_SCHEMA, prepare_rows
+from rhs.data.shard_writer import ShardWriter
 from rhs.data.splits import RETRIEVAL, SPLITS, Classes, official_split, split_classes
 from rhs.datasets.raw import read_raw
 from rhs.errors import UserError
 
-BLOCK_ROWS = 256  # images per task: at most seconds of work, so the bar keeps moving
-CHANGED = "changed since fetch"
-PREPARED_SCHEMA = pa.schema(
-    [
-        ("image", pa.binary()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("why", pa.string()),  # null: the image can be kept
-        ("converted", pa.string()),
-        ("resized", pa.bool_()),
-    ]
-)
+BLOCK_ROWS, BLOCK_BYTES = 256, 2**24  # of a task: about a second of work on photographs
+IN_FLIGHT_BYTES = 2**28
+PILLOWS_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+RETRIES = 2  # of a task whose process died
 
 
 def preprocess(
@@ -51,6 +52,7 @@ def preprocess(
     across_classes: str = "refuse",
     short_side: int = 256,
     quality: int = 95,
+    max_pixels: int = MAX_PIXELS,
     max_bad_fraction: float = 0.05,
     rows_per_shard: int = 4096,
 ) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def preprocess(
         train_classes, test_classes, validation: see `rhs.data.splits`.
         across_classes: what becomes of an image whose exact copy stands in another class, so that
             no label is right: "refuse", or "keep", for benchmarks whose counts are fixed.
-        short_side, quality: see `prepare_image`.
+        short_side, quality, max_pixels: see `prepare_image`.
 
     Returns:
         The manifest (`rhs.data.manifest` lists its fields).
@@ -79,6 +81,11 @@ def preprocess(
         raise UserError(
             f"dataset.copies_across_classes is {across_classes!r}; accepted: refuse, keep."
         )
+    if not 1 <= max_pixels <= PILLOWS_LIMIT:
+        raise UserError(
+            f"preprocess.max_pixels is {max_pixels}; accepted: 1 to {PILLOWS_LIMIT}, beyond which "
+            "Pillow decodes nothing."
+        )
     official = official_split(index["class_name"].to_pylist(), index["split"].to_pylist())
     if (train_classes or test_classes) and set(RETRIEVAL) & set(index["split"].to_pylist()):
         raise UserError(
@@ -90,17 +97,23 @@ def preprocess(
     copies = _in_several_classes(plan)
     ambiguous = copies if across_classes == "refuse" else {}
     tally = Tally(description["refused"])
-    with whole_folder(out) as folder:
-        writer = _ShardWriter(folder, rows_per_shard)
-        for row in _prepared(plan, raw.resolve(), short_side, quality):
-            if why := _why_refused(row, ambiguous, description["source"]):
-                tally.refuse({**row, "why": why})
-            else:
-                tally.keep(row, row["sha256"] in copies)
-                writer.add(row)
+    how = {"short_side": short_side, "quality": quality, "max_pixels": max_pixels}
+    with whole_folder(out) as folder, ShardWriter(folder, rows_per_shard) as writer:
+        for table in _prepared(plan, raw.resolve(), how):
+            kept = []
+            for row in table.drop_columns(["image"]).to_pylist():
+                why = _why_refused(row, ambiguous, description["source"])
+                kept.append(why is None)
+                if why:
+                    tally.refuse({**row, "why": why})
+                else:
+                    tally.keep(row, row["sha256"] in copies)
+            writer.add(table if all(kept) else table.filter(pa.array(kept)))
         check_refused(tally.refused, len(plan) + len(description["refused"]), max_bad_fraction)
-        shards = writer.close()
-        manifest = build_manifest(description, class_names, split_of, tally, shards, settings)
+        writer.close()
+        manifest = build_manifest(
+            description, class_names, split_of, tally, writer.shards, settings
+        )
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
         (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
     return manifest
@@ -149,86 +162,58 @@ def _plan(index: pa.Table, class_names: list[str], split_of: dict[str, str]) -> 
     return index.append_column("group", pa.array(groups)).take(rows)
 
 
-def _prepared(plan: pa.Table, raw: Path, short_side: int, quality: int) -> Iterator[dict[str, Any]]:
-    """The rows of `plan` in order, each with the columns of PREPARED_SCHEMA."""
-    blocks = [plan.slice(start, BLOCK_ROWS) for start in range(0, len(plan), BLOCK_ROWS)]
-    prepare = partial(prepare_rows, raw=raw, short_side=short_side, quality=quality)
+def _prepared(plan: pa.Table, raw: Path, how: dict[str, int]) -> Iterator[pa.Table]:
+    """The rows of `plan` in order, in tables that have the columns of PREPARED_SCHEMA too."""
+    done = 0
     with ordered_and_quiet(), tqdm(total=len(plan), desc="preprocess", disable=None) as bar:
-        dataset = ray.data.from_arrow(blocks).map_batches(
-            prepare, batch_size=None, batch_format="pyarrow"
+        context = ray.data.DataContext.get_current()
+        context.target_max_block_size = CHUNK_BYTES
+        context.execution_options.resource_limits = ray.data.ExecutionResources(
+            object_store_memory=IN_FLIGHT_BYTES
         )
-        table: pa.Table
-        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield from table.to_pylist()
-            bar.update(len(table))
-
-
-def prepare_rows(rows: pa.Table, raw: Path, short_side: int, quality: int) -> pa.Table:
-    """Read, check and decode the images that `rows` of an index describe; runs on a worker.
-
-    `raw` is the folder that relative file names start from. Returns `rows` with the columns of
-    PREPARED_SCHEMA added; where `why` is not null, the image is.
-    """
-    prepared = []
-    for row in rows.to_pylist():
-        data = _read(raw / row["file"], row["offset"], row["size"])
-        if data is None or hashlib.sha256(data).hexdigest() != row["sha256"]:
-            prepared.append({"why": CHANGED})
-            continue
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a failure is told below
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RayDeprecationWarning)  # of max_retries
+            dataset = ray.data.from_arrow(_blocks(plan)).map_batches(
+                partial(prepare_rows, raw=raw, **how),
+                batch_size=None,
+                batch_format="pyarrow",
+                max_retries=RETRIES,  # Ray Data would never give up
+            )
         try:
-            image = prepare_image(data, short_side, quality)
-        except BadImage as bad:
-            prepared.append({"why": str(bad)})
-            continue
-        fields = image._asdict()
-        prepared.append({"image": fields.pop("data"), **fields})
-    added = pa.Table.from_pylist(prepared, schema=PREPARED_SCHEMA)
-    for name in added.column_names:
-        rows = rows.append_column(name, added[name])
-    return rows
+            for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+                yield _joined(plan, table, done)
+                done += len(table)
+                bar.update(len(table))
+        except (WorkerCrashedError, OutOfMemoryError, MemoryError) as error:
+            died = f"died {RETRIES + 1} times; a file may crash its decoder, or memory is short"
+            what = died if isinstance(error, WorkerCrashedError) else "ran out of memory"
+            name = plan["name"][min(done, len(plan) - 1)].as_py()
+            raise UserError(
+                f"A process that prepared images {what}. {done} of {len(plan)} images were done; "
+                f"it was at {name} or shortly after."
+            ) from error
 
 
-def _read(path: Path, offset: int, size: int) -> bytes | None:
-    try:
-        with path.open("rb", buffering=0) as stream:
-            stream.seek(offset)
-            return stream.read(size)
-    except FileNotFoundError:
-        return None
+def _blocks(plan: pa.Table) -> list[pa.Table]:
+    """What each task needs to know, in order: at most BLOCK_ROWS images or about BLOCK_BYTES."""
+    needed = plan.select(["name", "file", "offset", "size", "sha256"])
+    needed = needed.append_column("row", pa.array(np.arange(len(plan))))
+    blocks, start, held = [], 0, 0
+    for row, size in enumerate([*plan["size"].to_pylist(), BLOCK_BYTES]):
+        if row - start == BLOCK_ROWS or held + size > BLOCK_BYTES or row == len(plan):
+            if row > start:
+                blocks.append(needed.slice(start, row - start))
+            start, held = row, 0
+        held += size
+    return blocks
 
 
-class _ShardWriter:
-    """Writes rows to `<group>-<number>.parquet`, `rows_per_shard` to a file, in their order."""
-
-    def __init__(self, folder: Path, rows_per_shard: int) -> None:
-        if rows_per_shard < 1:
-            raise UserError(f"preprocess.rows_per_shard is {rows_per_shard}; accepted: 1 or more.")
-        self.folder, self.rows_per_shard = folder, rows_per_shard
-        self.rows: list[dict[str, Any]] = []
-        self.group = ""
-        self.shards: list[dict[str, Any]] = []
-
-    def add(self, row: dict[str, Any]) -> None:
-        if row["group"] != self.group or len(self.rows) == self.rows_per_shard:
-            self.flush()
-            self.group = row["group"]
-        self.rows.append({name: row[name] for name in SHARD_SCHEMA.names})
-
-    def flush(self) -> None:
-        if not self.rows:
-            return
-        number = sum(shard["file"].startswith(f"{self.group}-") for shard in self.shards)
-        path = self.folder / f"{self.group}-{number:05d}.parquet"
-        table = pa.Table.from_pylist(self.rows, schema=SHARD_SCHEMA)
-        # Images are compressed already, and each is different: no dictionary, no second try.
-        texts = [name for name in SHARD_SCHEMA.names if name != "image"]
-        compression = {name: "none" if name == "image" else "zstd" for name in SHARD_SCHEMA.names}
-        pq.write_table(table, path, compression=compression, use_dictionary=texts)
-        with path.open("rb") as stream:
-            digest = hashlib.sha256(stream.read()).hexdigest()
-        self.shards.append({"file": path.name, "rows": len(self.rows), "sha256": digest})
-        self.rows = []
-
-    def close(self) -> list[dict[str, Any]]:
-        self.flush()
-        return self.shards
+def _joined(plan: pa.Table, prepared: pa.Table, start: int) -> pa.Table:
+    """The rows of `plan` from `start` on with what became of them."""
+    rows = prepared["row"].to_numpy()
+    assert np.array_equal(rows, np.arange(start, start + len(rows))), "Ray changed the order"
+    table = plan.slice(start, len(rows))
+    for name in PREPARED_SCHEMA.names[1:]:
+        table = table.append_column(name, prepared[name])
+    return table

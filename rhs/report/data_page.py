@@ -22,11 +22,10 @@ from rhs.report.copies import (
 from rhs.report.duplicates import KEYS, KINDS, NEIGHBORS, Copies, find_copies, queries_with_answers
 from rhs.report.fingerprints import SPLITS, Fingerprints, read_fingerprints
 from rhs.report.histogram import histogram
-from rhs.report.tables import Figure, data_facts, percent
+from rhs.report.tables import Figure, data_facts, named_images, percent
 from rhs.report.templating import render
 
 SHEET_IMAGES = 60
-REFUSED_SHOWN = 50
 SHEETS = TITLES | {"query": "Queries"}
 
 
@@ -57,7 +56,6 @@ def build_data_report(*, out: Path, shards: Path, seed: int, mirrored: bool) -> 
     wanted += [int(i) for kind in groups for g in kind[:GROUPS_SHOWN] for i in g[:MEMBERS_SHOWN]]
     pictures = images.pictures(wanted)
     kinds = [show_kind(k, groups[k], copies, images, pictures) for k in range(len(KINDS))]
-    refused = list(manifest.get("refused", []))
     ratios = images.size_N2[wanted, 0] / images.size_N2[wanted, 1]
     values = {
         "title": f"{manifest['dataset']}: the data",
@@ -76,8 +74,7 @@ def build_data_report(*, out: Path, shards: Path, seed: int, mirrored: bool) -> 
         "absent": [shown.kind.title for shown in kinds if not shown.groups],
         "mirrored": mirrored,
         "most_compared": NEIGHBORS,
-        "refused": refused[:REFUSED_SHOWN],
-        "refused_left": max(0, len(refused) - REFUSED_SHOWN),
+        **named_images(manifest),
     }
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.html").write_text(render("data.html", **values), encoding="utf-8")

@@ -12,13 +12,12 @@ from rhs.report import curves
 from rhs.report.collapse import collapse_section
 from rhs.report.gallery import Images, Picture, random_queries, worst_failures
 from rhs.report.map2d import draw_map
-from rhs.report.tables import data_facts, flatten, headline, recall_table
+from rhs.report.tables import data_facts, flatten, headline, named_images, recall_table
 from rhs.report.templating import render
 
 GALLERY_QUERIES = 12
 GALLERY_NEIGHBORS = 5
 FAILURES_SHOWN = 40
-REFUSED_SHOWN = 50
 
 
 def build_report(
@@ -69,7 +68,6 @@ def build_report(
         "failures_in_all": failures_in_all,
         "tile_ratio": _tile_ratio([r.query for r in gallery] + [f.query for f in failures]),
     }
-    refused = list(manifest.get("refused", []))
     index = {
         "headline": headline(metrics, manifest, history, labels_N),
         "recall": recall_table(metrics),
@@ -82,8 +80,7 @@ def build_report(
         "map": draw_map(images, embeddings_ND, labels_N, seed=seed),
         "manifest": manifest,
         "facts": data_facts(manifest),
-        "refused": refused[:REFUSED_SHOWN],
-        "refused_left": max(0, len(refused) - REFUSED_SHOWN),
+        **named_images(manifest),
         "parameters": flatten(params),
     }
     out.mkdir(parents=True, exist_ok=True)

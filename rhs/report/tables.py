@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -119,6 +120,14 @@ def data_facts(manifest: Mapping) -> list[tuple[str, str]]:
         text = f"{value:,}" if isinstance(value, int) else _as_text(value)
         facts.append((str(key).replace("_", " "), text))
     return facts
+
+
+def named_images(manifest: Mapping, most: int = 50) -> dict[str, Any]:
+    """The images that the manifest names, at most so many of a kind, and how many are left."""
+    lists = {kind: list(manifest.get(kind, [])) for kind in ("refused", "odd")}
+    return {kind: images[:most] for kind, images in lists.items()} | {
+        f"{kind}_left": max(0, len(images) - most) for kind, images in lists.items()
+    }
 
 
 def flatten(params: Mapping, prefix: str = "") -> list[tuple[str, str]]:

@@ -1,6 +1,8 @@
 """What happens to one encoded image, without Ray."""
 
 import io
+import struct
+import zlib
 from contextlib import suppress
 
 import numpy as np
@@ -30,7 +32,7 @@ def opened(data: bytes) -> Image.Image:
 )
 def test_what_needs_no_change_keeps_its_bytes(mode, kind):
     data = encoded(picture(mode), kind)
-    assert prepare_image(data, 256, 95) == (data, 40, 30, None, False)
+    assert prepare_image(data, 256, 95)[:5] == (data, 40, 30, None, False)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,9 @@ def test_what_needs_no_change_keeps_its_bytes(mode, kind):
         (picture("CMYK"), "JPEG", "RGB", "CMYK -> RGB"),
         (picture("RGB"), "BMP", "RGB", "BMP -> PNG"),
         (picture("RGB"), "WEBP", "RGB", "WEBP -> JPEG"),
+        (picture("RGB"), "JPEG2000", "RGB", "JPEG2000 -> JPEG"),
+        (picture("RGB"), "TIFF", "RGB", "TIFF -> PNG"),
+        (picture("L"), "PPM", "L", "PPM -> PNG"),
     ],
 )
 def test_modes_and_formats(image, kind, expected, converted):
@@ -76,12 +81,27 @@ def test_exif_orientation_is_applied_once():
     assert opened(prepared.data).getexif().get(0x0112, 1) == 1
 
 
-def test_only_the_first_frame_of_an_animation():
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_only_the_first_frame(kind):
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
-    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    how = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **how)
+    prepared = prepare_image(data, 256, 100)
+    shown = np.asarray(opened(prepared.data).convert("RGB"), dtype=int)
+    assert np.abs(shown - (255, 0, 0)).max() <= 2
+    said = {"TIFF": "TIFF of several pages -> first page"}.get(kind, f"animated {kind} -> first")
+    assert prepared.converted.startswith(said)
+    assert prepared.several
+    assert not getattr(opened(prepared.data), "is_animated", False)
+
+
+def test_the_previews_of_a_camera_are_no_animation():
+    pictures = [picture(seed=seed) for seed in (0, 1)]
+    data = encoded(pictures[0], "MPO", save_all=True, append_images=pictures[1:])
     prepared = prepare_image(data, 256, 95)
-    assert opened(prepared.data).convert("RGB").getpixel((0, 0)) == (255, 0, 0)
-    assert prepared.converted.startswith("animated GIF -> first frame")
+    assert prepared == (data, 40, 30, None, False, "MPO", False)
+    small = prepare_image(data, 15, 95)
+    assert (small.width, small.height, opened(small.data).format) == (20, 15, "JPEG")
 
 
 def test_short_side_only_shrinks():
@@ -100,6 +120,7 @@ def test_short_side_only_shrinks():
         (encoded(picture(), "JPEG")[:-200], "truncated"),
         (encoded(picture())[:-300], "truncated"),
         (encoded(picture(size=(40, 1))), "too small: 40 x 1 pixels"),
+        (encoded(picture(size=(1, 1)), "JPEG"), "too small: 1 x 1 pixels"),
         (encoded(Image.new("F", (8, 8)), "TIFF"), "unsupported mode"),
     ],
 )
@@ -112,6 +133,57 @@ def test_decompression_bomb_is_not_decoded(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     with pytest.raises(BadImage, match=r"^decompression bomb"):
         prepare_image(encoded(picture()), 256, 95)
+
+
+def png(width: int, height: int, *more: tuple[bytes, bytes]) -> bytes:
+    """A PNG that says it has this size, with chunks (kind, content) before 30 rows of 40 pixels."""
+    rows = zlib.compress(bytes(30 * 41))
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, content in [(b"IHDR", header), *more, (b"IDAT", rows), (b"IEND", b"")]:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        data += struct.pack(">I", len(content)) + kind + content + check
+    return data
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "why"),
+    [
+        ((40, 31), 1200, "40 x 31 pixels, max_pixels is 1200"),
+        ((11_000, 10_000), 100_000_000, "11000 x 10000 pixels, max_pixels is 100000000"),
+        ((20_000, 20_000), 100_000_000, r"Image size \(400000000 pixels\) exceeds limit"),
+    ],
+)
+def test_too_many_pixels_are_not_decoded(size, most, why):
+    with pytest.raises(BadImage, match=f"^decompression bomb: {why}"):
+        prepare_image(png(*size), 256, 95, most)
+
+
+def test_as_many_pixels_as_are_allowed():
+    assert prepare_image(png(40, 30), 256, 95, 1200).width == 40
+
+
+@pytest.mark.parametrize("chunk", [b"zTXt", b"iCCP", b"iTXt"])
+def test_what_unpacks_to_far_more_is_refused(chunk):
+    packed = zlib.compress(bytes(2**24))
+    before = b"text\0\1\0\0\0" if chunk == b"iTXt" else b"text\0\0"
+    with pytest.raises(BadImage, match=r"^damaged: Decompressed data too large"):
+        prepare_image(png(40, 30, (chunk, before + packed)), 256, 95)
+
+
+def test_a_cut_file_is_noticed_at_reduced_scale_too():
+    data = encoded(picture(size=(400, 300)), "JPEG")
+    assert prepare_image(data, 30, 95).resized
+    with pytest.raises(BadImage, match=r"^truncated"):
+        prepare_image(data[:-2000], 30, 95)
+
+
+def test_bytes_beyond_the_picture_are_dropped():
+    data = encoded(picture(), "JPEG") + bytes(200_000)
+    prepared = prepare_image(data, 256, 95)
+    assert prepared.converted == "metadata dropped"
+    assert len(prepared.data) < 10_000
+    assert prepare_image(prepared.data, 256, 95).converted is None
 
 
 def test_garbage_inside_an_image_never_escapes():

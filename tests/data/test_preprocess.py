@@ -1,68 +1,23 @@
-"""Raw folder -> shards: nothing dropped silently, the same bytes however the work is cut."""
+"""Raw folder -> shards: nothing dropped silently."""
 
 import errno
 import io
-from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from raw_images import make_raw, noise_image, one_piece
 
 from rhs.data import preprocess as module
-from rhs.data.preprocess import prepare_rows, preprocess
+from rhs.data.preprocess import preprocess
 from rhs.data.shards import SHARD_SCHEMA, ShardedImages, load_manifest
-from rhs.datasets import folder
 from rhs.errors import UserError
-
-CARS = Path(__file__).parents[3] / "shared" / "datasets" / "cars196-half.tar"
-
-
-def noise_image(seed: int, kind: str = "PNG", mode: str = "RGB") -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def make_images(root: Path, changes: dict[str, bytes | None] | None = None) -> Path:
-    """Six classes a..f of five images; `changes` replaces or, where None, leaves out files."""
-    files: dict[str, bytes | None] = {
-        f"{c}/{i}.png": noise_image(100 * label + i)
-        for label, c in enumerate("abcdef")
-        for i in range(5)
-    }
-    for name, data in (files | (changes or {})).items():
-        if data is not None:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_bytes(data)
-    return root
-
-
-def make_raw(tmp_path: Path, changes: dict[str, bytes | None] | None = None) -> Path:
-    folder.fetch(tmp_path / "raw", str(make_images(tmp_path / "in", changes)))
-    return tmp_path / "raw"
-
-
-def one_piece(plan, raw, short_side, quality):
-    """What Ray's tasks do, done here."""
-    return prepare_rows(plan, raw, short_side, quality).to_pylist()
 
 
 @pytest.fixture
 def in_process(monkeypatch):
     monkeypatch.setattr(module, "_prepared", one_piece)
-
-
-def test_through_ray_and_in_process_alike(ray_cluster, tmp_path, monkeypatch):
-    raw = make_raw(tmp_path, {"b/bad.png": b"no image", "f/1.png": noise_image(501, mode="RGBA")})
-    monkeypatch.setattr(module, "BLOCK_ROWS", 4)  # eight tasks
-    through_ray = preprocess(raw, tmp_path / "ray", rows_per_shard=4)
-    monkeypatch.setattr(module, "_prepared", one_piece)
-    assert preprocess(raw, tmp_path / "here", rows_per_shard=4) == through_ray
-    for shard in through_ray["shards"]:
-        here, ray = (tmp_path / f / shard["file"] for f in ("here", "ray"))
-        assert here.read_bytes() == ray.read_bytes()
 
 
 def test_shards_hold_each_split_in_order(in_process, tmp_path):
@@ -108,6 +63,55 @@ def test_every_refusal_is_named_and_counted(in_process, tmp_path):
     assert manifest["duplicates_within_class"] == 1
     assert manifest["images"] == 30 + len(changes) - len(refused)
     assert any(w.startswith("Refused images: 2 duplicate content") for w in manifest["warnings"])
+
+
+def test_what_is_odd_is_kept_and_named(in_process, tmp_path):
+    frames = [Image.new("RGB", (16, 12), color) for color in ("red", "blue")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    changes = {"a/0.png": buffer.getvalue(), "e/named.jpg": noise_image(9)}
+    manifest = preprocess(make_raw(tmp_path, changes), tmp_path / "out")
+    assert manifest["odd"] == [
+        {"name": n, "class_name": n[0], "what": what}
+        for n, what in [
+            ("a/0.png", "animated: GIF, the first frame was taken"),
+            ("a/0.png", "wrongly named: .png, but GIF"),
+            ("e/named.jpg", "wrongly named: .jpg, but PNG"),
+        ]
+    ]
+    assert manifest["odd_by_kind"] == {"animated": 1, "wrongly named": 2}
+    assert (
+        "Odd images, kept and named in the manifest: 1 animated, 2 wrongly named."
+        in (manifest["warnings"])
+    )
+    (train,) = (s["file"] for s in manifest["shards"] if s["file"].startswith("train-"))
+    converted = pq.read_table(tmp_path / "out" / train)["converted"].to_pylist()
+    assert converted[1:] == [None] * (len(converted) - 1)
+    assert manifest["converted"] == {converted[0]: 1}
+    assert converted[0].startswith("animated GIF -> first frame")
+
+
+def test_images_of_too_many_pixels(in_process, tmp_path):
+    raw = make_raw(tmp_path)
+    with pytest.raises(UserError, match=r"^30 of 30 .* \(decompression bomb: 16 x 12 pixels"):
+        preprocess(raw, tmp_path / "out", max_pixels=191)
+    assert preprocess(raw, tmp_path / "out", max_pixels=192)["refused"] == []
+    with pytest.raises(UserError, match="max_pixels is 200000000; accepted: 1 to 178956970"):
+        preprocess(raw, tmp_path / "out", max_pixels=200_000_000)
+
+
+def test_tasks_are_bounded_in_images_and_in_bytes(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 100)
+    sizes = [10] * 6 + [60, 60, 40, 1, 500, 500, 99]
+    texts = [str(i) for i in range(len(sizes))]
+    columns = dict.fromkeys(("name", "file", "sha256"), texts)
+    plan = pa.table({**columns, "size": sizes, "offset": [0] * len(sizes)})
+    blocks = module._blocks(plan)
+    assert [b["size"].to_pylist() for b in blocks] == [
+        [10] * 4, [10, 10, 60], [60, 40], [1], [500], [500], [99]
+    ]  # fmt: skip
+    assert [row for b in blocks for row in b["row"].to_pylist()] == list(range(len(sizes)))
 
 
 def test_too_many_refused_is_an_error_that_leaves_nothing(in_process, tmp_path):
@@ -168,18 +172,7 @@ def test_a_full_disk_leaves_nothing(in_process, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pq, "write_table", full)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     with pytest.raises(OSError, match="No space left"):
         preprocess(raw, tmp_path / "data" / "out")
     assert list((tmp_path / "data").iterdir()) == []
-
-
-@pytest.mark.skipif(not CARS.exists(), reason="../shared/datasets/cars196-half.tar is not here")
-def test_cars196_half(ray_cluster, tmp_path):
-    made = folder.fetch(tmp_path / "raw", str(CARS))
-    assert (made["images"], made["classes"]) == (8144, 196)
-    manifest = preprocess(tmp_path / "raw", tmp_path / "out", validation=0)
-    assert manifest["splits"]["train"]["classes"] == manifest["splits"]["test"]["classes"] == 98
-    # Eleven photographs stand in two classes each; 4,052 + 4,092 images otherwise.
-    assert manifest["refused_by_reason"] == {"duplicate content across classes": 22}
-    assert manifest["splits"]["train"]["images"] + manifest["splits"]["test"]["images"] == 8122
