@@ -123,7 +123,7 @@ def test_in_a_fresh_process_outside_of_the_repository(project, tmp_path):
     embedder = load_embedder(project / "model-5")
     white = Image.open(io.BytesIO(images[2]))
     white = Image.alpha_composite(Image.new("RGBA", white.size, "white"), white).convert("RGB")
-    seen = [decode(images[0]), decode(images[1]), np.asarray(white)]
+    seen = [decode(images[0]), decode(images[1]), np.array(white)]
     pixels = torch.from_numpy(np.stack([view(image, 16) for image in seen])).permute(0, 3, 1, 2)
     assert served.dtype == np.float32
     assert served.shape == (4, 6)

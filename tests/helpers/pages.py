@@ -72,6 +72,9 @@ def write(out: Path, embeddings: np.ndarray, labels: np.ndarray, **changed) -> t
         },
         "singletons": ["one"],
         "refused": [{"name": f"{NASTY}{i}", "class_name": "c", "why": "cut"} for i in range(53)],
+        "odd": [
+            {"name": f"odd{NASTY}{i}", "class_name": "c", "what": "first frame"} for i in range(51)
+        ],
         "converted": {"RGBA -> RGB": 7},
         "resized": 0,
         "duplicates_within_class": 2,
