@@ -92,7 +92,8 @@ def test_names_are_escaped(pages):
 def test_numbers_and_lists_are_there(pages):
     text = pages[0].text
     for expected in ("62.5 %", "87.5 %", "100.0 %", "+50.0 over untrained", "1,234 images",
-                     "53 images were refused", "and 3 more", "Odd images, kept", "and 1 more", "RGBA -> RGB", "DejaVu, STIX",
+                     "53 images were refused", "and 3 more", "Odd images, kept", "and 1 more",
+                     "RGBA -> RGB", "DejaVu, STIX",
                      "model.widths", "highest 75.0 % at K = 1, epoch 1"):  # fmt: skip
         assert expected in text, expected
     assert f"{NASTY}50" not in text
