@@ -1,5 +1,6 @@
 """Fixtures that several test folders share."""
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -105,3 +106,22 @@ def refused(stage_of, project, capsys) -> Callable[..., str]:
         return said
 
     return run
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Callable[[str], Path]]:
+    """Makes a folder on a disk of so many bytes ("300k"); skips where that is not permitted."""
+    disks = []
+
+    def make(size: str) -> Path:
+        disk = tmp_path / f"disk{len(disks)}"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("mounting a small disk is not permitted here")
+        disks.append(disk)
+        return disk
+
+    yield make
+    for disk in disks:
+        subprocess.run(["umount", "-l", str(disk)], check=True)

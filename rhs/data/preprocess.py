@@ -86,13 +86,7 @@ def preprocess(
             f"preprocess.max_pixels is {max_pixels}; accepted: 1 to {PILLOWS_LIMIT}, beyond which "
             "Pillow decodes nothing."
         )
-    official = official_split(index["class_name"].to_pylist(), index["split"].to_pylist())
-    if (train_classes or test_classes) and set(RETRIEVAL) & set(index["split"].to_pylist()):
-        raise UserError(
-            "dataset.train_classes and dataset.test_classes must be null: this data set says which "
-            "images are queries and which the gallery."
-        )
-    split_of = split_classes(class_names, train_classes, test_classes, validation, official)
+    split_of = _split_of(index, train_classes, test_classes, validation)
     plan = _plan(index, class_names, split_of)
     copies = _in_several_classes(plan)
     ambiguous = copies if across_classes == "refuse" else {}
@@ -117,6 +111,20 @@ def preprocess(
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
         (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
     return manifest
+
+
+def _split_of(
+    index: pa.Table, train_classes: Classes, test_classes: Classes, validation: float
+) -> dict[str, str]:
+    """Class name -> "train", "val" or "test"."""
+    classes, splits = index["class_name"].to_pylist(), index["split"].to_pylist()
+    official = official_split(classes, splits)
+    if (train_classes or test_classes) and set(RETRIEVAL) & set(splits):
+        raise UserError(
+            "dataset.train_classes and dataset.test_classes must be null: this data set says which "
+            "images are queries and which the gallery."
+        )
+    return split_classes(classes, train_classes, test_classes, validation, official)
 
 
 def _why_refused(row: dict[str, Any], copies: dict[str, set[str]], source: str) -> str | None:
