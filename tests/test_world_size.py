@@ -7,10 +7,17 @@ import itertools
 
 import numpy as np
 import pytest
-from rank_jobs import many_times_two_steps, refused_world, train_on_bad_images, two_steps
-from tiny import METHODS, method_config
+from rank_jobs import (
+    many_times_two_steps,
+    open_on_a_full_disk,
+    refused_world,
+    train_on_bad_images,
+    two_steps,
+)
+from tiny import METHODS, method_config, small_params
 
 from rhs.data.plan import BatchPlan
+from rhs.stage import plain
 
 BATCH_CENTERS = {"_target_": "rhs.methods.centers.BatchCenters"}  # they have a gradient
 BATCH_MINING = {"_target_": "rhs.methods.batch_mining.BatchMining", "positives": "all"}
@@ -116,6 +123,14 @@ def test_what_is_not_finite_stops_every_rank_before_the_update(gloo_pool, bad):
             assert "epoch 1, step 3" in message, name
             assert updates == 2, name
             assert finite, name
+
+
+def test_a_full_disk_of_one_node_ends_the_run_on_all(gloo_pool, tiny_shards, tmp_path):
+    params = plain(small_params())
+    said = gloo_pool.run(open_on_a_full_disk, 2, params, tiny_shards, tmp_path, 1)
+    assert said == [
+        "Elsewhere: Another worker could not open its images.", "UserError: no space here",
+    ]  # fmt: skip
 
 
 def test_a_batch_that_does_not_divide_names_what_fits(gloo_pool):

@@ -40,10 +40,17 @@ class DecodedImages(ShardedImages):
     def __init__(self, folder: Path, split: str, cache: Path, threads: int = 1) -> None:
         super().__init__(folder, split)
         where = place(folder, split, cache)
-        if not where.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            with FileLock(cache / f".{where.name}.lock"):
-                if not where.exists():
+        if not self._is_whole(where):
+            try:
+                cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+                lock = FileLock(cache / f".{where.name}.lock").acquire()
+            except OSError as error:
+                raise UserError(
+                    f"cluster.decoded_folder {cache} cannot be written ({error.strerror}): choose "
+                    "another one, or cluster.input=shards."
+                ) from None
+            with lock:
+                if not self._is_whole(where):
                     self._check_space(cache)
                     self._make(where, threads)
         self._shape_N3 = np.load(where / "shapes.npy")
@@ -59,6 +66,14 @@ class DecodedImages(ShardedImages):
         assert self._pixels is not None
         pixels = np.asarray(self._pixels[self._start_N[i] : self._start_N[i + 1]])
         return pixels.reshape(self._shape_N3[i])
+
+    def _is_whole(self, where: Path) -> bool:
+        """Whether the pixels are there, all of them."""
+        if not where.exists():
+            return False
+        shape_N3 = np.load(where / "shapes.npy")
+        size = int(shape_N3.prod(axis=1, dtype=np.int64).sum())
+        return len(shape_N3) == len(self) and (where / "pixels").stat().st_size == size
 
     def _check_space(self, cache: Path) -> None:
         needed, free = decoded_size(self), shutil.disk_usage(cache).free

@@ -1,5 +1,6 @@
 """Which way images come to training: `cluster.input`. The batches are the same on every way."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ def check_input(cluster: dict[str, Any]) -> None:
     if cluster["input_threads"] is not None:
         number("cluster.input_threads", cluster["input_threads"], least=1, whole=True)
     number("cluster.decoded_gib", cluster["decoded_gib"], least=0)
+    if not isinstance(cluster["decoded_folder"], str):
+        raise UserError(f"cluster.decoded_folder is {cluster['decoded_folder']!r}; give a folder.")
+    resources = cluster["resources_per_worker"]
+    if not isinstance(resources, dict):
+        raise UserError(
+            f"cluster.resources_per_worker is {resources!r}; accepted: {{CPU: 1}} and the like."
+        )
+    for kind, amount in resources.items():
+        number(f"cluster.resources_per_worker.{kind}", amount, least=0)
 
 
 def input_threads(cluster: dict[str, Any]) -> int:
@@ -31,13 +41,23 @@ def open_images(shards: Path, split: str, cluster: dict[str, Any]) -> ShardedIma
     "auto" does so where they are there already, or take at most `cluster.decoded_gib` and half of
     what is free on the disk of `cluster.decoded_folder`.
     """
-    images, cache = ShardedImages(shards, split), Path(cluster["decoded_folder"])
     way = cluster["input"]
     if way == "auto":
-        cache.mkdir(parents=True, exist_ok=True)
-        most = min(cluster["decoded_gib"] * GIB, shutil.disk_usage(cache).free / 2)
-        fits = place(shards, split, cache).exists() or decoded_size(images) <= most
-        way = "decoded" if fits else "shards"
+        way = "decoded" if _fits(shards, split, cluster) else "shards"
     if way == "decoded":
+        cache = Path(cluster["decoded_folder"])
         return DecodedImages(shards, split, cache, input_threads(cluster))
-    return images
+    return ShardedImages(shards, split)
+
+
+def _fits(shards: Path, split: str, cluster: dict[str, Any]) -> bool:
+    cache = Path(cluster["decoded_folder"])
+    if place(shards, split, cache).exists():
+        return True
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        free = shutil.disk_usage(cache).free
+    except OSError:  # no folder can be made there
+        return False
+    most = min(cluster["decoded_gib"] * GIB, free / 2)
+    return os.access(cache, os.W_OK) and decoded_size(ShardedImages(shards, split)) <= most

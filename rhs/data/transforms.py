@@ -1,6 +1,6 @@
 """From a decoded image to the pixels a model takes; every choice is a function of the seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +36,16 @@ class Augmentation:
     jitter: Mapping[str, float] | None = None
 
     def __post_init__(self):
-        for name, bounds, most in (("scale", self.scale, 1.0), ("ratio", self.ratio, np.inf)):
-            if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= most:
+        for name, bounds, most in (("scale", self.scale, 1.0), ("ratio", self.ratio, 1e6)):
+            pair = isinstance(bounds, Sequence) and len(bounds) == 2
+            right = pair and all(isinstance(bound, (int, float)) for bound in bounds)
+            if not right or not 0 < bounds[0] <= bounds[1] <= most:
                 raise UserError(
-                    f"dataset.augment.{name} is {list(bounds)}; give a least and a greatest value "
+                    f"dataset.augment.{name} is {bounds!r}; give a least and a greatest value "
                     f"above 0{' and up to 1' if name == 'scale' else ''}."
                 )
+        if not isinstance(self.flip, bool):
+            raise UserError(f"dataset.augment.flip is {self.flip!r}; accepted: true, false.")
         if self.jitter is not None and not isinstance(self.jitter, Mapping):
             raise UserError(
                 f"dataset.augment.jitter is {self.jitter!r}; accepted: null, or amounts of "
@@ -90,7 +94,7 @@ def jittered(
     """The image in other colors: brightness, then contrast, saturation and hue, clipped at the end.
 
     Contrast is about the mean luma, saturation about each pixel's. All four are linear, so they are
-    one matrix and an offset. Elementwise arithmetic alone: the same bits on every processor.
+    one matrix and an offset.
     """
     drawn = {name: random.uniform(-1, 1) * amounts.get(name, 0.0) for name in MOST_JITTER}
     luma = YIQ[0]

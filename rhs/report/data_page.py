@@ -19,7 +19,15 @@ from rhs.report.copies import (
     show_kind,
     write_csv,
 )
-from rhs.report.duplicates import KEYS, KINDS, NEIGHBORS, Copies, find_copies, queries_with_answers
+from rhs.report.duplicates import (
+    KEYS,
+    KINDS,
+    MORE_NEIGHBORS,
+    NEIGHBORS,
+    Copies,
+    find_copies,
+    queries_with_answers,
+)
 from rhs.report.fingerprints import SPLITS, Fingerprints, read_fingerprints
 from rhs.report.histogram import histogram
 from rhs.report.tables import Figure, data_facts, named_images, percent
@@ -74,6 +82,7 @@ def build_data_report(*, out: Path, shards: Path, seed: int, mirrored: bool) -> 
         "absent": [shown.kind.title for shown in kinds if not shown.groups],
         "mirrored": mirrored,
         "most_compared": NEIGHBORS,
+        "more_compared": MORE_NEIGHBORS,
         **named_images(manifest),
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -101,7 +110,7 @@ def _headline(manifest: Mapping, images: Fingerprints, copies: Copies) -> list[F
         note = (
             f"{either_N.sum():,} of {asked_N.sum():,} queries have a copy, {exact_N.sum():,} exact"
         )
-        figures.append(Figure("Recall@1 for free, at most", share, note))
+        figures.append(Figure("Recall@1 for free, found", share, note))
     return [
         *figures,
         Figure("Test images seen in training", f"{seen:,}", "copies under another class"),

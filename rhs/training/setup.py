@@ -1,5 +1,6 @@
 """From parameters to the parts of a training run, and whether they can work."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,9 @@ def check(config: dict, shards: Path, workers: int) -> None:
     images = ShardedImages(shards, "train")
     labels, names = labels_of(config, images)
     plan = plan_of(config, labels)
+    number("cluster.num_workers", workers, least=1, whole=True)
     plan.check_workers(workers)
+    check_recall_at(config["dataset"]["recall_at"])
     settings = settings_of(config)
     total = settings.epochs * plan.steps
     if settings.warmup >= total:
@@ -88,7 +91,19 @@ def plan_of(params: dict, labels: np.ndarray) -> BatchPlan:
 
 def augmentation_of(params: dict) -> Augmentation:
     """How training images are varied."""
-    return Augmentation(**params["dataset"]["augment"])
+    settings = params["dataset"]["augment"]
+    names = [field.name for field in fields(Augmentation)]
+    if not isinstance(settings, dict) or set(settings) - set(names):
+        raise UserError(f"dataset.augment is {settings!r}; accepted: {', '.join(names)}.")
+    return Augmentation(**settings)
+
+
+def check_recall_at(ks: object) -> None:
+    """Raises UserError unless these can be Ks of Recall@K: known before training, not after."""
+    if not isinstance(ks, list) or not ks:
+        raise UserError(f"dataset.recall_at is {ks!r}; give a list such as [1, 2, 4, 8].")
+    for k in ks:
+        number("dataset.recall_at", k, least=1, whole=True)
 
 
 def values_for(images: ShardedImages, names: list[str]) -> dict:

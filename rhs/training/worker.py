@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rhs import distributed
 from rhs.cluster import connect
 from rhs.data.loader import Images, in_order
-from rhs.data.shards import has_split
+from rhs.data.shards import ShardedImages, has_split
 from rhs.data.source import input_threads, open_images
 from rhs.errors import UserError
 from rhs.methods.objective import build_objective
@@ -115,9 +115,13 @@ def ray_worker(config: dict) -> None:
     try:
         work(config["params"], shards, checkpoints, device, report, say, record)
     except UserError as error:
-        # All ranks have met it, and would again: not a failure for Ray to retry.
-        if distributed.rank() == 0:
-            Path(config["refusal"]).write_text(str(error))
+        # It would come again: not a failure for Ray to retry. All ranks have met it or, of one's
+        # disk, heard of it.
+        if not isinstance(error, Elsewhere):
+            refusal = Path(config["refusal"])
+            part = refusal.with_suffix(f".{distributed.rank()}")
+            part.write_text(str(error))
+            part.replace(refusal)
 
 
 def work(
@@ -142,8 +146,7 @@ def work(
     # That also fills memory before its use, a guard that costs a fifth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     cluster, threads = params["cluster"], input_threads(params["cluster"])
-    train_images = open_images(shards, "train", cluster)
-    val_images = open_images(shards, "val", cluster) if has_split(shards, "val") else None
+    train_images, val_images = _open_both(shards, cluster, device)
     embedder = build_embedder(params["model"], params["seed"]).to(device)
     labels, names = labels_of(params, train_images)
     torch.manual_seed(params["seed"])  # signatures start at random
@@ -182,6 +185,25 @@ def work(
         model, objective, optimizer, loader, settings, progress, device, end_of_epoch, say, record
     )
     return embedder, progress
+
+
+class Elsewhere(UserError):
+    """Another rank met an error that this one did not."""
+
+
+def _open_both(
+    shards: Path, cluster: dict, device: torch.device
+) -> tuple[ShardedImages, ShardedImages | None]:
+    """The training and validation images, opened by every rank or by none: nodes' disks differ."""
+    mine: UserError | None = None
+    try:
+        train = open_images(shards, "train", cluster)
+        val = open_images(shards, "val", cluster) if has_split(shards, "val") else None
+    except UserError as error:
+        mine = error
+    if float(distributed.all_reduce_sum(torch.tensor(float(mine is not None), device=device))):
+        raise mine or Elsewhere("Another worker could not open its images.")
+    return train, val
 
 
 def embed(embedder: Embedder, images: Images, device: torch.device, threads: int = 1) -> np.ndarray:

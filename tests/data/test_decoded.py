@@ -81,6 +81,22 @@ def test_what_cannot_be_decoded_leaves_nothing(shards, tmp_path, monkeypatch):
     assert not [p for p in (tmp_path / "cache").iterdir() if not p.name.endswith(".lock")]
 
 
+def test_pixels_that_were_cut_short_are_made_again(shards, tmp_path):
+    images = DecodedImages(shards, "train", tmp_path)
+    expected = images.decode(8).copy()
+    with (place(shards, "train", tmp_path) / "pixels").open("r+b") as file:
+        file.truncate(100)
+    assert np.array_equal(DecodedImages(shards, "train", tmp_path).decode(8), expected)
+
+
+def test_a_folder_that_cannot_be(shards, tmp_path):
+    (tmp_path / "file").write_text("")
+    cluster = {**LAPTOP, "decoded_folder": str(tmp_path / "file" / "below")}
+    assert type(open_images(shards, "train", cluster)) is ShardedImages
+    with pytest.raises(UserError, match=r"cluster\.decoded_folder .* cannot be written"):
+        open_images(shards, "train", {**cluster, "input": "decoded"})
+
+
 def test_processes_that_start_together_make_one(shards, tmp_path):
     code = (
         "import sys; from pathlib import Path; from rhs.data.decoded import DecodedImages\n"

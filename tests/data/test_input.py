@@ -117,5 +117,11 @@ def test_settings_of_the_input():
         check_input({**cluster, "input": "dali"})
     with pytest.raises(UserError, match=r"cluster\.input_threads is 0"):
         check_input({**cluster, "input_threads": 0})
-    with pytest.raises(UserError, match=r"cluster\.decoded_gib is -1"):
-        check_input({**cluster, "decoded_gib": -1})
+    for wrong, said in (
+        ({"decoded_gib": -1}, "decoded_gib is -1"),
+        ({"decoded_folder": None}, "decoded_folder is None"),
+        ({"resources_per_worker": None}, "resources_per_worker is None"),
+        ({"resources_per_worker": {"CPU": "x"}}, r"resources_per_worker\.CPU is 'x'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            check_input({**cluster, **wrong})

@@ -81,7 +81,8 @@ def test_letters_are_never_mirrored():
 @pytest.mark.parametrize(
     "settings",
     [{"scale": (0.8, 0.2)}, {"scale": (0.0, 1.0)}, {"scale": (0.5, 1.5)}, {"ratio": (1.3, 0.7)},
-     {"ratio": (0.0, 1.0)}, {"scale": (0.5,)}],
+     {"ratio": (0.0, 1.0)}, {"scale": (0.5,)}, {"scale": 0.5}, {"scale": None},
+     {"scale": ("a", "b")}, {"ratio": (float("nan"), 1.0)}],
 )  # fmt: skip
 def test_settings_that_make_no_crop(settings):
     with pytest.raises(ValueError, match=r"dataset\.augment\.(scale|ratio) is .*"):
@@ -136,6 +137,11 @@ def test_jitter_changes_colors_and_nothing_else():
     faint = Augmentation((0.3, 1.0), (0.7, 1.4), flip=True, jitter={"brightness": 0.02})
     pairs = zip(views(plain, picture()), views(faint, picture()), strict=True)
     assert all(np.allclose(a, b.astype(int), atol=6) for a, b in pairs)
+
+
+def test_a_flip_is_a_choice_of_two():
+    with pytest.raises(ValueError, match="flip is 'maybe'; accepted: true, false"):
+        Augmentation(flip="maybe")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rhs import distributed
 from rhs.data.plan import Slot
+from rhs.data.shards import ShardedImages
 from rhs.errors import UserError
 from rhs.training import checkpoint, loop, worker
 
@@ -152,6 +153,22 @@ def refused_world(plan) -> str:
         TrainLoader(None, plan, Augmentation(), 8, distributed.rank(), distributed.world_size())
     except ValueError as error:
         return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def open_on_a_full_disk(params: dict, shards: Path, checkpoints: Path, full: int) -> str:
+    """What `work` raises where the disk of one rank has no space."""
+
+    def open_images(*_):
+        if distributed.rank() == full:
+            raise UserError("no space here")
+        return ShardedImages(shards, "train")
+
+    with unittest.mock.patch.object(worker, "open_images", open_images):
+        try:
+            worker.work(params, shards, checkpoints, torch.device("cpu"), print, print)
+        except UserError as error:
+            return f"{type(error).__name__}: {error}"
     return ""
 
 

@@ -169,6 +169,17 @@ def test_more_copies_than_neighbors_make_one_group(tmp_path, monkeypatch):
     assert copies.near_NK[places, KEYS.index("free")].all()
 
 
+def test_each_of_many_copies_of_a_training_image_is_told(tmp_path, monkeypatch):
+    """Though the nearest of each are the other copies, and not the one in training."""
+    monkeypatch.setattr(duplicates, "NEIGHBORS", 3)
+    rows = [
+        ("test", "x", encoded(photo(0), "JPEG", quality=quality)) for quality in range(70, 90, 2)
+    ]
+    rows.append(("train", "a", encoded(photo(0), "JPEG", quality=20)))
+    _, copies, places = found(tmp_path, rows)
+    assert copies.near_NK[places, KEYS.index("leak")].all()
+
+
 @pytest.mark.parametrize(
     ("split", "other", "same", "different"),
     [

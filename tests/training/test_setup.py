@@ -61,6 +61,12 @@ def test_a_method_may_bring_its_own_plan(tiny_shards):
         (["method.generator.schedule=exponential"], r"generator\.schedule is 'exponential'"),
         (["method=triplet", "method.loss.margin=-1"], r"loss\.margin is -1"),
         (["train.warmup=1000"], r"train\.warmup is 1000 steps"),
+        (["+dataset.augment.rotate=3"], "accepted: scale, ratio, flip, jitter"),
+        (["dataset.augment=null"], r"dataset\.augment is None"),
+        (["dataset.recall_at=[1.5]"], r"recall_at is 1\.5"),
+        (["dataset.recall_at=5"], r"recall_at is 5; give a list"),
+        (["dataset.recall_at=[]"], r"recall_at is \[\]"),
+        (["cluster.input=dali"], r"cluster\.input is 'dali'"),
     ],
 )
 def test_a_mistake_is_a_sentence(tiny_shards, overrides, message):
