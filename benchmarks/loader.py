@@ -13,8 +13,6 @@ on 1, 2 and 4 workers, the images drawn are counted and compared with the plan.
 """
 
 import argparse
-import io
-import json
 import shutil
 import statistics
 import tempfile
@@ -26,27 +24,24 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from omegaconf import OmegaConf
-from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.machine import describe
-from benchmarks.photographs import cars
+from benchmarks.photographs import SHORT_SIDE, shards_and_folders
 from rhs.cluster import connect
 from rhs.data.decode import decode
 from rhs.data.decoded import DecodedImages
 from rhs.data.fed import FedLoader
 from rhs.data.loader import TrainLoader
 from rhs.data.plan import BatchPlan
-from rhs.data.shards import SHARD_SCHEMA, ShardedImages
+from rhs.data.shards import ShardedImages
 from rhs.data.transforms import Augmentation
 from rhs.models.trunks import declare_torchvision
 from rhs.stage import compose
 
-SHORT_SIDE, QUALITY, PER_CLASS, BATCH = 256, 95, 4, 64
+PER_CLASS, BATCH = 4, 64
 SCALE, RATIO = (0.2, 1.0), (0.75, 1.33)
 AUGMENTATION = Augmentation(SCALE, RATIO, flip=True)
 OURS = ("decoded", "shards", "ray")
@@ -74,7 +69,7 @@ def main() -> None:
     connect(OmegaConf.create({"num_cpus": options.cores}))
     scratch = Path(tempfile.mkdtemp(prefix="rhs-loader-"))
     try:
-        make_photographs(scratch, options.images)
+        shards_and_folders(scratch, options.images, PER_CLASS)
         tables = [
             rates(scratch, int(size), options.rounds, options.cores)
             for size in options.sizes.split(",")
@@ -85,34 +80,6 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text)
     print(text)
-
-
-def make_photographs(scratch: Path, count: int) -> None:
-    """The same encoded images as shards and as a folder for each class."""
-    rows, source = [], cars()
-    for i in tqdm(range(count), "photographs", disable=None):
-        with Image.open(io.BytesIO(next(source))) as image:
-            scale = SHORT_SIDE / min(image.size)
-            size = (round(image.width * scale), round(image.height * scale))
-            buffer = io.BytesIO()
-            image.convert("RGB").resize(size).save(buffer, "JPEG", quality=QUALITY)
-        label, data = i // PER_CLASS, buffer.getvalue()
-        file = scratch / "folder" / f"{label:05d}" / f"{i}.jpg"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-        fields = (data, label, f"{label:05d}", file.name, "", *size, "train", None, None)
-        rows.append(dict(zip(SHARD_SCHEMA.names, fields, strict=True)))
-    shards = scratch / "shards"
-    shards.mkdir()
-    table = pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
-    pq.write_table(table, shards / "train-00000.parquet", compression="none", use_dictionary=False)
-    names = [f"{label:05d}" for label in range(-(-count // PER_CLASS))]
-    manifest = {
-        "dataset": "photographs", "digest": str(time.time_ns()), "class_names": names,
-        "splits": {"train": {"images": count}}, "shards": [
-            {"file": "train-00000.parquet", "rows": count}],
-    }  # fmt: skip
-    (shards / "manifest.json").write_text(json.dumps(manifest))
 
 
 def rates(scratch: Path, size: int, rounds: int, cores: int) -> str:

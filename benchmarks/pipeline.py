@@ -20,7 +20,7 @@ from rhs.data.shards import load_manifest
 from rhs.run import identify
 from rhs.stage import load_params
 
-STAGES = ("fetch", "preprocess", "train", "evaluate", "report")
+STAGES = ("fetch", "preprocess", "data_report", "train", "evaluate", "report")
 
 
 def main() -> None:
