@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rhs.data.loader import TrainLoader, views
+from rhs.data.loader import TrainLoader, keep_freed_memory, views
 from rhs.data.plan import Slot
 from rhs.data.shards import ShardedImages
 
@@ -52,4 +52,5 @@ def _make(row: dict, shards: str, **settings) -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def _open(shards: str) -> ShardedImages:
+    keep_freed_memory()
     return ShardedImages(Path(shards), "train")
