@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
@@ -13,27 +15,49 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
     Everything in it is flushed to disk before the rename. If the block raises, the folder is
     removed and an older `out` stays as it was. What a killed run left behind is removed first.
+    Of several processes with the same `out`, one at a time is in its block, and the last one's
+    folder stays. A block must not open another one of the same `out`: it would wait for itself.
     """
     building, old = out.with_name(f".{out.name}.tmp"), out.with_name(f".{out.name}.old")
-    if old.exists() and not out.exists():
-        old.rename(out)  # killed between the two renames below
-    for leftover in (building, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    building.mkdir(parents=True)
-    try:
-        yield building
-        for path in [*building.rglob("*"), building]:
-            _flush(path)
-        if out.exists():
-            out.rename(old)  # a folder cannot be renamed over one that is not empty
-        building.rename(out)
-        _flush(out.parent)
-    except BaseException:
+    with _alone(out):
         if old.exists() and not out.exists():
-            old.rename(out)
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+            old.rename(out)  # killed between the two renames below
+        for leftover in (building, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        building.mkdir()
+        try:
+            yield building
+            for path in [*building.rglob("*"), building]:
+                _flush(path)
+            if out.exists():
+                out.rename(old)  # a folder cannot be renamed over one that is not empty
+            building.rename(out)
+            _flush(out.parent)
+        except BaseException:
+            if old.exists() and not out.exists():
+                old.rename(out)
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the lock of `out`; the operating system frees that of a process that is killed."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    path = out.with_name(f".{out.name}.tmp.lock")
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"another process is making {out}; waiting for it", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        # While it is held: who waits opens the path anew and takes no lock on a file without name.
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def _flush(path: Path) -> None:

@@ -1,8 +1,32 @@
 """Folders that exist whole or not at all."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from rhs.atomic import whole_folder
+
+ROOT = Path(__file__).parents[1]
+
+PROCESS = """
+import sys
+from pathlib import Path
+from rhs.atomic import whole_folder
+out, text = sys.argv[1:]
+with whole_folder(Path(out)) as folder:
+    for name in "ab":
+        (folder / name).write_text(text)
+        print("wrote", name, flush=True)
+        sys.stdin.readline()
+"""
+
+
+def process(out, text: str) -> subprocess.Popen:
+    """Writes two files into `out`; after each it says so and waits for a line."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", PROCESS, str(out), text], cwd=ROOT, **pipes)
 
 
 def fill(folder, text: str) -> None:
@@ -36,3 +60,33 @@ def test_killed_between_its_two_renames(tmp_path):
     with pytest.raises(RuntimeError), whole_folder(out):
         raise RuntimeError
     assert (out / "file").read_text() == "first"
+
+
+@pytest.mark.parametrize("end", ["well", "killed"])
+def test_a_second_process_waits_and_then_makes_its_own(tmp_path, end):
+    out = tmp_path / "parent" / "out"
+    first = process(out, "first")
+    assert first.stdout.readline() == "wrote a\n"
+    others = [process(out, "second"), process(out, "third")]
+    for other in others:
+        assert other.stdout.readline() == f"another process is making {out}; waiting for it\n"
+    assert [path.name for path in (out.parent / ".out.tmp").iterdir()] == ["a"]
+    if end == "killed":
+        first.kill()
+    first.communicate("\n\n", timeout=20)
+    assert out.exists() == (end == "well")
+    for other in others:
+        other.stdin.write("\n\n")
+        other.stdin.flush()
+    for other in others:
+        assert other.communicate(timeout=20)[0] == "wrote a\nwrote b\n"
+        assert other.returncode == 0
+    assert {(out / name).read_text() for name in "ab"} in ({"second"}, {"third"})
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_an_error_leaves_no_lock(tmp_path):
+    for _ in range(2):
+        with pytest.raises(RuntimeError), whole_folder(tmp_path / "out"):
+            raise RuntimeError
+    assert list(tmp_path.iterdir()) == []

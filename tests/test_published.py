@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import standins
+from folders import files
 from standins import put
 from tiny import composed
 
@@ -59,7 +60,10 @@ def test_in_shop_from_a_mirror(ray_cluster, staged, project, tmp_path, monkeypat
     assert (scores["recall@1"], scores["recall@10"]) == (0, 1)
 
 
-def test_a_mirror_that_is_not_there(refused, tmp_path, monkeypatch):
-    said = refused("fetch", f"dataset.source={tmp_path}", f"fetch.mirror={tmp_path / 'gone'}")
-    assert "fetch.mirror is" in said
+def test_a_mirror_that_is_not_there(staged, project, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        staged(fetch, f"fetch.mirror={tmp_path / 'gone'}")
+    said = capsys.readouterr().err
+    assert said.startswith("error: fetch.mirror is")
     assert "which is no folder here" in said
+    assert files(project) == {"conf"}

@@ -6,11 +6,13 @@ member that points outside its folder is refused whole: it was made to do harm. 
 unpacks to more than `Limits` allow. Memory does not grow with the size of an archive or its files.
 """
 
+import errno
 import gzip
 import hashlib
 import io
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -18,12 +20,14 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from rhs.datasets.limits import LIMITS, Limits
+from rhs.datasets.limits import LIMITS, Headers, Limits
 from rhs.datasets.part import CHUNK, byte_bar, naming
 from rhs.datasets.raw import Refused
 from rhs.errors import UserError
 
 ACCEPTED = "a folder, .tar, .tar.gz, .tgz or .zip with one folder of images per class"
+# What the readers of the standard library raise, beside their own errors, at damaged bytes.
+DAMAGE = (ValueError, OverflowError, IndexError, KeyError, RecursionError, struct.error)
 
 
 class Found(NamedTuple):
@@ -98,20 +102,39 @@ def list_tar(path: Path, file: str, source: Path, limits: Limits = LIMITS) -> Li
 
 def _members(path: Path, source: Path) -> Iterator[tarfile.TarInfo]:
     """Every member of a tar, and a UserError where `tarfile` would quietly stop at damage."""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            while member := tar.next():
-                yield member
-                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-            end = tar.offset  # where no further header was found: zeros, or the file's end
-    except tarfile.TarError as error:
-        raise UserError(
-            f"{source} is not an archive, or is damaged ({error}); accepted: {ACCEPTED}."
-        ) from None
+    size = path.stat().st_size
+    with Headers(path.open("rb", buffering=0)) as stream:
+        try:
+            with tarfile.open(fileobj=stream, mode="r:") as tar:
+                while member := tar.next():
+                    _check_place(member, size)
+                    yield member
+                    tar.members = []  # type: ignore[attr-defined]  # it would keep them all
+                    # What holds for all further members is kept in memory, and counts.
+                    kept = sum(len(key) + len(text) for key, text in tar.pax_headers.items())
+                    stream.left = stream.most - kept
+                end = tar.offset  # where no further header was found: zeros, or the file's end
+        except (tarfile.TarError, *DAMAGE, OSError) as error:
+            if not _is_damage(error):
+                raise
+            raise UserError(
+                f"{source} is not an archive, or is damaged ({error}); accepted: {ACCEPTED}."
+            ) from None
     with path.open("rb") as stream:
         stream.seek(end)
         if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
             raise UserError(f"{source} is damaged at byte {end}: no tar header there; get it anew.")
+
+
+def _check_place(member: tarfile.TarInfo, end: int) -> None:
+    stored = member.isreg() and not member.issparse()  # others have a size, but no such bytes
+    if member.size < 0 or (stored and member.offset_data + member.size > end):
+        raise tarfile.ReadError(f"a file of {member.size:,} bytes at byte {member.offset_data:,}")
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether it is the archive's fault: a seek to nowhere, or a reader's OSError of its own."""
+    return not isinstance(error, OSError) or error.errno in (None, errno.EINVAL)
 
 
 def _why_not(member: tarfile.TarInfo) -> str | None:
@@ -187,14 +210,16 @@ def _zip_to_tar(source: Path, target: Path, limits: Limits) -> tuple[list[Refuse
                         with archive.open(member) as stream:
                             _append(tar, name, member.file_size, stream)
                     bar.update(member.file_size)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+    except UserError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, *DAMAGE) as error:
         raise UserError(f"{source} is damaged ({error}); get it anew.") from None
     except (RuntimeError, NotImplementedError) as error:  # a password; an unknown compression
         raise UserError(f"{source} cannot be read ({error}); make a plain .zip or .tar.") from None
     except OSError as error:
-        if error.errno is not None:
+        if not _is_damage(error):
             raise
-        # Damaged bzip2; or a file that is shorter than it says.
+        # Damaged bzip2; a file that is shorter than it says; or it begins before the archive.
         raise UserError(f"{source} is damaged ({error}); get it anew.") from None
     return refused, hidden
 

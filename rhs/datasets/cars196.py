@@ -29,8 +29,8 @@ from rhs.datasets.official import (
     Entry,
     Expected,
     check_counts,
-    first_packing,
     notes_on,
+    use_packing,
 )
 from rhs.datasets.raw import ImageFile, write_raw
 from rhs.errors import UserError
@@ -67,7 +67,7 @@ REPACKED = (  # no digests: the counts and the two images below tell
     ),
     _file(f"{KAGGLE}.zip", url=f"https://www.kaggle.com/api/v1/datasets/download/jutrera/{KAGGLE}"),
     _file("stanford-cars-by-classes-folder.zip"),
-    _file("archive.zip"),
+    _file("archive.zip")._replace(own_folder=True),
 )
 PACKINGS = [ORIGINAL, CLASSIFICATION, *((file,) for file in REPACKED)]
 LAST_TRAIN_CLASS = 98
@@ -79,7 +79,7 @@ ORIGINAL_IMAGES = {  # MD5 of two of the original files, whatever a packing call
 
 
 def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
-    """Index Cars196 into the raw folder `out`; the first packing that can be had is used.
+    """Index Cars196 into the raw folder `out`; the first packing that is right is used.
 
     Classes have the same names and splits in every packing: "001.AM_General_Hummer_SUV_2000".
 
@@ -87,9 +87,14 @@ def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
         What `out/source.json` says.
 
     Raises:
-        UserError: no packing can be had, or one is damaged or not the whole data set.
+        UserError: no packing can be had that is whole and the data set.
     """
-    number, paths = first_packing(downloads, NAME, PACKINGS, PAGE)
+    return use_packing(
+        downloads, NAME, PACKINGS, PAGE, lambda *packing: _index(out, source, *packing)
+    )
+
+
+def _index(out: Path, source: str, number: int, paths: list[Path]) -> dict[str, Any]:
     with whole_folder(out) as raw:
         if PACKINGS[number] is ORIGINAL:
             archives, images = _original(paths, raw)

@@ -23,6 +23,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from rhs.datasets.part import CHUNK, Failed, Part, byte_bar, copy, naming, readable
+from rhs.datasets.part import without_login as shown
 from rhs.datasets.transfer import Patience, Transfer
 from rhs.errors import UserError, number
 
@@ -35,6 +36,7 @@ class RemoteFile(NamedTuple):
     digest: str | None  # "md5:<hex>" or "sha256:<hex>"; None: the data set checks the content
     size: int | None = None  # bytes, for messages and progress: the digest decides, not the size
     page: str = ""  # where a person finds it
+    own_folder: bool = False  # in a mirror, only in the data set's folder: the name is anybody's
 
 
 class Unavailable(UserError):
@@ -52,7 +54,7 @@ class Downloads:
         timeout: seconds without a byte after which a connection counts as cut.
 
     Raises:
-        UserError: `mirror` is no folder and no http(s) address, or a number is out of range.
+        UserError: a number is out of range.
     """
 
     def __init__(
@@ -66,38 +68,42 @@ class Downloads:
         number("fetch.timeout", timeout, above=0)
         self.folder = Path(folder).expanduser()
         self.patience = Patience(retries, timeout)
-        asked, environment = str(mirror or ""), os.environ.get("RHS_MIRROR", "")
-        self.mirror = asked or environment
+        self.mirror = str(mirror or "") or os.environ.get("RHS_MIRROR", "")
+        self._mirror_from = "fetch.mirror" if mirror else "RHS_MIRROR"
         self._mirror_is_url = self.mirror.lower().startswith(("http://", "https://"))
-        if self.mirror and not self._mirror_is_url and not Path(self.mirror).expanduser().is_dir():
-            raise UserError(
-                f"{'fetch.mirror' if asked else 'RHS_MIRROR'} is {self.mirror!r}, which is no "
-                "folder here; accepted: a folder or an http:// or https:// address."
-            )
 
     def get(self, file: RemoteFile, dataset: str) -> Path:
         """`<folder>/<dataset>/<file.name>`, whole and with the published digest.
 
         Raises:
             Unavailable: no address gave it; says why, and where to put it by hand.
-            UserError: no space for it, or the downloads folder cannot be written.
+            UserError: the mirror is no folder and no http(s) address, no space for the file, or
+                the downloads folder cannot be written.
         """
         assert Path(file.name).name == file.name, file.name
         target = self.folder / dataset / file.name
         if target.is_file() and (file.digest is None or _stamped(target, file.digest)):
             return target  # before the lock: the folder may be another user's
+        self._check_mirror()  # not before: most of one's own data sets download nothing
         with self._alone(target):
             failures = _set_aside_if_wrong(target, file.digest)
             if not target.is_file():
                 self._bring(file, dataset, target, failures)
         return target
 
+    def _check_mirror(self) -> None:
+        if self.mirror and not self._mirror_is_url and not Path(self.mirror).expanduser().is_dir():
+            raise UserError(
+                f"{self._mirror_from} is {shown(self.mirror)!r}, which is no folder here; "
+                "accepted: a folder or an http:// or https:// address."
+            )
+
     def _bring(self, file: RemoteFile, dataset: str, target: Path, failures: list[str]) -> None:
         for address in self._addresses(file, dataset):
             why = self._bring_from(address, file, target)
             if why is None:
                 return
-            failures.append(f"{address}: {why}")
+            failures.append(f"{shown(str(address))}: {why}")
             if not isinstance(address, Path):
                 print(f"{file.name}: not from {failures[-1]}", flush=True)
         known = [readable(file.size)] if file.size else []
@@ -116,10 +122,12 @@ class Downloads:
         """Where to look, the mirror first."""
         if self._mirror_is_url:
             base, name = self.mirror.rstrip("/"), quote(file.name)
-            return [f"{base}/{name}", f"{base}/{quote(dataset)}/{name}", *file.urls]
+            own: list[str | Path] = [f"{base}/{quote(dataset)}/{name}", *file.urls]
+            return own if file.own_folder else [f"{base}/{name}", *own]
         if self.mirror:
             folder = Path(self.mirror).expanduser()
-            return [folder / file.name, folder / dataset / file.name, *file.urls]
+            own = [folder / dataset / file.name, *file.urls]
+            return own if file.own_folder else [folder / file.name, *own]
         return list(file.urls)
 
     def _bring_from(self, address: str | Path, file: RemoteFile, target: Path) -> str | None:
@@ -127,12 +135,15 @@ class Downloads:
         if isinstance(address, Path) and not address.exists():
             return "no such file"
         about = f" ({readable(file.size)})" if file.size else ""
-        print(f"fetching {file.name}{about} from {address}", flush=True)
+        print(f"fetching {file.name}{about} from {shown(str(address))}", flush=True)
         part, began = Part(target), time.monotonic()
         try:
             wrong = self._transfer(address, file, part)
             if wrong:
-                print(f"{file.name} from {address}: {wrong}; once more from the start", flush=True)
+                print(
+                    f"{file.name} from {shown(str(address))}: {wrong}; once more from the start",
+                    flush=True,
+                )
                 wrong = self._transfer(address, file, part)
         except Failed as error:
             return str(error)

@@ -1,5 +1,7 @@
-"""How much an archive may hold: one that is made to fill a disk is refused."""
+"""How much an archive may hold: one that is made to fill a disk or the memory is refused."""
 
+import io
+import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,3 +48,22 @@ class Limits(NamedTuple):
 
 
 LIMITS = Limits()
+
+
+class Headers(io.BufferedReader):
+    """A tar for `tarfile`, which would take headers of any length into memory.
+
+    It reads nothing else when it lists a tar, but passes over the files.
+
+    Raises:
+        tarfile.ReadError: from `read`: more than `left`.
+    """
+
+    most = 1 << 20  # bytes of headers before one file: long names and the like
+    left = most  # bytes that may still be read
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= self.left:
+            raise tarfile.ReadError(f"a file's headers are larger than {self.most:,} bytes")
+        self.left -= size
+        return super().read(size)

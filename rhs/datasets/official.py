@@ -3,9 +3,9 @@
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rhs.datasets.archive import list_archive
 from rhs.datasets.download import Downloads, RemoteFile, Unavailable
@@ -13,6 +13,7 @@ from rhs.datasets.folder import IMAGE_SUFFIXES
 from rhs.datasets.raw import ImageFile
 from rhs.errors import UserError
 
+T = TypeVar("T")
 ANEW = "get the official files, see docs/datasets.md"
 
 
@@ -153,40 +154,80 @@ def rows_of(text: bytes, columns: Sequence[str], file: str, header: int = 0) -> 
 def first_packing(
     downloads: Downloads, dataset: str, packings: Sequence[tuple[RemoteFile, ...]], page: str
 ) -> tuple[int, list[Path]]:
-    """The number of the packing that is used, of several of the same content, and its files.
+    """The number and files of the first packing that can be had, see `use_packing`."""
+    return use_packing(downloads, dataset, packings, page, lambda number, paths: (number, paths))
+
+
+def use_packing(
+    downloads: Downloads,
+    dataset: str,
+    packings: Sequence[tuple[RemoteFile, ...]],
+    page: str,
+    use: Callable[[int, list[Path]], T],
+) -> T:
+    """What `use` makes of a packing's number and files, of several packings of the same content.
 
     One whose files are all here or in the mirror is taken before any public address is asked;
-    otherwise the packings that have addresses are tried in order.
+    otherwise the packings that have addresses are tried in order. Where `use` raises UserError, so
+    that the files are not what they should be, the next packing has its turn.
 
     Raises:
-        Unavailable: none can be had; the sentence names every file and where to put it.
+        Unavailable: none can be had; the sentence names every file and where to put it, and those
+            that were refused.
     """
     absent: list[list[RemoteFile]] = []
+    refused: dict[int, str] = {}
     for number, packing in enumerate(packings):
-        paths = [_already_here(downloads, dataset, file) for file in packing]
-        here = [path for path in paths if path]
+        places = [_already_here(downloads, dataset, file) for file in packing]
+        here = [path for path in places if path]
         if len(here) == len(packing):
-            return number, here
-        absent.append([file for file, path in zip(packing, paths, strict=True) if not path])
+            try:
+                return use(number, here)
+            except UserError as error:
+                refused[number] = _refusal(here, error)
+        absent.append([file for file, path in zip(packing, places, strict=True) if not path])
     for number, packing in enumerate(packings):
-        if not all(file.urls for file in absent[number]):
+        if number in refused or not all(file.urls for file in absent[number]):
             continue
         try:
-            return number, [downloads.get(file, dataset) for file in packing]
+            paths = [downloads.get(file, dataset) for file in packing]
         except Unavailable:  # which has said why
             continue
+        try:
+            return use(number, paths)
+        except UserError as error:
+            refused[number] = _refusal(paths, error)
+    raise Unavailable(_none_right(downloads, dataset, packings, page, absent, refused))
+
+
+def _none_right(
+    downloads: Downloads,
+    dataset: str,
+    packings: Sequence[tuple[RemoteFile, ...]],
+    page: str,
+    absent: list[list[RemoteFile]],
+    refused: dict[int, str],
+) -> str:
     wanted = "; or ".join(" and ".join(map(_with_digest, packing)) for packing in packings)
     begun = [
         ", ".join(file.name for file in files)
         for packing, files in zip(packings, absent, strict=True)
-        if len(files) < len(packing)
+        if 0 < len(files) < len(packing)
     ]
     missing = f" (missing beside what is here: {'; or '.join(begun)})" if begun else ""
-    raise Unavailable(
-        f"{dataset} could not be had{missing}: put {wanted} into "
+    wrong = f" [{'; '.join(refused.values())}]" if refused else ""
+    return (
+        f"{dataset} could not be had{missing}{wrong}: put {wanted} into "
         f"{(Path(downloads.folder) / dataset).absolute()}, or set fetch.mirror or RHS_MIRROR to a "
         f"folder or address that has them; see {page}."
     )
+
+
+def _refusal(paths: list[Path], error: UserError) -> str:
+    names = " and ".join(map(str, paths))
+    said = f"refused, {str(error).removesuffix('.')}; delete {names}"
+    print(said, flush=True)
+    return said
 
 
 def _with_digest(file: RemoteFile) -> str:

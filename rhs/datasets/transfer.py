@@ -15,7 +15,16 @@ from typing import NamedTuple
 import requests
 import urllib3
 
-from rhs.datasets.part import CHUNK, Failed, Part, byte_bar, check_space, naming, readable
+from rhs.datasets.part import (
+    CHUNK,
+    Failed,
+    Part,
+    byte_bar,
+    check_space,
+    naming,
+    readable,
+    without_login,
+)
 
 CONNECT = 10.0  # seconds: a machine without internet should learn it soon
 CONTENT_RANGE = re.compile(r"\s*bytes (?:(\d+)-\d+|\*)/(\d+|\*)\s*")
@@ -55,6 +64,7 @@ class Transfer:
 
     def __init__(self, url: str, part: Part, patience: Patience, size: int | None, checked: bool):
         self.url, self.part, self.patience = url, part, patience
+        self.shown = without_login(url)
         self.size, self.checked = size, checked
         self.session = requests.Session()
 
@@ -72,13 +82,13 @@ class Transfer:
                     raise Failed(str(problem))
                 wait = min(patience.first_wait * 2 ** (failed - 1), patience.longest_wait)
                 wait = max(JITTER.uniform(wait / 2, wait), min(problem.wait, patience.longest_wait))
-                print(f"{self.url}: {problem}; trying again in {wait:.1f} s", flush=True)
+                print(f"{self.shown}: {problem}; trying again in {wait:.1f} s", flush=True)
                 time.sleep(wait)
 
     def _attempt(self) -> _Again | None:
         """None if the part is whole now, otherwise why not yet."""
         notes = self.part.notes()
-        version = notes.get("validator") if notes.get("url") == self.url else None
+        version = notes.get("validator") if notes.get("url") == self.shown else None
         have = self.part.size if version or self.checked else 0
         if have and have == notes.get("total"):
             return None  # killed between the last byte and the rename
@@ -138,7 +148,7 @@ class Transfer:
         check_space(part.path, (total or self.size or 0) - start)
         with naming(part.path):
             if not start:
-                part.note(self.url, _validator(response), total)
+                part.note(self.shown, _validator(response), total)
             try:
                 with (
                     part.path.open("ab" if start else "wb") as out,
@@ -210,4 +220,5 @@ def _cause(error: BaseException) -> str:
     """The innermost reason, without the names of the classes it passed through."""
     if error.args and isinstance(getattr(error.args[0], "reason", None), BaseException):
         error = error.args[0].reason
-    return re.sub(r"^.*?\): |\(Caused by.*", "", str(error)).strip() or type(error).__name__
+    said = re.sub(r"^.*?\): |\(Caused by.*", "", without_login(str(error))).strip()
+    return said or type(error).__name__

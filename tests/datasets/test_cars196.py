@@ -1,6 +1,7 @@
 """Cars196 in all its packings: the same classes, ids and splits."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from standins import Shelf, indexed, put, splits_of
 
 from rhs.datasets import cars196
 from rhs.datasets.cars196_classes import CLASSES
-from rhs.datasets.download import Unavailable
+from rhs.datasets.download import Downloads, Unavailable
 from rhs.errors import UserError
 
 KAGGLE = "stanford-car-dataset-by-classes-folder.zip"
@@ -170,6 +171,39 @@ def test_a_class_that_is_missing_or_unknown_spoils_the_counts(tmp_path):
     renamed = {n.replace("FIAT 500 Abarth", "FIAT 501"): data for n, data in content.items()}
     with pytest.raises(UserError, match=r"10 images \(6 train, 4 test\) of 3 train, 2 test"):
         fetch(tmp_path, {KAGGLE: renamed})
+
+
+def test_what_is_refused_is_named_and_the_next_packing_used(tmp_path, capsys):
+    here = tmp_path / "here" / "cars196"
+    put(here, "CARS196.zip", {f"{c}/{n}.jpg": b"x" for c in "abcd" for n in range(3)})
+    put(here, "CARS.zip", b"no archive at all" * 99)
+    with pytest.raises(Unavailable) as caught:
+        fetch(tmp_path, {})
+    said = str(caught.value)
+    for name, why in (("CARS196.zip", "no folder named after"), ("CARS.zip", "is not an archive")):
+        assert re.search(rf"refused, {here / name} [^;]*{why}.*; delete {here / name}[];]", said)
+    assert said.count(". ") == 0
+    assert capsys.readouterr().out.count("refused, ") == 2  # each is read once
+    assert fetch(tmp_path, standins.cars("archive.zip"))["notes"]["archives"] == ["archive.zip"]
+
+
+def test_a_download_that_is_refused_gives_way_to_the_next(tmp_path):
+    online = tmp_path / "here" / "online"
+    put(online, "CARS196.zip", {"a/1.jpg": b"x"})
+    put(online, KAGGLE, standins.cars(KAGGLE)[KAGGLE])
+    assert fetch(tmp_path, {})["notes"]["archives"] == [KAGGLE]
+
+
+def test_an_archive_zip_in_the_top_folder_of_a_mirror_is_anybodys(tmp_path):
+    files = standins.cars("archive.zip")["archive.zip"]
+    downloads = Downloads(tmp_path / "downloads", str(tmp_path / "mirror"), retries=0)
+    put(tmp_path / "mirror", "archive.zip", files)
+    *_, (anybodys,) = cars196.PACKINGS
+    with pytest.raises(Unavailable):
+        downloads.get(anybodys, "cars196")
+    put(tmp_path / "mirror" / "cars196", "archive.zip", files)
+    raw = cars196.fetch(tmp_path / "data" / "raw", "recipe", downloads)
+    assert raw["notes"]["archives"] == ["archive.zip"]
 
 
 def test_an_archive_of_something_else(tmp_path):

@@ -267,8 +267,6 @@ def test_a_full_disk_keeps_what_came(server, hasty, small_disk):
         ({"retries": 1.5}, "fetch.retries is 1.5"),
         ({"timeout": 0}, "fetch.timeout is 0"),
         ({"timeout": "soon"}, "fetch.timeout is 'soon'"),
-        ({"mirror": "s3://bucket"}, "fetch.mirror is 's3://bucket'.*a folder or an http"),
-        ({"mirror": "/not/there"}, "fetch.mirror is '/not/there', which is no folder"),
     ],
 )
 def test_bad_parameters(parameters, sentence):
@@ -276,10 +274,54 @@ def test_bad_parameters(parameters, sentence):
         Downloads(**parameters)
 
 
-def test_a_mirror_of_the_environment_that_is_not_there(monkeypatch):
-    monkeypatch.setenv("RHS_MIRROR", "/not/there")
-    with pytest.raises(UserError, match="RHS_MIRROR is '/not/there'"):
-        Downloads()
+@pytest.mark.parametrize("how", ["fetch.mirror", "RHS_MIRROR"])
+@pytest.mark.parametrize("mirror", ["s3://me:secret@bucket", "/not/there"])
+def test_a_mirror_that_is_not_there_is_a_mistake_once_a_file_is_asked_for(
+    server, hasty, monkeypatch, how, mirror
+):
+    monkeypatch.setenv("RHS_MIRROR", mirror)
+    downloads = hasty(mirror=mirror if how == "fetch.mirror" else None)
+    said = f"{how} is {mirror.replace('me:secret@', '')!r}, which is no folder here; accepted: a f"
+    with pytest.raises(UserError, match=said):
+        downloads.get(birds(server.url("birds.tgz")), "birds")
+    assert server.requests == []
+    assert not downloads.folder.exists()
+
+
+def test_a_login_is_sent_to_the_mirror_and_never_shown(server, hasty, capsys):
+    mirror = server.url("site").replace("://", "://me:secret@")
+    downloads = hasty(mirror=mirror, retries=1)
+    server.files = {"site/birds/birds.tgz": CONTENT}
+    server.answers = [Answer(), Answer(status=503), Answer(body=OLDER)]
+    path = downloads.get(birds(), "birds")
+    assert {request.login for request in server.requests} == {"me:secret"}
+    server.files["site/again/birds.tgz"] = CONTENT
+    server.always = Answer(cut=HALF, ranges=False)
+    with pytest.raises(Unavailable, match=r"//127\.0\.0\.1:.*connection cut") as caught:
+        downloads.get(birds(size=1), "again")
+    shown = capsys.readouterr().out
+    assert "trying again" in shown
+    assert "once more from the start" in shown
+    notes = [file.read_text() for file in downloads.folder.rglob("*.part.json")]
+    for text in (shown, str(caught.value), *notes):
+        assert "127.0.0.1" in text
+        assert "secret" not in text
+    assert path.read_bytes() == CONTENT
+    assert notes
+
+
+def test_a_name_that_is_anybodys_is_only_taken_from_the_folder_of_the_data_set(
+    server, hasty, tmp_path
+):
+    file = birds(digest=None, own_folder=True)
+    (tmp_path / "mirror" / "birds").mkdir(parents=True)
+    (tmp_path / "mirror" / "birds.tgz").write_bytes(OLDER)
+    server.files = {"birds.tgz": OLDER}
+    for mirror in (str(tmp_path / "mirror"), server.url("")):
+        with pytest.raises(Unavailable):
+            hasty(mirror=mirror).get(file, "birds")
+    (tmp_path / "mirror" / "birds" / "birds.tgz").write_bytes(CONTENT)
+    assert hasty(mirror=str(tmp_path / "mirror")).get(file, "birds").read_bytes() == CONTENT
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

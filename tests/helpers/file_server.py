@@ -1,5 +1,6 @@
 """A real HTTP server on this machine that serves files well, or badly in the way a test asks."""
 
+import base64
 import re
 import socket
 import threading
@@ -32,6 +33,7 @@ class Request(NamedTuple):
     range: str | None
     if_range: str | None
     encodings: str | None
+    login: str = ""  # "user:password"
 
 
 class FileServer(ThreadingHTTPServer):
@@ -61,7 +63,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         with self.server.one_at_a_time:
             asked = map(self.headers.get, ("Range", "If-Range", "Accept-Encoding"))
-            self.server.requests.append(Request(self.path[1:], *asked))
+            login = self.headers.get("Authorization", "").removeprefix("Basic ")
+            login = base64.b64decode(login).decode()
+            self.server.requests.append(Request(self.path[1:], *asked, login))
             self.server.sent.append(0)
             self.number = len(self.server.sent) - 1
             answer = self.server.answers.pop(0) if self.server.answers else self.server.always
