@@ -2,24 +2,25 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from rhs.cluster import connect
-from rhs.data.preprocess import preprocess
-from rhs.datasets.raw import read_raw
+from rhs.data.prepare import RANGES
+from rhs.data.preprocess import check_settings, preprocess
+from rhs.datasets.raw import folder_name, read_raw
+from rhs.errors import UserError
 from rhs.stage import plain, stage
 
 
 def main(params: DictConfig) -> None:
-    name = params.dataset.name
+    name = folder_name(params.dataset.get("name"))
+    settings = _settings(params)
     read_raw(Path("data/raw", name))  # before Ray's seconds: is it there?
     start = time.monotonic()
     connect(params.cluster)
     connected = time.monotonic()
-    split = {key: params.dataset[key] for key in ("train_classes", "test_classes", "validation")}
-    split["across_classes"] = params.dataset.copies_across_classes
-    settings = plain(OmegaConf.create({**params.preprocess, **split}))
     manifest = preprocess(Path("data/raw", name), Path("data/shards", name), **settings)
     for split, counts in manifest["splits"].items():
         print(f"preprocess: {split} {counts['images']:,} images of {counts['classes']:,} classes")
@@ -29,6 +30,22 @@ def main(params: DictConfig) -> None:
         f"preprocess: Ray started in {connected - start:.1f} s, "
         f"the work took {time.monotonic() - connected:.1f} s"
     )
+
+
+def _settings(params: DictConfig) -> dict[str, Any]:
+    """The arguments of `preprocess`: a mistake in them is told before Ray starts."""
+    group = params.get("preprocess")
+    if not isinstance(group, DictConfig):
+        raise UserError(f"preprocess is {group!r}; it must be a group of settings, as in conf/.")
+    settings = plain(group)
+    if unknown := sorted(set(settings) - set(RANGES)):
+        raise UserError(f"preprocess.{unknown[0]} is unknown; accepted: {', '.join(RANGES)}.")
+    dataset = plain(params.dataset)
+    names = {key: key for key in ("train_classes", "test_classes", "validation")}
+    names["across_classes"] = "copies_across_classes"
+    settings |= {key: dataset[name] for key, name in names.items() if name in dataset}
+    check_settings(settings)
+    return settings
 
 
 if __name__ == "__main__":

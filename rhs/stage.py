@@ -59,7 +59,7 @@ def compose(overrides: list[str]) -> DictConfig:
         raise UserError(
             f"{group}={name} is unknown; accepted: {', '.join(error.options)}."
         ) from None
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # group=null
         which = f"{error.override}: " if hasattr(error, "override") else ""
         raise UserError(which + " ".join(str(error).split())) from None
     return params

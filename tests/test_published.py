@@ -66,4 +66,4 @@ def test_a_mirror_that_is_not_there(staged, project, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.startswith("error: fetch.mirror is")
     assert "which is no folder here" in said
-    assert files(project) == {"conf"}
+    assert files(project) == set()

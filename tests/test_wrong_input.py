@@ -65,6 +65,30 @@ def test_fewer_than_four_classes(refused, tmp_path):
     assert "found 3 (class0, class1, class2), at least 4 are needed" in said
 
 
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("dataset.source=2024", "dataset.source 2024 does not exist"),
+        ("dataset.source=null", "dataset.source is None; it must be the path"),
+        ("dataset.fetch=null", "dataset.fetch is None; it must be a group of settings"),
+        ("~dataset.fetch._target_", "dataset.fetch has no _target_"),
+        ("fetch.folder=null", "fetch.folder is None; it must be the path"),
+        ("+fetch.foo=1", "fetch.foo is unknown; accepted: folder, mirror, retries, timeout."),
+        ('dataset.name=""', "dataset.name is ''; it must be text of letters"),
+        ("dataset.name=../../x", "dataset.name is '../../x'; it must be text of letters"),
+        ("dataset.name=null", "dataset.name is None; it must be text of letters"),
+    ],
+)
+def test_settings_of_fetch(refused, override, sentence):
+    assert sentence in refused("fetch", override)
+
+
+def test_a_source_of_digits_and_a_folder_too(stage_of, project):
+    make_images(project / "2024", [3] * 4)
+    stage_of("fetch", "dataset.source=2024", "fetch.folder=5")
+    assert json.loads(Path("data/raw/folder/source.json").read_text())["source"] == "2024"
+
+
 # Images and classes ----------------------------------------------------------------------------
 
 
@@ -101,6 +125,20 @@ def test_validation_classes_of_one_image_each(ray_cluster, refused, project, tmp
     said = refused("preprocess", "dataset.validation=0.5")
     assert "each of the 2 val classes has one image" in said
     assert "dataset.validation=0" in said
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("dataset.name=..", "dataset.name is '..'; it must be text of letters"),
+        ("dataset.validation=null", "dataset.validation is None; accepted: 0 (none) to below 1"),
+        ("preprocess.short_side=12.5", "short_side is 12.5; it must be a whole number at least 2"),
+        ("+preprocess.foo=1", "preprocess.foo is unknown; accepted: short_side, quality,"),
+        ("+preprocess.train_classes=[a]", "preprocess.train_classes is unknown; accepted: short"),
+    ],
+)
+def test_settings_of_preprocess(refused, override, sentence):
+    assert sentence in refused("preprocess", override)
 
 
 # Parameters ------------------------------------------------------------------------------------

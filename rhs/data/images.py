@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from rhs.data.picture import GAP, TURNS, bounded_size, gray_or_rgb, shrunk
+from rhs.data.picture import GAP, SIXTEEN_BIT, TURNS, bounded_size, gray_levels, gray_or_rgb, shrunk
 
 # Formats that Pillow decodes by itself; e.g. EPS would start another program on the file.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 KEPT = ("JPEG", "MPO", "PNG")  # bytes stay if nothing has to change; MPO is a JPEG with previews
 LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000")
+DARKEST = 4096  # brightest gray of sixteen bits that is kept: of twelve, 8 bits leave 16 levels
 MIN_SIDE = 2  # pixels; a line of single pixels shows nothing to learn from
 MAX_PIXELS = 100_000_000  # of an image that is decoded, unless the caller says otherwise
 ORIENTATION = 0x0112  # EXIF tag
@@ -68,11 +69,12 @@ def prepare_image(
     (metadata, previews) are dropped.
 
     Args:
-        max_pixels: an image of more is refused before it is decoded. Decoding takes up to 20 bytes
+        max_pixels: an image of more is refused before it is decoded. Decoding takes up to 25 bytes
             of memory for each (WebP, JPEG 2000), 6 in the other formats.
 
     Raises:
-        BadImage: zero size, not an image, truncated, damaged, too small, unsupported mode.
+        BadImage: zero size, not an image, truncated, damaged, too small, unsupported mode
+            (floating-point, beyond 16 bits), too dark (several grays of 16 bits, all below 4096).
         TooManyPixels: decompression bomb.
     """
     if not data:
@@ -106,6 +108,8 @@ def _prepare(image: Image.Image, data: bytes, short_side: int, quality: int) -> 
     image.load()
     if image.mode == "F":
         raise BadImage("unsupported mode: floating-point pixels")
+    if image.mode in SIXTEEN_BIT:
+        _check_range(*gray_levels(image))
     if min(size) < MIN_SIDE:
         raise BadImage(f"too small: {size[0]} x {size[1]} pixels")
     gray, profile = image.mode in ("L", "LA", "La"), image.info.get("icc_profile")
@@ -131,6 +135,20 @@ def _prepare(image: Image.Image, data: bytes, short_side: int, quality: int) -> 
     if notes or resized:
         data = _encode(picture, source in LOSSY, quality)
     return Prepared(data, *picture.size, ", ".join(notes) or None, resized, source, several)
+
+
+def _check_range(least: int, most: int) -> None:
+    """Refuse what the high byte of sixteen bits would not show: it would be black, white or wrap.
+
+    Scaling to what an image happens to span would make the same gray differ between images.
+    """
+    if least < 0 or most > 65535:
+        raise BadImage(f"unsupported mode: 32-bit pixels, {least} to {most}; 0 to 65535 are read")
+    if least < most < DARKEST:
+        raise BadImage(
+            f"too dark: 16-bit pixels of {least} to {most}, of which 8 bits leave at most "
+            f"{most // 256 + 1} of 256 levels; they have to be scaled to 65535"
+        )
 
 
 def _orientation(image: Image.Image) -> int:

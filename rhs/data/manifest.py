@@ -98,7 +98,7 @@ def build_manifest(
 
     Raises:
         UserError: fewer than two train or two test classes kept an image, or all that kept any in
-            a split kept one.
+            a split kept one; or one validation class is left.
     """
     sizes = Counter(class_name for class_name, _ in tally.kept)
     splits = _count_splits(split_of, sizes, tally)
@@ -142,6 +142,12 @@ def _count_splits(
                 f"only {splits[split]['classes']} {split} classes have images left after "
                 f"{refused} were refused; at least 2 are needed."
             )
+    if splits["val"]["classes"] == 1:
+        raise UserError(
+            f"only 1 val class has images left after {refused} were refused, and among images of "
+            "one class every answer is right; at least 2 are needed, or none "
+            "(dataset.validation=0)."
+        )
     for split, counts in splits.items():
         if 0 < counts["classes"] == counts["singletons"]:
             raise UserError(
@@ -176,7 +182,7 @@ def _warnings(
             "Neither dataset.train_classes nor dataset.test_classes takes "
             f"{_listed(left_out, 'class', 'classes')}."
         )
-    if manifest["splits"]["val"]["classes"] < 2:
+    if not manifest["splits"]["val"]["classes"]:
         warnings.append(
             "No validation classes: there is nothing to compare settings on but the test classes, "
             "and settings chosen on those flatter themselves."

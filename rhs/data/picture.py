@@ -66,10 +66,21 @@ def _averaged(image: Image.Image, factors: tuple[int, int]) -> Image.Image:
     return small
 
 
+def gray_levels(image: Image.Image) -> tuple[int, int]:
+    """The least and the greatest pixel of a loaded gray image of more than eight bits."""
+    rows = max(1, STRIP // image.width)
+    bounds = []
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels = np.asarray(strip)
+        bounds += [int(pixels.min()), int(pixels.max())]
+    return min(bounds), max(bounds)
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode in SIXTEEN_BIT:
-        pixels = np.asarray(image) >> 8  # Pillow's own conversion clips at 255
-        return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+        # The high byte; Pillow's own conversion clips at 255. `prepare_image` checked the range.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         return image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
     if image.mode in ("1", "L"):

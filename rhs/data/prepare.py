@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,11 +14,20 @@ import pyarrow as pa
 from filelock import FileLock
 from PIL import Image
 
-from rhs.data.images import BadImage, Prepared, TooManyPixels, prepare_image
+from rhs.data.images import MIN_SIDE, BadImage, Prepared, TooManyPixels, prepare_image
+from rhs.errors import UserError, number
 
 CHUNK_BYTES = 2**23  # of prepared images that are handed over at a time
 LARGE, LARGE_FILE = 25_000_000, 2**26  # pixels, bytes: of more, one at a time is in memory
 BYTES_PER_PIXEL = 8  # a file of more than this for each of `max_pixels` is not read
+PILLOWS_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+RANGES: dict[str, tuple[float, float, bool]] = {  # least, most, whether whole
+    "short_side": (MIN_SIDE, math.inf, True),
+    "quality": (1, 100, True),
+    "max_pixels": (1, math.inf, True),
+    "max_bad_fraction": (0, 1, False),
+    "rows_per_shard": (1, math.inf, True),
+}
 CHANGED = "changed since fetch"
 PREPARED_SCHEMA = pa.schema(
     [
@@ -31,6 +41,18 @@ PREPARED_SCHEMA = pa.schema(
         ("odd", pa.list_(pa.string())),
     ]
 )
+
+
+def check_ranges(settings: dict[str, Any]) -> None:
+    """Raises UserError unless the numbers among the settings of `preprocess` are in range."""
+    for key, (least, most, whole) in RANGES.items():
+        if key in settings:
+            number(f"preprocess.{key}", settings[key], least=least, most=most, whole=whole)
+    if settings.get("max_pixels", 1) > PILLOWS_LIMIT:
+        raise UserError(
+            f"preprocess.max_pixels is {settings['max_pixels']}; accepted: 1 to {PILLOWS_LIMIT}, "
+            "beyond which Pillow decodes nothing."
+        )
 
 
 def prepare_rows(
@@ -115,5 +137,5 @@ def _read(path: Path, offset: int, size: int) -> bytes | None:
         with path.open("rb", buffering=0) as stream:
             stream.seek(offset)
             return stream.read(size)
-    except FileNotFoundError:
-        return None
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError):
+        return None  # another disk error is not a change, and keeps its traceback

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray.data
-from PIL import Image
 from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 from ray.util.annotations import RayDeprecationWarning
 from tqdm import tqdm
@@ -30,15 +29,27 @@ from rhs.atomic import whole_folder
 from rhs.cluster import ordered_and_quiet
 from rhs.data.images import MAX_PIXELS
 from rhs.data.manifest import Tally, build_manifest, check_refused
-from rhs.data.prepare import CHANGED, CHUNK_BYTES, PREPARED_SCHEMA, prepare_rows
+from rhs.data.prepare import (
+    CHANGED,
+    CHUNK_BYTES,
+    PREPARED_SCHEMA,
+    check_ranges,
+    prepare_rows,
+)
 from rhs.data.shard_writer import ShardWriter
-from rhs.data.splits import RETRIEVAL, SPLITS, Classes, official_split, split_classes
+from rhs.data.splits import (
+    RETRIEVAL,
+    SPLITS,
+    Classes,
+    check_validation,
+    official_split,
+    split_classes,
+)
 from rhs.datasets.raw import read_raw
 from rhs.errors import UserError
 
 BLOCK_ROWS, BLOCK_BYTES = 256, 2**24  # of a task: about a second of work on photographs
 IN_FLIGHT_BYTES = 2**28
-PILLOWS_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 RETRIES = 2  # of a task whose process died
 
 
@@ -71,21 +82,13 @@ def preprocess(
         The manifest (`rhs.data.manifest` lists its fields).
 
     Raises:
-        UserError: more than `max_bad_fraction` of the images refused, the source changed since
-            fetch, or the classes cannot be split. `out` is as it was before.
+        UserError: a setting is out of range, more than `max_bad_fraction` of the images refused,
+            the source changed since fetch, or the classes cannot be split. `out` is as it was.
     """
     settings = {k: v for k, v in locals().items() if k not in ("raw", "out")}
+    check_settings(settings)
     index, description = read_raw(raw)
     class_names = sorted(set(index["class_name"].to_pylist()))
-    if across_classes not in ("refuse", "keep"):
-        raise UserError(
-            f"dataset.copies_across_classes is {across_classes!r}; accepted: refuse, keep."
-        )
-    if not 1 <= max_pixels <= PILLOWS_LIMIT:
-        raise UserError(
-            f"preprocess.max_pixels is {max_pixels}; accepted: 1 to {PILLOWS_LIMIT}, beyond which "
-            "Pillow decodes nothing."
-        )
     split_of = _split_of(index, train_classes, test_classes, validation)
     plan = _plan(index, class_names, split_of)
     copies = _in_several_classes(plan)
@@ -113,6 +116,17 @@ def preprocess(
     return manifest
 
 
+def check_settings(settings: dict[str, Any]) -> None:
+    """Raises UserError unless these settings of `preprocess` are in range.
+
+    The classes are not looked at: that takes the data set.
+    """
+    check_ranges(settings)
+    check_validation(settings.get("validation", 0))
+    if (copies := settings.get("across_classes", "keep")) not in ("refuse", "keep"):
+        raise UserError(f"dataset.copies_across_classes is {copies!r}; accepted: refuse, keep.")
+
+
 def _split_of(
     index: pa.Table, train_classes: Classes, test_classes: Classes, validation: float
 ) -> dict[str, str]:
@@ -130,8 +144,8 @@ def _split_of(
 def _why_refused(row: dict[str, Any], copies: dict[str, set[str]], source: str) -> str | None:
     if row["why"] == CHANGED:
         raise UserError(
-            f"{row['name']} of {source} changed or went away since it was fetched: run the fetch "
-            "stage again."
+            f"{row['name']} of {source} changed, went away or may no longer be read since it was "
+            "fetched: run the fetch stage again."
         )
     if not row["why"] and row["sha256"] in copies:
         others = ", ".join(sorted(copies[row["sha256"]] - {row["class_name"]}))

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rhs.data.shards import SHARD_SCHEMA
-from rhs.errors import UserError
+from rhs.errors import number
 
 ROW_GROUP_BYTES = 2**24  # of images; what the writer holds in memory
 # Images are compressed already, and each is different: no dictionary, no second try.
@@ -29,8 +29,7 @@ class ShardWriter:
     """
 
     def __init__(self, folder: Path, rows_per_shard: int) -> None:
-        if rows_per_shard < 1:
-            raise UserError(f"preprocess.rows_per_shard is {rows_per_shard}; accepted: 1 or more.")
+        number("preprocess.rows_per_shard", rows_per_shard, least=1, whole=True)
         self.folder, self.rows_per_shard = folder, rows_per_shard
         self.shards: list[dict[str, Any]] = []
         self._group = ""

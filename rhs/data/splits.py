@@ -1,13 +1,16 @@
 """The zero-shot split: train, validation and test share no class."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rhs.errors import UserError
 
 SPLITS = ("train", "val", "test")
 RETRIEVAL = ("query", "gallery")  # the two sides of a test split that is not searched in itself
+IGNORED = "; of a table, dataset.fetch.split=null in the fetch stage ignores the column"
 Classes = str | Sequence[str] | None
 
 
@@ -37,9 +40,11 @@ def split_classes(
     Raises:
         UserError: unknown names, a class in both, fewer than two to train or test on, ...
     """
+    check_validation(validation)
     names = sorted(set(class_names))
     val: list[str] = []
-    if official is not None and (train_classes, test_classes) == (None, None):
+    as_given = official is not None and (train_classes, test_classes) == (None, None)
+    if official is not None and as_given:
         train_classes, test_classes, val = (
             [name for name in names if official[name] == s] for s in ("train", "test", "val")
         )
@@ -58,10 +63,9 @@ def split_classes(
         )
     for which, chosen in (("train", train), ("test", test)):
         if len(chosen) < 2:
-            raise UserError(
-                f"dataset.{which}_classes leaves {len(chosen)} classes to {which} on; "
-                "at least 2 are needed."
-            )
+            raise UserError(_too_few(which, len(chosen), as_given))
+    if len(val) == 1:
+        raise UserError(_too_few("val", 1, as_given))
     held_out = set(val or _evenly(train, validation))
     split = {n: "val" if n in held_out else "train" for n in {*train, *val}}
     return dict(sorted({**split, **dict.fromkeys(test, "test")}.items()))
@@ -78,7 +82,7 @@ def official_split(class_N: Sequence[str], split_N: Sequence[str]) -> dict[str, 
     if len(both := set(split_N) & set(RETRIEVAL)) == 1 or (both and "test" in split_N):
         raise UserError(
             f"The data set has images of the splits {', '.join(sorted(set(split_N)))}: what is "
-            "tested on is either test, or query and gallery."
+            f"tested on is either test, or query and gallery{IGNORED}."
         )
     splits: dict[str, str] = {}
     for name, split in zip(class_N, split_N, strict=True):
@@ -86,20 +90,46 @@ def official_split(class_N: Sequence[str], split_N: Sequence[str]) -> dict[str, 
         if splits.setdefault(name, side) != side:
             raise UserError(
                 f"Class {name} has images in {splits[name]} and in {side}: zero-shot retrieval is "
-                "measured on classes that were never trained on."
+                f"measured on classes that were never trained on{IGNORED}."
             )
     return splits
+
+
+def check_validation(validation: Any) -> None:
+    """Raises UserError unless it is a fraction below 1."""
+    real = isinstance(validation, (int, float)) and not isinstance(validation, bool)
+    if not (real and 0 <= validation < 1):
+        raise UserError(f"dataset.validation is {validation!r}; accepted: 0 (none) to below 1.")
+
+
+def _too_few(which: str, count: int, as_given: bool) -> str:
+    if as_given:
+        have = "1 class" if count == 1 else f"{count} classes"
+        return f"The images' own splits have {have} of {which}; at least 2 are needed{IGNORED}."
+    return f"dataset.{which}_classes leaves {count} classes to {which} on; at least 2 are needed."
 
 
 def _resolve(names: list[str], wanted: Classes, parameter: str) -> list[str] | None:
     if wanted is None:
         return None
     if isinstance(wanted, str):
-        if Path(wanted).is_file():
-            lines = Path(wanted).read_text(encoding="utf-8").splitlines()
+        if os.path.isfile(wanted):  # unlike Path's, no error where an expression is long
+            lines = _lines(wanted, parameter)
             return _known(names, [line.strip() for line in lines if line.strip()], parameter)
         return _matching(names, wanted, parameter)
+    if not isinstance(wanted, Sequence):
+        raise UserError(
+            f"dataset.{parameter} is {wanted!r}; accepted: null, a list of names, a text file or a "
+            "regular expression."
+        )
     return _known(names, [str(name) for name in wanted], parameter)
+
+
+def _lines(file: str, parameter: str) -> list[str]:
+    try:
+        return Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"dataset.{parameter} {file} cannot be read: {error}.") from None
 
 
 def _known(names: list[str], wanted: list[str], parameter: str) -> list[str]:
@@ -129,8 +159,6 @@ def _matching(names: list[str], expression: str, parameter: str) -> list[str]:
 
 
 def _evenly(train: list[str], validation: float) -> list[str]:
-    if not 0 <= validation < 1:
-        raise UserError(f"dataset.validation is {validation}; accepted: 0 (none) up to below 1.")
     count = round(len(train) * validation)
     if count == 1:
         # Among images of one class every answer is right.

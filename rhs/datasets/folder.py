@@ -31,7 +31,7 @@ def fetch(out: Path, source: str, downloads: Downloads | None = None) -> dict[st
         UserError: `source` is missing, empty, damaged, not an archive, harmful, or has fewer than
             four classes. Nothing is left at `out` then.
     """
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if not path.exists():
         raise UserError(f"dataset.source {source} does not exist; accepted: {ACCEPTED}.")
     with whole_folder(out) as raw:
@@ -77,7 +77,14 @@ def _list_directory(root: Path) -> Listing:
     refused: list[Refused] = []
     hidden = 0
     real_root = root.resolve()
-    for folder, subfolders, files in os.walk(root):
+
+    def unreadable(error: OSError) -> None:
+        name = os.fsencode(os.path.relpath(error.filename, root)).decode(
+            "utf-8", "backslashreplace"
+        )
+        refused.append(Refused(name, f"unreadable: {error.strerror}"))
+
+    for folder, subfolders, files in os.walk(root, onerror=unreadable):
         subfolders.sort()
         for entry in sorted(files) + [s for s in subfolders if Path(folder, s).is_symlink()]:
             path = Path(folder, entry)

@@ -8,6 +8,7 @@ Images are read in place by (file, offset, size), so a data set of a million ima
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,22 @@ import pyarrow.parquet as pq
 
 from rhs.errors import UserError
 
+DESCRIPTION = {"dataset", "source", "images", "classes", "refused", "notes"}
 MIN_CLASSES = 4  # two to train on and two to test on: with one, every retrieval is right
+
+
+def folder_name(dataset: object) -> str:
+    """`dataset.name`, fit for folders of its own: data/raw/<name> and the like.
+
+    Raises:
+        UserError: it is not, so that another folder would be replaced.
+    """
+    if isinstance(dataset, str) and re.fullmatch(r"[\w-][\w.-]{0,99}", dataset):
+        return dataset
+    raise UserError(
+        f"dataset.name is {dataset!r}; it must be text of letters, digits, '_', '-' and '.', 100 "
+        "at most, and not begin with '.'."
+    )
 
 
 class ImageFile(NamedTuple):
@@ -90,12 +106,22 @@ def read_raw(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
     """The index (columns of `ImageFile`, sorted by name) and the description of a raw folder.
 
     Raises:
-        UserError: the folder is not there, or of another version; the fetch stage makes it.
+        UserError: the folder is not there, damaged, or of another version; the fetch stage makes
+            it.
     """
     if not (folder / "index.parquet").exists():
         raise UserError(f"{folder} holds no index.parquet: run the fetch stage first.")
-    description = json.loads((folder / "source.json").read_text(encoding="utf-8"))
-    index = pq.read_table(folder / "index.parquet")
+    try:
+        description = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+        index = pq.read_table(folder / "index.parquet")
+        missing = sorted(DESCRIPTION - set(description))
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder} is damaged ({why}): run the fetch stage again.") from None
+    if missing:
+        raise UserError(
+            f"{folder / 'source.json'} has no {', '.join(missing)}: run the fetch stage again."
+        )
     if not index.schema.equals(INDEX_SCHEMA):
         raise UserError(
             f"{folder / 'index.parquet'} has other columns than this version's: run the fetch "

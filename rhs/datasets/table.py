@@ -1,6 +1,5 @@
 """Your own images as a table: a CSV or Parquet file with a path and a label in every row."""
 
-import csv
 import hashlib
 import math
 import os
@@ -10,16 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from rhs.atomic import whole_folder
 from rhs.data.splits import RETRIEVAL, SPLITS
+from rhs.datasets.columns import read_columns
 from rhs.datasets.download import Downloads
 from rhs.datasets.raw import ImageFile, Refused, write_raw
 from rhs.errors import UserError
 
-ACCEPTED = "a .csv (commas, UTF-8, a first line of column names) or .parquet file"
 KNOWN_SPLITS = (*SPLITS, *RETRIEVAL)
 CHUNK = 1 << 20  # bytes
 
@@ -28,7 +26,7 @@ class Row(NamedTuple):
     """One row; `number` counts from 1, without the line of column names."""
 
     number: int
-    path: str  # as the table has it
+    path: str  # as the table has it, without white space around it
     label: str
     split: str  # "" where the table has none
     values: tuple[float, ...] | None
@@ -64,14 +62,14 @@ def fetch(
         UserError: no such table, a column is missing or of the wrong kind, an unknown split, fewer
             than four classes.
     """
-    file = Path(source).expanduser()
-    if isinstance(values, str) or not all(isinstance(name, str) for name in values):
-        raise UserError(f"dataset.fetch.values is {values!r}; it must be a list of column names.")
-    folder = Path(root).expanduser() if root else file.parent
-    if not folder.is_dir():
+    file = Path(os.path.expanduser(source))
+    wanted = _wanted(path, label, split, values)
+    folder = file.parent if root is None or root == "" else Path(os.path.expanduser(str(root)))
+    if folder != file.parent and not folder.is_dir():
         raise UserError(f"dataset.fetch.root {root} does not exist or is no folder.")
-    columns = _read(file, path, label, split, list(values))
-    rows, refused = _rows(file, columns, list(values))
+    columns = read_columns(file, wanted, optional=("split",) if split == "split" else ())
+    rows, refused = _rows(file, columns, [wanted[str(i)] for i in range(len(values))])
+    notes = {"rows": len(columns), **_split_note(columns, wanted.get("split"))}
     rows, repeated = _once(rows, folder)
     with whole_folder(out) as raw:
         images: list[ImageFile] = []
@@ -81,85 +79,40 @@ def fetch(
                 images.append(image)
             else:
                 refused.append(image)
-        return write_raw(raw, out.name, source, images, refused + repeated, {"rows": len(columns)})
+        return write_raw(raw, out.name, source, images, refused + repeated, notes)
 
 
-def _read(file: Path, path: str, label: str, split: str | None, values: list[str]) -> pa.Table:
-    """The wanted columns under the names "path", "label", "split" and "0", "1", ...
-
-    All but the values of a Parquet file are text, so that a label 001 stays 001.
-    """
-    kind = file.suffix.lower()
-    if kind not in (".csv", ".parquet"):
-        raise UserError(f"dataset.source is {str(file)!r}; accepted: {ACCEPTED}.")
-    if not file.is_file():
-        raise UserError(f"dataset.source {file} does not exist; accepted: {ACCEPTED}.")
-    try:
-        names = _names(file, kind)
-        wanted = {"path": path, "label": label}
-        if split and (split in names or split != "split"):
-            wanted["split"] = split
-        wanted |= {str(i): name for i, name in enumerate(values)}
-        _check_names(file, names, wanted)
-        table = _columns(file, kind, sorted(set(wanted.values())))
-    except (pa.ArrowException, csv.Error, UnicodeDecodeError, OSError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise UserError(f"{file} cannot be read ({why}); accepted: {ACCEPTED}.") from None
-    if not len(table):
-        raise UserError(f"{file} has no rows below the column names.")
-    columns = {key: _typed(file, table[name], name, key) for key, name in wanted.items()}
-    return pa.table(columns)
+def _wanted(path: object, label: object, split: object, values: object) -> dict[str, str]:
+    """Key of `read_columns` -> name of the column."""
+    if not isinstance(values, (list, tuple)):
+        raise UserError(
+            f"dataset.fetch.values is {values!r}; it must be a list of column names, [] for none."
+        )
+    wanted = {"path": _column_name("path", path), "label": _column_name("label", label)}
+    if split is not None and split != "":
+        wanted["split"] = _column_name("split", split)
+    return wanted | {str(i): _column_name("values", name) for i, name in enumerate(values)}
 
 
-def _names(file: Path, kind: str) -> list[str]:
-    if kind == ".parquet":
-        return pq.read_schema(file).names
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        return next(csv.reader(stream, strict=True), [])
+def _column_name(setting: str, name: object) -> str:
+    if isinstance(name, bool) or not isinstance(name, (str, int)) or not str(name).strip():
+        raise UserError(f"dataset.fetch.{setting} is {name!r}; it must be the name of a column.")
+    return str(name).strip()
 
 
-def _columns(file: Path, kind: str, names: list[str]) -> pa.Table:
-    if kind == ".parquet":
-        return pq.read_table(file, columns=names)
-    columns: dict[str, list[str]] = {name: [] for name in names}
-    # Not pyarrow's reader: where a quote is not closed, it takes the rest of the file for one cell.
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
-        header = next(reader)
-        places = [(cells, header.index(name)) for name, cells in columns.items()]
-        for number, row in enumerate(filter(None, reader), 1):
-            if len(row) != len(header):
-                raise UserError(
-                    f"Row {number} of {file} (line {reader.line_num}) has {len(row)} cells; "
-                    f"accepted: {len(header)}, as there are column names."
-                )
-            for cells, place in places:
-                cells.append(row[place])
-    return pa.table({name: pa.array(cells, pa.string()) for name, cells in columns.items()})
-
-
-def _check_names(file: Path, names: list[str], wanted: dict[str, str]) -> None:
-    for key, name in wanted.items():
-        if names.count(name) == 1:
-            continue
-        setting = f"dataset.fetch.{key if key.isalpha() else 'values'}"
-        has = ", ".join(repr(n[:40]) for n in names[:8]) + (", ..." if len(names) > 8 else "")
-        often = f"{names.count(name)} columns" if names.count(name) else "no column"
-        hint = "; columns are separated by commas" if len(names) == 1 else ""
-        raise UserError(f"{file} has {often} {name!r} ({setting}); it has {has or 'none'}{hint}.")
-
-
-def _typed(file: Path, column: pa.ChunkedArray, name: str, key: str) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    kind, number = column.type, not key.isalpha()
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if number and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        return column.cast(pa.float64(), safe=False)
-    if text or pa.types.is_null(kind) or (key == "label" and pa.types.is_integer(kind)):
-        return column.cast(pa.string())
-    accepted = "numbers" if number else "text or whole numbers" if key == "label" else "text"
-    raise UserError(f"Column {name!r} of {file} is of the type {kind}; accepted: {accepted}.")
+def _split_note(columns: pa.Table, split: str | None) -> dict[str, str]:
+    """What is said where the classes' halves stand in for a column that was asked for."""
+    if split is None:
+        return {}
+    if "split" not in columns.column_names:
+        what = f"no column {split!r}"
+    elif not any(cell and cell.strip() for cell in columns["split"].to_pylist()):
+        what = f"nothing in the column {split!r}"
+    else:
+        return {}
+    note = f"{what}: classes are split by name"
+    print(f"table: {note}, or as dataset.train_classes and dataset.test_classes say", flush=True)
+    return {"split": note}
 
 
 def _rows(file: Path, table: pa.Table, values: list[str]) -> tuple[list[Row], list[Refused]]:
@@ -179,12 +132,13 @@ def _rows(file: Path, table: pa.Table, values: list[str]) -> tuple[list[Row], li
             )
         if "\n" in f"{path}{label}":
             raise UserError(f"Row {number} of {file} has a path or label of more than one line.")
+        path, label = (path or "").strip(), (label or "").strip()
         continuous = [_number(column[number - 1]) for column in numbers]
         wrong = [i for i, value in enumerate(continuous) if value is None]
         name = path or f"row {number}"
-        if not path or not path.strip() or "\0" in path:
+        if not path or "\0" in path:
             refused.append(Refused(f"row {number}", "no path"))
-        elif not label or not label.strip():
+        elif not label:
             refused.append(Refused(name, f"no label: in row {number}"))
         elif has_splits and not split:
             refused.append(Refused(name, f"no split: in row {number}, though others have one"))
@@ -198,11 +152,14 @@ def _rows(file: Path, table: pa.Table, values: list[str]) -> tuple[list[Row], li
 
 
 def _number(value: str | float | None) -> float | None:
-    try:
-        number = float(value or "nan") if isinstance(value, str) else value
-    except ValueError:
-        return None
-    return number if number is not None and math.isfinite(number) else None
+    if isinstance(value, str):
+        if "_" in value or not value.isascii():  # float("1_000") is a number in Python alone
+            return None
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _once(rows: list[Row], folder: Path) -> tuple[list[Row], list[Refused]]:

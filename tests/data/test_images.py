@@ -72,6 +72,33 @@ def test_sixteen_bits_keep_their_high_byte():
     assert np.array_equal(np.asarray(opened(prepared.data)).ravel(), np.arange(256))
 
 
+@pytest.mark.parametrize(
+    ("kind", "pixels", "least", "most", "why"),
+    [
+        ("TIFF", np.int32, 0, 200, "too dark: 16-bit pixels of 0 to 200, .* at most 1 of 256"),
+        ("PNG", np.uint16, 0, 4095, "too dark: 16-bit pixels of 0 to 4095, .* at most 16 of"),
+        ("TIFF", np.int32, 0, 65536, "unsupported mode: 32-bit pixels, 0 to 65536"),
+        ("TIFF", np.int32, 100_000, 900_000, "unsupported mode: 32-bit pixels"),
+        ("TIFF", np.int32, -1, 60_000, "unsupported mode: 32-bit pixels, -1 to 60000"),
+        ("PNG", np.uint16, 0, 4096, None),
+        ("TIFF", np.int32, 0, 65535, None),
+        ("PNG", np.uint16, 0, 0, None),  # black it was before
+        ("PPM", np.uint16, 0, 65535, None),
+    ],
+)
+def test_grays_that_eight_bits_would_not_show(kind, pixels, least, most, why, monkeypatch):
+    monkeypatch.setattr("rhs.data.picture.STRIP", 40)  # the bright pixel is in another strip
+    gray = np.full((30, 40), least, pixels)
+    gray[29, 39] = most
+    data = encoded(Image.fromarray(gray), kind)
+    if why:
+        with pytest.raises(BadImage, match=f"^{why}"):
+            prepare_image(data, 256, 95)
+    else:
+        shown = np.asarray(opened(prepare_image(data, 256, 95).data))
+        assert (shown.min(), shown.max()) == (least >> 8, most >> 8)
+
+
 def test_exif_orientation_is_applied_once():
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by a quarter

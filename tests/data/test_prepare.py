@@ -1,5 +1,6 @@
 """What a worker makes of rows of an index."""
 
+import errno
 import hashlib
 import io
 from contextlib import contextmanager
@@ -83,6 +84,24 @@ def test_a_file_of_too_many_bytes_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_read", None)
     (table,) = prepared(tmp_path, {"a.bmp": bytes(8001)})
     assert table["why"].to_pylist() == ["too many bytes: 8001, at most 8000 are read"]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_a_broken_disk_is_no_change_of_the_source(tmp_path, monkeypatch, code):
+    def broken(*args, **kwargs):
+        raise OSError(code, "broken")
+
+    monkeypatch.setattr(Path, "open", broken)
+    with pytest.raises(OSError, match="broken"):
+        module._read(tmp_path / "a.png", 0, 10)
+
+
+def test_what_may_not_be_read_any_more_is_changed(tmp_path, monkeypatch):
+    def forbidden(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    assert module._read(tmp_path / "a.png", 0, 10) is None
 
 
 def test_tables_are_bounded_in_bytes(tmp_path, monkeypatch):

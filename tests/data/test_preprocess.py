@@ -2,6 +2,8 @@
 
 import errno
 import io
+import re
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +20,12 @@ from rhs.errors import UserError
 @pytest.fixture
 def in_process(monkeypatch):
     monkeypatch.setattr(module, "_prepared", one_piece)
+
+
+@pytest.fixture(scope="module")
+def raw_folder(tmp_path_factory):
+    """For tests that change nothing in it."""
+    return make_raw(tmp_path_factory.mktemp("raw"))
 
 
 def test_shards_hold_each_split_in_order(in_process, tmp_path):
@@ -100,6 +108,33 @@ def test_images_of_too_many_pixels(in_process, tmp_path):
         preprocess(raw, tmp_path / "out", max_pixels=200_000_000)
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *(("max_pixels", value) for value in (None, 0, 1.5)),
+        *(("max_bad_fraction", value) for value in (None, "x", -1, 2, float("nan"))),
+        *(("rows_per_shard", value) for value in (None, "x", 0, 1.5)),
+        *(("short_side", value) for value in (None, "abc", 0, -5, 1, 12.5, True)),
+        *(("quality", value) for value in (None, "x", 0, 101, 1000)),
+        *(("validation", value) for value in (None, "x", -0.1, 1, float("nan"))),
+        ("across_classes", "both"),
+        ("train_classes", 5),
+        ("test_classes", {"a": 1}),
+    ],
+)
+def test_a_setting_out_of_range(in_process, raw_folder, tmp_path, setting, value):
+    with pytest.raises(UserError) as caught:
+        preprocess(raw_folder, tmp_path / "out", **{setting: value})
+    setting = {"across_classes": "copies_across_classes"}.get(setting, setting)
+    assert re.match(rf"(preprocess|dataset)\.{setting} is .*\.$", str(caught.value))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [{"quality": 1}, {"quality": 100}, {"short_side": 2}])
+def test_settings_at_the_ends_of_their_ranges(in_process, raw_folder, tmp_path, how):
+    assert preprocess(raw_folder, tmp_path / "out", **how)["refused"] == []
+
+
 def test_tasks_are_bounded_in_images_and_in_bytes(monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ROWS", 4)
     monkeypatch.setattr(module, "BLOCK_BYTES", 100)
@@ -140,6 +175,15 @@ def test_too_few_classes_left(in_process, tmp_path):
         preprocess(raw, tmp_path / "out", max_bad_fraction=0.5)
 
 
+def test_one_validation_class_left_measures_nothing(in_process, tmp_path):
+    bad = {f"b/{i}.png": b"no image" if i == 0 else None for i in range(5)}
+    raw = make_raw(tmp_path, {**bad, **{f"{c}/0.png": noise_image(ord(c)) for c in "gh"}})
+    with pytest.raises(UserError, match="only 1 val class has images left after 1 were refused"):
+        preprocess(raw, tmp_path / "out", validation=0.5)
+    manifest = preprocess(raw, tmp_path / "out", validation=0)
+    assert any(w.startswith("No validation classes:") for w in manifest["warnings"])
+
+
 def test_classes_that_no_split_takes_are_left_out(in_process, tmp_path):
     raw = make_raw(tmp_path, {"c/0.png": b"no image"})
     manifest = preprocess(raw, tmp_path / "out", train_classes="[ab]", test_classes=["e", "f"])
@@ -155,14 +199,21 @@ def test_a_copy_in_a_class_that_no_split_takes_is_no_duplicate(in_process, tmp_p
     assert manifest["refused"] == []
 
 
-@pytest.mark.parametrize("change", ["edited", "removed"])
+@pytest.mark.parametrize("change", ["edited", "removed", "a folder", "its folder a file"])
 def test_a_source_that_changed_since_fetch(in_process, tmp_path, change):
     raw = make_raw(tmp_path)
     if change == "edited":
         (tmp_path / "in" / "c" / "2.png").write_bytes(noise_image(9))
+    elif change == "its folder a file":
+        shutil.rmtree(tmp_path / "in" / "c")
+        (tmp_path / "in" / "c").write_bytes(b"")
     else:
         (tmp_path / "in" / "c" / "2.png").unlink()
-    with pytest.raises(UserError, match=r"c/2\.png of .* run the fetch stage again"):
+        if change == "a folder":
+            (tmp_path / "in" / "c" / "2.png").mkdir()
+    with pytest.raises(
+        UserError, match=r"c/[0-2]\.png of .* changed, .* run the fetch stage again"
+    ):
         preprocess(raw, tmp_path / "out")
 
 

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from rhs.data.splits import split_classes
+from rhs.data.splits import official_split, split_classes
 from rhs.errors import UserError
 
 TEN = [f"class{i}" for i in range(10)]
@@ -65,8 +65,46 @@ def test_one_given_leaves_the_rest_to_the_other():
         ("class[", None, "neither a file nor a regular expression"),
         ("class1", None, "leaves 1 classes to train on"),
         ("class.*", None, "leaves 0 classes to test on"),
+        ("x" * 5000, None, "matches none of the 10 class names"),
+        (5, None, "train_classes is 5; accepted: null, a list of names"),
+        (None, {"class1": 1}, "test_classes is .*; accepted: null, a list of names"),
     ],
 )
 def test_wrong_classes(train, test, sentence):
     with pytest.raises(UserError, match=sentence):
         split_classes(TEN, train, test)
+
+
+@pytest.mark.parametrize("which", ["train_classes", "test_classes"])
+def test_a_list_of_classes_that_is_no_text(tmp_path, which):
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=rf"dataset\.{which} .*list\.txt cannot be read"):
+        split_classes(TEN, **{which: str(tmp_path / "list.txt")})
+
+
+@pytest.mark.parametrize(
+    ("splits", "sentence"),
+    [
+        (["train"] * 10, "own splits have 0 classes of test"),
+        (["test"] * 9 + ["train"], "own splits have 1 class of train"),
+        (["train"] * 5 + ["val"] + ["test"] * 4, "own splits have 1 class of val"),
+    ],
+)
+def test_splits_of_the_data_set_that_measure_nothing(splits, sentence):
+    """No setting of the user is blamed, and what ignores the splits is named."""
+    official = dict(zip(TEN, splits, strict=True))
+    with pytest.raises(UserError, match=rf"{sentence}; .*dataset\.fetch\.split=null") as caught:
+        split_classes(TEN, official=official)
+    assert "train_classes" not in str(caught.value)
+    assert of(split_classes(TEN, "class[0-4]", validation=0, official=official), "test") == TEN[5:]
+
+
+def test_two_validation_classes_of_the_data_set_are_taken():
+    official = dict(zip(TEN, ["train"] * 4 + ["val"] * 2 + ["test"] * 4, strict=True))
+    assert split_classes(TEN, official=official) == official
+
+
+@pytest.mark.parametrize("splits", [["train", "test"], ["train", "query"], ["query", "query"]])
+def test_splits_that_contradict_each_other_can_be_ignored(splits):
+    with pytest.raises(UserError, match=r"dataset\.fetch\.split=null in the fetch stage ignores"):
+        official_split(["a", "a"], splits)

@@ -1,5 +1,6 @@
 """A directory of class folders, and what is wrong with some."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rhs.datasets.folder import fetch
-from rhs.datasets.raw import read_raw
+from rhs.datasets.raw import folder_name, read_raw
 from rhs.errors import UserError
 
 
@@ -100,3 +101,52 @@ def test_a_failed_fetch_keeps_the_one_before(tmp_path):
     fetch(tmp_path / "raw", str(make_tree(tmp_path / "in", "e/1.jpg")))
     assert len(images_of(tmp_path / "raw")) == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "raw", "three"]
+
+
+@pytest.mark.parametrize("name", ["glyphs", "my.photos-2_b", "-x"])
+def test_names_of_folders(name):
+    assert folder_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../../x", "a/b", "/tmp", ".x.tmp", "a b", "a\n", None, 5, "x" * 101]
+)
+def test_names_that_are_of_no_folder_here(name):
+    with pytest.raises(UserError, match=r"^dataset\.name is .*; it must be text of letters"):
+        folder_name(name)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "sentence"),
+    [
+        ("index.parquet", None, "holds no index.parquet"),
+        ("index.parquet", "PAR1 no table PAR1", "is damaged"),
+        ("source.json", None, "is damaged .*No such file"),
+        ("source.json", '{"dataset": ', "is damaged"),
+        ("source.json", "5", "is damaged"),
+        ("source.json", '{"dataset": "x"}', r"source\.json has no classes, images, notes, refused"),
+    ],
+)
+def test_a_damaged_raw_folder_is_to_be_fetched_again(tmp_path, file, text, sentence):
+    fetch(tmp_path / "raw", str(make_tree(tmp_path / "in", *FOUR)))
+    (tmp_path / "raw" / file).unlink()
+    if text:
+        (tmp_path / "raw" / file).write_text(text)
+    with pytest.raises(UserError, match=f"{sentence}.*: run the fetch stage") as caught:
+        read_raw(tmp_path / "raw")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    root = make_tree(tmp_path / "in", *(f"class{i}/{j}.png" for i in range(5) for j in range(2)))
+    plain = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "class3":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    made = fetch(tmp_path / "raw", str(root))
+    assert made["classes"] == 4
+    assert made["refused"] == [{"name": "class3", "why": "unreadable: Permission denied"}]
