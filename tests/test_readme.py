@@ -37,7 +37,7 @@ def check_dvc(words: list[str]) -> None:
 def check_python(words: list[str]) -> None:
     assert words[1] == "-m"
     assert importlib.util.find_spec(words[2]) is not None
-    compose([word for word in words[3:] if "=" in word])
+    compose([word for word in words[3:] if "=" in word and not word.startswith("--")])
 
 
 def check_ray(words: list[str]) -> None:
