@@ -180,7 +180,7 @@ def test_what_the_objective_draws_does_not_depend_on_what_the_model_drew():
     seen = []
 
     class Drawing(torch.nn.Module):
-        def forward(self, x, labels, progress):
+        def forward(self, x, labels, progress, values=None):
             seen.append(torch.rand(()).item())
             return x.sum(), {}
 
