@@ -28,11 +28,11 @@ def whole_folder(out: Path) -> Iterator[Path]:
         try:
             yield building
             for path in [*building.rglob("*"), building]:
-                _flush(path)
+                flush(path)
             if out.exists():
                 out.rename(old)  # a folder cannot be renamed over one that is not empty
             building.rename(out)
-            _flush(out.parent)
+            flush(out.parent)
         except BaseException:
             if old.exists() and not out.exists():
                 old.rename(out)
@@ -60,7 +60,8 @@ def _alone(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rhs.atomic import flush
 from rhs.errors import UserError
 
 CHUNK = 1 << 18  # bytes
@@ -50,9 +50,9 @@ class Part:
     def become(self, target: Path) -> None:
         """Flush to disk, then take the file's own name: whatever has that name is whole."""
         with naming(target):
-            _flush(self.path)
+            flush(self.path)
             self.path.replace(target)
-            _flush(target.parent)
+            flush(target.parent)
         self.discard()
 
 
@@ -120,11 +120,3 @@ def copy(source: Path, part: Part) -> None:
         if error.errno == errno.ENOSPC:
             raise
         raise Failed(str(error)) from None
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
