@@ -41,23 +41,20 @@ def open_images(shards: Path, split: str, cluster: dict[str, Any]) -> ShardedIma
     "auto" does so where they are there already, or take at most `cluster.decoded_gib` and half of
     what is free on the disk of `cluster.decoded_folder`.
     """
-    way = cluster["input"]
-    if way == "auto":
-        way = "decoded" if _fits(shards, split, cluster) else "shards"
-    if way == "decoded":
-        cache = Path(cluster["decoded_folder"])
+    way, cache = cluster["input"], Path(cluster["decoded_folder"])
+    if way == "decoded" or (way == "auto" and place(shards, split, cache).exists()):
         return DecodedImages(shards, split, cache, input_threads(cluster))
-    return ShardedImages(shards, split)
+    images = ShardedImages(shards, split)
+    if way == "auto" and decoded_size(images) <= _room(cache, cluster["decoded_gib"]):
+        return DecodedImages(shards, split, cache, input_threads(cluster))
+    return images
 
 
-def _fits(shards: Path, split: str, cluster: dict[str, Any]) -> bool:
-    cache = Path(cluster["decoded_folder"])
-    if place(shards, split, cache).exists():
-        return True
+def _room(cache: Path, most_gib: float) -> float:
+    """Bytes that decoded images may take in `cache`; -1 where no folder can be made or written."""
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         free = shutil.disk_usage(cache).free
-    except OSError:  # no folder can be made there
-        return False
-    most = min(cluster["decoded_gib"] * GIB, free / 2)
-    return os.access(cache, os.W_OK) and decoded_size(ShardedImages(shards, split)) <= most
+    except OSError:
+        return -1
+    return min(most_gib * GIB, free / 2) if os.access(cache, os.W_OK) else -1
