@@ -4,9 +4,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rhs.alone import alone
 from rhs.data.shards import load_manifest
 from rhs.run import identify
 from rhs.stage import plain, stage
+from rhs.storage import open_store
 from rhs.tracking import tracked
 from rhs.training.export import export
 from rhs.training.setup import check
@@ -17,11 +19,14 @@ def main(params: DictConfig) -> None:
     shards = Path("data/shards", params.dataset.name)
     manifest = load_manifest(shards)
     # Before the run is recorded anywhere: a mistake is no run.
-    check(plain(params), shards, params.cluster.num_workers)
+    check(plain(params), shards)
     run = identify(params, manifest["digest"])
     print(f"run {run.name}")
-    with tracked(params, run, manifest, system=True) as tracker:
-        fit(params, shards, run, tracker)
+    with (
+        alone(open_store(run.checkpoints), f"run {run.name}") as owner,
+        tracked(params, run, manifest, system=True) as tracker,
+    ):
+        fit(params, shards, run, tracker, owner)
     export(params, run, Path("models", params.dataset.name))
 
 

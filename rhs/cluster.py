@@ -58,12 +58,18 @@ def connect(cluster: DictConfig) -> None:
         )
 
 
+def workers_of(cluster: DictConfig) -> tuple[int, int]:
+    """The least and the most workers that `cluster.num_workers` asks for."""
+    workers = cluster.get("num_workers", 0)
+    return (workers, workers) if isinstance(workers, int) else (workers[0], workers[1])
+
+
 def _shortage(cluster: DictConfig) -> str | None:
     """What the workers ask for and the cluster has not; None where they fit."""
     import ray
 
     there = ray.cluster_resources()
-    workers = cluster.get("num_workers", 0)
+    workers, _ = workers_of(cluster)
     if cluster.get("input") == "ray":
         processors = workers * (cluster.resources_per_worker.get("CPU", 0) + 1)
         if processors > there.get("CPU", 0):

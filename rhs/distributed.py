@@ -8,15 +8,35 @@ one process that holds the whole batch. Without a process group each function is
 import torch
 import torch.distributed as dist
 
+_group: dist.ProcessGroup | None = None  # the ranks that work; None: all
+
 
 def world_size() -> int:
-    """Number of ranks; 1 where no process group is initialized."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Number of ranks that work; 1 where no process group is initialized."""
+    return dist.get_world_size(_group) if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """This process's rank; 0 where no process group is initialized."""
-    return dist.get_rank() if world_size() > 1 else 0
+    return dist.get_rank(_group) if world_size() > 1 else 0
+
+
+def group() -> dist.ProcessGroup | None:
+    """The ranks that work, for what makes its own collectives; None: the default group."""
+    return _group
+
+
+def only_first(count: int) -> bool:
+    """From here on the first `count` ranks work and the others are not heard of again.
+
+    Every rank calls it; False to those that are to leave.
+    """
+    global _group
+    mine = dist.get_rank() if dist.is_initialized() else 0
+    everyone = dist.get_world_size() if dist.is_initialized() else 1
+    # Also where none leaves: a process may have been in another group before.
+    _group = dist.new_group(list(range(count))) if count < everyone else None
+    return mine < count
 
 
 def gather(x_local: torch.Tensor) -> torch.Tensor:
@@ -70,13 +90,13 @@ def from_first(x: torch.Tensor, device: torch.device | None = None) -> torch.Ten
     if world_size() == 1:
         return x
     box = x.to(device or x.device).clone()
-    dist.broadcast(box, src=0)
+    dist.broadcast(box, src=0, group=_group)
     return box.to(x.device)
 
 
 def _all_gather(x_local: torch.Tensor) -> torch.Tensor:
     parts = [torch.empty_like(x_local) for _ in range(world_size())]
-    dist.all_gather(parts, x_local.contiguous())
+    dist.all_gather(parts, x_local.contiguous(), group=_group)
     return torch.cat(parts)
 
 
@@ -90,7 +110,7 @@ class _Gather(torch.autograd.Function):
     def backward(ctx, grad):
         # Every rank's loss depends on this rank's rows, so their gradients add up.
         grad = grad.clone()
-        dist.all_reduce(grad)
+        dist.all_reduce(grad, group=_group)
         start = rank() * ctx.rows
         return grad[start : start + ctx.rows]
 
@@ -99,11 +119,11 @@ class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
         total = x.clone()
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=_group)
         return total
 
     @staticmethod
     def backward(ctx, grad):
         grad = grad.clone()
-        dist.all_reduce(grad)
+        dist.all_reduce(grad, group=_group)
         return grad

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from rhs.atomic import whole_folder
-from rhs.cluster import ordered_and_quiet
+from rhs.cluster import ordered_and_quiet, workers_of
 from rhs.data.shards import ShardedImages, has_split, load_manifest
 from rhs.models.embedder import build_embedder, load_config, load_embedder
 from rhs.retrieval.recall import recall_at_k
@@ -83,7 +83,7 @@ def embed_splits(
     chosen = {split: [s for s in listed if s["file"].startswith(f"{split}-")] for split in splits}
     files = [str((shards / s["file"]).resolve()) for split in splits for s in chosen[split]]
     rows = [sum(shard["rows"] for shard in chosen[split]) for split in splits]
-    workers, resources = params.cluster.num_workers, params.cluster.resources_per_worker
+    workers, resources = workers_of(params.cluster)[1], params.cluster.resources_per_worker
     parts = []
     with ordered_and_quiet(), tqdm(total=sum(rows), desc="embed", disable=None) as bar:
         images = ray.data.read_parquet(files).select_columns(["image", "label"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rhs.stage import plain
+from rhs.storage import is_url
 
 # What a result depends on. The number of workers, tracking and the like are absent on purpose:
 # changing them continues the same run.
@@ -18,24 +19,26 @@ CODE = ("build.py", "distributed.py", "data", "methods", "models", "retrieval", 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's name and the folder that keeps its checkpoints between tries."""
+    """A run's name and where it is kept between tries.
+
+    Attributes:
+        folder: on this machine: its log, its numbers, and its checkpoints unless `url` is set.
+        url: of this run in an object store, or None.
+    """
 
     name: str
     folder: Path
+    url: str | None = None
 
     @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+    def checkpoints(self) -> str:
+        """A folder or a URL, see rhs.storage."""
+        return f"{self.url}/checkpoints" if self.url else str(self.folder / "checkpoints")
 
     @property
     def times(self) -> Path:
         """Each epoch's numbers and times, one JSON object a line, of every try."""
         return self.folder / "epochs.jsonl"
-
-    @property
-    def refusal(self) -> Path:
-        """Why the last try ended, where that was the user's to mend."""
-        return self.folder / "refusal.txt"
 
     @property
     def journal(self) -> Path:
@@ -56,12 +59,17 @@ def identify(params: DictConfig, data_digest: str) -> Run:
     what |= {"data": data_digest, "code": code_digest()}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{params.dataset.name}-{params.method.name}-{params.model.name}-{digest}"
-    return named(name)
+    return named(name, params.cluster.storage)
 
 
-def named(name: str) -> Run:
-    """The run of that name; a trained model carries the name of the run that made it."""
-    return Run(name, (project() / "runs" / name).resolve())
+def named(name: str, storage: str | None = None) -> Run:
+    """The run of that name; a trained model carries the name of the run that made it.
+
+    Args:
+        storage: `cluster.storage`; a URL keeps the run's checkpoints.
+    """
+    url = f"{str(storage).rstrip('/')}/runs/{name}" if is_url(storage) else None
+    return Run(name, (project() / "runs" / name).resolve(), url)
 
 
 def project() -> Path:

@@ -11,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rhs.errors import UserError
+from rhs.object_store import ObjectStore
+from rhs.storage import open_store
 
 PARAMS = Path("params.yaml")
 # Ray and MLflow report usage to their makers unless told not to.
@@ -67,12 +69,17 @@ def compose(overrides: list[str]) -> DictConfig:
 
 def stage(main: Callable[[DictConfig], None]) -> None:
     """Run a stage's `main`; a user's mistake or a full disk ends in one sentence and status 1."""
+    from rhs.training.supervise import Interrupted
+
     for name, value in PRIVATE.items():
         os.environ.setdefault(name, value)
     try:
         params = load_params(sys.argv[1:])
         enter_storage(params.cluster.storage)
         main(params)
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        sys.exit(128 + interrupted.signum)
     except Exception as error:  # anything that is not the user's to mend keeps its traceback
         sentence = explain(error)
         if sentence is None:
@@ -82,21 +89,26 @@ def stage(main: Callable[[DictConfig], None]) -> None:
 
 
 def enter_storage(storage: str | None) -> None:
-    """Work in `cluster.storage`, where it is set: `data/`, `runs/` and the like are found there.
+    """Work in `cluster.storage`, where it is a folder: `data/`, `runs/` and such are found there.
 
-    A job of a Ray cluster starts in a copy of the code that has none of them.
+    A job of a Ray cluster starts in a copy of the code that has none of them. An object store (a
+    URL) is tried out, and the work goes on in the present folder.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or the object store cannot be used.
     """
     if storage is None:
         return
-    if not Path(storage).is_dir():
+    store = open_store(storage)
+    if isinstance(store, ObjectStore):
+        store.check()
+        return
+    if not store.path.is_dir():
         raise UserError(
             f"cluster.storage is {storage!r}, which is not a folder here: give one that every node "
-            "of the cluster sees under this path."
+            "of the cluster sees under this path, or an object store (s3://bucket/prefix)."
         )
-    os.chdir(storage)
+    os.chdir(store.path)
 
 
 def explain(error: BaseException) -> str | None:

@@ -69,6 +69,10 @@ class HardPlan(BatchPlan):
         distinct = len(np.unique(self._composed[epoch]))
         return f"epoch {epoch + 1} holds {distinct} of {len(self.labels)} images, the hardest"
 
+    def composed(self, epoch: int) -> np.ndarray:
+        """The images of the batches [steps, B] of an epoch that has been composed."""
+        return self._composed[epoch]
+
     def batch(self, epoch: int, step: int) -> Slot:
         """Batch `step` of an epoch that has been composed."""
         image = self._composed[epoch]

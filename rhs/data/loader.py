@@ -60,12 +60,12 @@ class TrainLoader:
         self.image_size, self.rank, self.world_size = image_size, rank, world_size
         self.threads, self.values_NL = threads, values_NL
 
-    def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Yields (uint8 images [b, 3, S, S], labels [b]) for every step of the epoch.
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yields (uint8 images [b, 3, S, S], labels [b]) for the steps of the epoch from `start`.
 
         Behind them come the continuous labels [b, L], where the loader was given any.
         """
-        slots = [self._slot(epoch, step) for step in range(self.plan.steps)]
+        slots = [self._slot(epoch, step) for step in range(start, self.plan.steps)]
         for slot, pixels in zip(slots, self._pixels(epoch, slots), strict=True):
             batch = [to_tensor(pixels), torch.from_numpy(self.plan.labels[slot.image])]
             if self.values_NL is not None:

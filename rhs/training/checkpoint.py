@@ -1,60 +1,109 @@
-"""Checkpoints: safetensors and JSON, whole or not at all."""
+"""Checkpoints: safetensors and JSON, whole or not at all, in a folder or an object store.
 
+A checkpoint of step 123 is two objects: `000000123.<digest>.safetensors`, and then
+`000000123.json`, which names the first and says how long it is and what its checksum is. It exists
+once its JSON does.
+"""
+
+import errno
+import hashlib
 import json
-import shutil
+import re
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
-from rhs.atomic import whole_folder
+from rhs.storage import Store
 from rhs.training.schedule import Optimizers
 
-TENSORS, STATE = "tensors.safetensors", "state.json"
 
-
-def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], state: dict) -> Path:
-    """Write checkpoint `step` into `folder` atomically and delete all but the last two.
+def save(store: Store, step: int, tensors: dict[str, torch.Tensor], state: dict) -> None:
+    """Write checkpoint `step`, in place of an older one of that step.
 
     Args:
         tensors: everything that is a tensor, by name.
         state: everything else; what JSON can hold.
+
+    Raises:
+        OSError: the disk is full, or the store away; older checkpoints stay.
     """
-    final = folder / f"{step:09d}"
-    with whole_folder(final) as partial:
-        # A copy each: safetensors refuses tensors that share memory or are not contiguous.
-        copies = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-        # Not save_file: it hides from the caller that a disk is full.
-        (partial / TENSORS).write_bytes(to_bytes(copies))
-        (partial / STATE).write_text(json.dumps(state))
-    for old in _steps(folder)[:-2]:
-        shutil.rmtree(old)
-    return final
+    rest = json.dumps(state)
+    data = to_bytes(copied(tensors))
+    digest = hashlib.sha256(data).hexdigest()
+    name = f"{step:09d}.{digest[:8]}.safetensors"
+    store.write(name, data)
+    whole = {"tensors": name, "size": len(data), "sha256": digest}
+    store.write(_state_of(step), json.dumps(whole)[:-1].encode() + f', "state": {rest}}}'.encode())
+
+
+def prune(store: Store, keep: int, best: int | None = None) -> None:
+    """Delete all but the newest `keep` checkpoints and checkpoint `best`, and what is no checkpoint.
+
+    Nothing newer than the newest checkpoint is touched: it may be in the making.
+    """
+    there = steps(store)
+    kept = {*there[-keep:], best}
+    for step in there:
+        if step not in kept:
+            store.delete(_state_of(step))  # first: without it the rest is no checkpoint
+    used = {json.loads(store.read(_state_of(s)))["tensors"] for s in there if s in kept}
+    for name in store.names():
+        found = re.fullmatch(r"(\d{9})\.\w+\.safetensors", name)
+        if found and name not in used and int(found[1]) <= there[-1]:
+            store.delete(name)
 
 
 def load_latest(
-    folder: Path, say: Callable[[str], None] = print
+    store: Store, say: Callable[[str], None] = print
 ) -> tuple[dict[str, torch.Tensor], dict] | None:
-    """The newest checkpoint that reads back, or None; says so when it skips one."""
-    for path in reversed(_steps(folder)):
+    """The newest checkpoint that reads back, or None; says so when it skips one.
+
+    Raises:
+        OSError: the store is away, which says nothing about its checkpoints.
+    """
+    there = steps(store)
+    for step in reversed(there):
         try:
-            return load(folder, int(path.name))
-        except (OSError, ValueError, SafetensorError) as error:  # noqa: PERF203
-            say(f"checkpoint {path} cannot be read ({error}): trying the one before")
+            return load(store, step)
+        except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
+            why = error
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            why = error
+        say(f"checkpoint {step} in {store.location} cannot be read ({why}): trying the one before")
+    if there:
+        say("none of this run's checkpoints can be read: starting from the beginning")
     return None
 
 
-def load(folder: Path, step: int) -> tuple[dict[str, torch.Tensor], dict]:
+def load(store: Store, step: int) -> tuple[dict[str, torch.Tensor], dict]:
     """Checkpoint `step`: its tensors and the rest.
 
     Raises:
-        OSError, ValueError, SafetensorError: it is not there, or not whole.
+        OSError, ValueError, KeyError, SafetensorError: it is not there, or not whole.
     """
-    path = folder / f"{step:09d}"
-    return load_file(path / TENSORS), json.loads((path / STATE).read_text())
+    whole = json.loads(store.read(_state_of(step)))
+    data = store.read(whole["tensors"])
+    if len(data) != whole["size"]:
+        raise ValueError(f"it has {len(data):,} bytes of {whole['size']:,}")
+    if hashlib.sha256(data).hexdigest() != whole["sha256"]:
+        raise ValueError("its checksum is another")
+    return from_bytes(data), whole["state"]
+
+
+def steps(store: Store) -> list[int]:
+    """The steps that have a checkpoint, in order."""
+    return [int(name[:9]) for name in store.names() if re.fullmatch(r"\d{9}\.json", name)]
+
+
+def copied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies in this machine's memory; a copy each, as safetensors refuses tensors that share
+    memory or are not contiguous."""
+    return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
 
 
 def pack(
@@ -95,5 +144,5 @@ def under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     }
 
 
-def _steps(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("[0-9]*") if p.is_dir()) if folder.exists() else []
+def _state_of(step: int) -> str:
+    return f"{step:09d}.json"

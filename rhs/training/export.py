@@ -9,6 +9,7 @@ from rhs.atomic import whole_folder
 from rhs.models.embedder import build_embedder, save_embedder
 from rhs.run import Run
 from rhs.stage import plain
+from rhs.storage import open_store
 from rhs.training import checkpoint
 
 HISTORY = "history.csv"
@@ -16,7 +17,7 @@ HISTORY = "history.csv"
 
 def export(params: DictConfig, run: Run, out: Path) -> None:
     """Write the trained model, its configuration and the history of its training."""
-    found = checkpoint.load_latest(run.checkpoints)
+    found = checkpoint.load_latest(open_store(run.checkpoints))
     assert found is not None, f"{run.checkpoints} holds no checkpoint after training"
     tensors, state = found
     config = plain(params.model)

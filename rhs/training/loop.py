@@ -1,9 +1,10 @@
 """The training loop. It needs torch alone: what surrounds it (Ray, MLflow) comes as callbacks."""
 
-import math
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -14,15 +15,58 @@ from rhs.training.schedule import Optimizers, learning_rate, set_learning_rate
 from rhs.training.survey import survey
 
 
+POINTS = 200  # steps of an epoch whose numbers are recorded, at most
+AT_ONCE = 100  # steps whose numbers are read from the device together
+
+
 @dataclass
 class Progress:
     """How far a run has come. With the tensors of `checkpoint.pack` it is all of its state.
 
     There is no generator state in it: random numbers are seeded anew at every step.
+
+    Attributes:
+        epochs_done: whole ones.
+        step: steps done of the epoch that is under way.
+        sums: of the numbers of these steps, {name: [sum, how many]}.
+        history: a row for each epoch done.
     """
 
     epochs_done: int = 0
+    step: int = 0
+    sums: dict[str, list[float]] = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
+
+    def total(self, steps: int) -> int:
+        """Steps done since the run began, of which an epoch has so many."""
+        return self.epochs_done * steps + self.step
+
+    def state(self) -> dict:
+        """A copy, fit for JSON; `Progress(**state)` is the inverse."""
+        return deepcopy(vars(self))
+
+    def add(self, row: dict[str, float]) -> None:
+        """Count in the numbers of a step. One after the other: so the sums are the same to the
+        last digit, wherever an epoch was interrupted."""
+        for name, value in row.items():
+            total = self.sums.setdefault(name, [0.0, 0])
+            total[0] += value
+            total[1] += 1
+
+    def end_epoch(self, steps: int, lr: float) -> None:
+        """Close the epoch: its row holds the mean of each number over the steps that have it."""
+        means = {name: total / count for name, (total, count) in self.sums.items()}
+        self.epochs_done, self.step, self.sums = self.epochs_done + 1, 0, {}
+        row = {"epoch": self.epochs_done, "step": self.epochs_done * steps, "lr": lr}
+        self.history.append(row | means)
+
+
+class Keeps(Protocol):
+    """What the loop needs of rhs.training.keeper.Keeper."""
+
+    def due(self, step: int) -> bool: ...
+
+    def save(self, progress: Progress) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -60,28 +104,32 @@ def train(
     end_of_epoch: Callable[[Progress, dict[str, float]], None],
     say: Callable[[str], None],
     record: Callable[[list[dict[str, float]]], None] | None = None,
+    keeper: Keeps | None = None,
 ) -> None:
-    """Train from `progress` to the last epoch.
+    """Train from `progress`, which may lie within an epoch, to the last epoch.
 
     Args:
         model: the embedder, or DistributedDataParallel around it.
         end_of_epoch: called on every rank, a row having been added to `progress.history`, with the
             epoch's times; it validates, saves and reports.
         say: takes lines for a person to read: a sign of life twice a minute, and warnings.
-        record: takes the numbers of every step, after each epoch.
+        record: takes the numbers of steps, evenly spaced ones of a long epoch.
+        keeper: saves between the ends of epochs; may differ from rank to rank.
 
     Raises:
         UserError: the loss or a gradient is not finite; before the update, on every rank at once.
     """
+    steps = loader.plan.steps
+    total, rate = settings.epochs * steps, settings.lr
     for epoch in range(progress.epochs_done, settings.epochs):
-        survey(model, objective, loader, epoch, device, say)
+        if progress.step == 0:  # else the checkpoint holds what came of it
+            survey(model, objective, loader, epoch, device, say)
         model.train()
-        meter = Meter()
-        for step, (images, labels, *values) in enumerate(loader.epoch(epoch)):
+        meter = Meter(progress, steps, record)
+        for images, labels, *values in loader.epoch(epoch, progress.step):
             meter.batch_is_here()
-            done = epoch * loader.plan.steps + step
-            total = settings.epochs * loader.plan.steps
-            lr = learning_rate(done, total, settings.lr, settings.warmup_steps(total))
+            done = progress.total(steps)
+            lr = learning_rate(done, total, rate, settings.warmup_steps(total))
             set_learning_rate(optimizer, lr)
             loss, diagnostics = training_step(
                 model, objective, optimizer, images.to(device), labels.to(device),
@@ -90,18 +138,22 @@ def train(
             )  # fmt: skip
             if (bad := not_finite(loss, model, objective)) is not None:
                 raise UserError(
-                    f"The {bad} in epoch {epoch + 1}, step {step + 1} "
-                    f"({loader.describe(epoch, step)}): no update was made. A lower train.lr may "
-                    "help."
+                    f"The {bad} in epoch {epoch + 1}, step {progress.step + 1} "
+                    f"({loader.describe(epoch, progress.step)}): no update was made. A lower "
+                    "train.lr may help."
                 )
             optimizer.step()
             meter.step_is_done(loss, diagnostics)
+            if keeper is not None and keeper.due(done + 1):
+                meter.settle()
+                keeper.save(progress)
             if meter.is_due():
-                say(f"epoch {epoch + 1}, step {step + 1}/{loader.plan.steps}  loss {loss:.4f}")
-        progress.epochs_done = epoch + 1
-        progress.history.append({"epoch": epoch + 1, "step": done + 1, "lr": lr} | meter.means())
-        if record is not None:
-            record(meter.steps(first=epoch * loader.plan.steps + 1))
+                say(f"epoch {epoch + 1}, step {progress.step}/{steps}  loss {loss:.4f}")
+        meter.settle()
+        last = learning_rate(
+            (epoch + 1) * steps - 1, total, rate, settings.warmup_steps(total)
+        )
+        progress.end_epoch(steps, last)
         warn_of_identity(progress.history, say)
         end_of_epoch(progress, meter.times(loader.plan.batch_size))
 
@@ -157,19 +209,34 @@ def training_step(
 
 
 class Meter:
-    """Means over an epoch, and where its time went."""
+    """The numbers of an epoch's steps, and where its time went.
 
-    def __init__(self):
+    Args:
+        progress: takes the numbers.
+        steps: of an epoch.
+        record: takes them too, of evenly spaced steps.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        steps: int,
+        record: Callable[[list[dict[str, float]]], None] | None = None,
+    ):
+        self.progress, self.steps, self.record = progress, steps, record
         self.start = self.last = self.said = time.perf_counter()
-        self.waited = 0.0
-        self.seen: list[dict[str, torch.Tensor]] = []
-        self.read: list[dict[str, float]] = []
+        self.waited, self.here = 0.0, 0
+        self.waiting: list[dict[str, torch.Tensor]] = []  # on the device still
 
     def batch_is_here(self) -> None:
         self.waited += time.perf_counter() - self.last
 
     def step_is_done(self, loss: torch.Tensor, diagnostics: dict[str, torch.Tensor]) -> None:
-        self.seen.append({"loss": loss, **diagnostics})  # stays on the device
+        self.progress.step += 1
+        self.here += 1
+        self.waiting.append({"loss": loss, **diagnostics})
+        if len(self.waiting) == AT_ONCE:
+            self.settle()
         self.last = time.perf_counter()
 
     def is_due(self) -> bool:
@@ -178,27 +245,32 @@ class Meter:
             self.said = self.last
         return due
 
-    def steps(self, first: int) -> list[dict[str, float]]:
-        """The loss and the diagnostics of every step, the first being number `first`."""
-        if not self.read:
-            self.read = [{k: float(v) for k, v in row.items()} for row in self.seen]
-        return [{"step": first + i, **row} for i, row in enumerate(self.read)]
-
-    def means(self) -> dict[str, float]:
-        """Mean of the loss and of each diagnostic over the steps that have it."""
-        rows = self.steps(0)
-        names = dict.fromkeys(name for row in rows for name in row if name != "step")
-        values = {name: [row[name] for row in rows if name in row] for name in names}
-        return {name: math.fsum(numbers) / len(numbers) for name, numbers in values.items()}
+    def settle(self) -> None:
+        """Read the numbers of the latest steps from the device, count them in and record them."""
+        rows = [{name: float(value) for name, value in row.items()} for row in self.waiting]
+        self.waiting = []
+        for row in rows:
+            self.progress.add(row)
+        first = self.progress.step - len(rows)  # in the epoch, from 0
+        every = -(-self.steps // POINTS)
+        before = self.progress.epochs_done * self.steps + 1
+        chosen = [
+            {"step": before + number, **row}
+            for number, row in enumerate(rows, first)
+            if number % every == 0
+        ]
+        if self.record is not None and chosen:
+            self.record(chosen)
 
     def times(self, batch_size: int) -> dict[str, float]:
         """Seconds, images per second of all workers, share of the time spent waiting for input.
 
-        Kept apart from the means, which are a function of parameters and data: these never are.
+        Kept apart from the means, which are a function of parameters and data: these never are. Of
+        an epoch that was interrupted they tell of the part since.
         """
         seconds = time.perf_counter() - self.start
         return {
             "seconds": round(seconds, 2),
-            "images_per_second": round(len(self.seen) * batch_size / seconds, 1),
+            "images_per_second": round(self.here * batch_size / seconds, 1),
             "input_wait": round(self.waited / seconds, 4),
         }

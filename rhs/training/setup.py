@@ -12,17 +12,18 @@ from rhs.data.fed import FedLoader
 from rhs.data.labels import training_labels, values_of
 from rhs.data.loader import TrainLoader
 from rhs.data.plan import BatchPlan
-from rhs.data.shards import ShardedImages
-from rhs.data.source import check_input, input_threads
+from rhs.data.shards import ShardedImages, has_split
+from rhs.data.source import check_input, input_threads, open_images
 from rhs.data.transforms import Augmentation
 from rhs.errors import UserError, number
 from rhs.methods.centers import BatchCenters, LeaveOneOutCenters
 from rhs.methods.objective import Objective, check_method, takes_values
 from rhs.models.embedder import check_model
+from rhs.training.keeper import Often
 from rhs.training.loop import Settings
 
 
-def check(config: dict, shards: Path, workers: int) -> None:
+def check(config: dict, shards: Path) -> None:
     """Build everything cheap once, so that a mistake is a sentence and not a failed worker.
 
     Raises:
@@ -31,8 +32,10 @@ def check(config: dict, shards: Path, workers: int) -> None:
     images = ShardedImages(shards, "train")
     labels, names = labels_of(config, images)
     plan = plan_of(config, labels)
-    number("cluster.num_workers", workers, least=1, whole=True)
-    plan.check_workers(workers)
+    check_workers(config["cluster"]["num_workers"], plan)
+    Often(**config["cluster"]["checkpoint"])
+    number("cluster.grace_seconds", config["cluster"]["grace_seconds"], above=0)
+    number("cluster.elastic_seconds", config["cluster"]["elastic_seconds"], above=0)
     check_recall_at(config["dataset"]["recall_at"])
     settings = settings_of(config)
     total = settings.epochs * plan.steps
@@ -56,6 +59,22 @@ def check(config: dict, shards: Path, workers: int) -> None:
         )
     if plan.per_class == 2:
         _tell_of_pairs(objective)
+
+
+def check_workers(workers: object, plan: BatchPlan) -> None:
+    """Raises UserError unless the batch divides among them; among some of an elastic range."""
+    if not isinstance(workers, list):
+        number("cluster.num_workers", workers, least=1, whole=True)
+        plan.check_workers(workers)  # type: ignore[arg-type]
+        return
+    if len(workers) != 2:
+        raise UserError(f"cluster.num_workers is {workers!r}; give a number, or [least, most].")
+    for count in workers:
+        number("cluster.num_workers", count, least=1, whole=True)
+    least, most = workers
+    if least > most:
+        raise UserError(f"cluster.num_workers is {workers!r}; the first must be the smaller.")
+    plan.check_workers(max(w for w in range(1, most + 1) if plan.batch_size % w == 0))
 
 
 def _tell_of_pairs(objective: Objective) -> None:
@@ -136,3 +155,22 @@ def settings_of(params: dict) -> Settings:
     """What the loop needs of the parameters."""
     names = ("epochs", "lr", "warmup", "precision")
     return Settings(**{name: params["train"][name] for name in names}, seed=params["seed"])
+
+
+class Elsewhere(UserError):
+    """Another rank met an error that this one did not."""
+
+
+def open_both(
+    shards: Path, cluster: dict, device: torch.device
+) -> tuple[ShardedImages, ShardedImages | None]:
+    """The training and validation images, opened by every rank or by none: nodes' disks differ."""
+    mine: UserError | None = None
+    try:
+        train = open_images(shards, "train", cluster)
+        val = open_images(shards, "val", cluster) if has_split(shards, "val") else None
+    except UserError as error:
+        mine = error
+    if float(distributed.all_reduce_sum(torch.tensor(float(mine is not None), device=device))):
+        raise mine or Elsewhere("Another worker could not open its images.")
+    return train, val

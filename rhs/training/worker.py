@@ -3,142 +3,190 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rhs import distributed
-from rhs.cluster import connect
-from rhs.data.loader import Images, in_order
-from rhs.data.shards import ShardedImages, has_split
-from rhs.data.source import input_threads, open_images
+from rhs.cluster import connect, workers_of
+from rhs.data.source import input_threads
 from rhs.errors import UserError
 from rhs.methods.objective import build_objective
 from rhs.models.embedder import Embedder, build_embedder
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import Run, project
 from rhs.stage import plain
-from rhs.tracking import Tracker
+from rhs.storage import Store, is_url, open_store
+from rhs.tracking import NullTracker
 from rhs.training import checkpoint, journal
+from rhs.training.embed import embed
+from rhs.training.keeper import Keeper, Often, Stopped, resume
 from rhs.training.loop import Progress, train
 from rhs.training.schedule import build_optimizer
-from rhs.training.setup import labels_of, loader_of, settings_of, values_for
+from rhs.training.setup import (
+    Elsewhere,
+    labels_of,
+    loader_of,
+    open_both,
+    settings_of,
+    values_for,
+)
+from rhs.training.supervise import Post, heeding, open_mailbox, supervise
 
 
-def fit(params: DictConfig, shards: Path, run: Run, tracker: Tracker) -> None:
+def fit(
+    params: DictConfig, shards: Path, run: Run, tracker: NullTracker, owner: str | None = None
+) -> None:
     """Train with Ray Train; returns when the run's last checkpoint is written.
 
     The same call continues a run that was interrupted, on any number of workers.
 
     Args:
         params: as `check` has found them good.
+        owner: of the run's lock, see rhs.alone.
 
     Raises:
         UserError: they turned out not to be, for instance because the loss diverged.
+        Interrupted: a signal asked this process to end.
     """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
-    cluster = params.cluster
-    config = plain(params)
-    # Workers start elsewhere than here.
-    config["cluster"]["decoded_folder"] = str(project() / cluster.decoded_folder)
-    found = checkpoint.load_latest(run.checkpoints)
+    found = checkpoint.load_latest(open_store(run.checkpoints))
     if found is not None and found[1]["epochs_done"] >= params.train.epochs:
         print(f"already trained: {run.checkpoints}")
         return
-    connect(cluster)
+    connect(params.cluster)
+    mailbox = open_mailbox()
+    config = plain(params)
+    # Workers start elsewhere than here.
+    config["cluster"]["decoded_folder"] = str(project() / params.cluster.decoded_folder)
+    given = {"params": config, "checkpoints": run.checkpoints, "mailbox": mailbox, "owner": owner}
     trainer = TorchTrainer(
         ray_worker,
-        train_loop_config={
-            "params": config,
-            "shards": str(shards.resolve()),
-            "checkpoints": str(run.checkpoints),
-            "journal": str(run.journal),
-            "times": str(run.times),
-            "refusal": str(run.refusal),
-            "tracker": tracker,
-        },
-        scaling_config=ScalingConfig(
-            num_workers=cluster.num_workers,
+        train_loop_config=given | {"shards": str(shards.resolve())},
+        **_ray_settings(params.cluster, run),
+    )
+    refusals: list[str] = []
+    deliver = {
+        "line": partial(journal.write, run.journal),
+        "epoch": partial(_epoch_is_done, run.times, tracker),
+        "steps": tracker.steps,
+        "refusal": refusals.append,
+    }
+    with heeding() as signals:
+        supervise(trainer.fit, mailbox, deliver, signals, params.cluster.grace_seconds)
+    if refusals:
+        raise UserError(refusals[0])
+
+
+def _ray_settings(cluster: DictConfig, run: Run) -> dict:
+    """What Ray Train is told beside what to run."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig
+
+    least, most = workers_of(cluster)
+    storage: dict = {"storage_path": str(run.folder.parent / "ray")}
+    if is_url(run.checkpoints):
+        storage = ray_storage(run.checkpoints)
+    return {
+        "scaling_config": ScalingConfig(
+            num_workers=most if least == most else (least, most),
+            elastic_resize_monitor_interval_s=cluster.elastic_seconds,
             use_gpu=cluster.use_gpu,
             resources_per_worker=dict(cluster.resources_per_worker),
         ),
-        torch_config=TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
-        run_config=RunConfig(
+        "torch_config": TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
+        "run_config": RunConfig(
             name=run.name,
-            storage_path=str(run.folder.parent / "ray"),
             failure_config=FailureConfig(max_failures=cluster.max_failures),
+            **storage,
         ),
-    )
-    run.refusal.unlink(missing_ok=True)
-    with journal.shown(run.journal):
-        trainer.fit()
-    if run.refusal.exists():
-        raise UserError(run.refusal.read_text())
+    }
+
+
+def _epoch_is_done(times: Path, tracker: NullTracker, row: dict) -> None:
+    with times.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    tracker.metrics(row, row["step"])
 
 
 def ray_worker(config: dict) -> None:
-    """One Ray Train worker: rank 0 also keeps the checkpoints and reports to the tracker."""
-    import ray.train
+    """One Ray Train worker; rank 0 also keeps the checkpoints and tells what happens."""
     import ray.train.torch
 
-    def say(line: str) -> None:
-        if distributed.rank() == 0:
-            journal.write(Path(config["journal"]), line)
-
-    def report(row: dict) -> None:
-        if distributed.rank() == 0:
-            with Path(config["times"]).open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            try:
-                config["tracker"].metrics(row, row["step"])
-            except Exception as error:  # a database that is busy or gone is no reason to stop
-                say(f"warning: epoch {row['epoch']} is missing in MLflow: {error}")
-        ray.train.report(row)
-
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    post = Post(config["mailbox"])
+    params, cluster = config["params"], config["params"]["cluster"]
     device = ray.train.torch.get_device()
-    shards, checkpoints = Path(config["shards"]), Path(config["checkpoints"])
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    if not _joins(params, post):
+        return
 
-    def record(steps: list[dict]) -> None:
+    def tell(kind: str, what: object) -> None:
         if distributed.rank() == 0:
-            try:
-                config["tracker"].steps(steps)
-            except Exception as error:
-                say(f"warning: the steps up to {steps[-1]['step']} are missing in MLflow: {error}")
+            post.send(kind, what)
 
+    if distributed.rank() == 0:
+        post.listen()
+    tell("training", None)
     try:
-        work(config["params"], shards, checkpoints, device, report, say, record)
+        shards = Path(config["shards"])
+        if is_url(cluster["storage"]):
+            from rhs.data.travel import local_shards
+
+            cache = Path(cluster["decoded_folder"])
+            shards = local_shards(cluster["storage"], params["dataset"]["name"], cache)
+        work(
+            params, shards, open_store(config["checkpoints"]), device, partial(tell, "epoch"),
+            partial(tell, "line"), partial(tell, "steps"), post.stopping.is_set, config["owner"],
+        )  # fmt: skip
+    except Stopped as stopped:
+        tell("stopped", stopped.step)
     except UserError as error:
         # It would come again: not a failure for Ray to retry. All ranks have met it or, of one's
         # disk, heard of it.
         if not isinstance(error, Elsewhere):
-            refusal = Path(config["refusal"])
-            part = refusal.with_suffix(f".{distributed.rank()}")
-            part.write_text(str(error))
-            part.replace(refusal)
+            post.send("refusal", str(error))
+    post.wait()
+
+
+def _joins(params: dict, post: Post) -> bool:
+    """Whether this worker takes part: an elastic cluster may have as many as no batch divides by."""
+    there = distributed.world_size()
+    batch = params["train"]["classes"] * params["train"]["per_class"]
+    working = max(count for count in range(1, there + 1) if batch % count == 0)
+    joins = distributed.only_first(working)
+    if working < there and distributed.rank() == 0 and joins:
+        post.send("line", f"{there} workers are there; a batch of {batch} divides by {working}")
+    return joins
 
 
 def work(
     params: dict,
     shards: Path,
-    checkpoints: Path,
+    checkpoints: Store,
     device: torch.device,
     report: Callable[[dict], None],
     say: Callable[[str], None],
     record: Callable[[list[dict]], None] | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+    owner: str | None = None,
 ) -> tuple[Embedder, Progress]:
     """Everything one rank does; the process group, if any, is set up already.
 
     Args:
         report: takes each epoch's numbers, on every rank.
         say: takes lines for a person to read.
-        record: takes the numbers of every step, epoch by epoch, on every rank.
+        record: takes the numbers of steps, on every rank.
+        stopping: whether to end early, asked after each step on rank 0.
+        owner: of the run's lock, see rhs.alone.
+
+    Raises:
+        Stopped: on rank 0, which was to end early and has saved; the others wait for it in vain.
     """
     # On a GPU some layers have no deterministic form: torch warns where it must use another.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -146,7 +194,7 @@ def work(
     # That also fills memory before its use, a guard that costs a fifth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     cluster, threads = params["cluster"], input_threads(params["cluster"])
-    train_images, val_images = _open_both(shards, cluster, device)
+    train_images, val_images = open_both(shards, cluster, device)
     embedder = build_embedder(params["model"], params["seed"]).to(device)
     labels, names = labels_of(params, train_images)
     torch.manual_seed(params["seed"])  # signatures start at random
@@ -163,11 +211,18 @@ def work(
     )
     if loader.plan.left_out:
         say(f"{loader.plan.left_out} images of the largest classes come in other epochs")
-    progress = _resume(checkpoints, embedder, objective, optimizer, device, say)
+    parts = (embedder, objective, optimizer)
+    progress = resume(checkpoints, parts, loader.plan, device, say)
+    keeper: Keeper | None = None
+    if distributed.rank() == 0:
+        often = Often(**cluster["checkpoint"])
+        keeper = Keeper(checkpoints, parts, loader.plan, often, say, stopping, owner)
     model: nn.Module = embedder
     if distributed.world_size() > 1:
         # Buffers never change (see Embedder), so there is nothing to broadcast.
-        model = DistributedDataParallel(embedder, forward_sync_buffers=False)
+        model = DistributedDataParallel(
+            embedder, forward_sync_buffers=False, process_group=distributed.group()
+        )
 
     def end_of_epoch(progress: Progress, times: dict[str, float]) -> None:
         row = progress.history[-1]
@@ -175,61 +230,17 @@ def work(
             x_ND = embed(embedder, val_images, device, threads)
             if distributed.rank() == 0:
                 row["val_recall@1"] = recall_at_k(x_ND, val_images.labels, [1])["recall@1"]
-        if distributed.rank() == 0:
-            tensors = checkpoint.pack(embedder, objective, optimizer)
-            checkpoint.save(checkpoints, row["step"], tensors, vars(progress))
+        if keeper is not None:
+            keeper.save(progress)
         say(_line(row | times, settings.epochs))
         report(row | times)
 
-    train(
-        model, objective, optimizer, loader, settings, progress, device, end_of_epoch, say, record
-    )
+    with keeper or nullcontext():
+        train(
+            model, objective, optimizer, loader, settings, progress, device, end_of_epoch, say,
+            record, keeper,
+        )  # fmt: skip
     return embedder, progress
-
-
-class Elsewhere(UserError):
-    """Another rank met an error that this one did not."""
-
-
-def _open_both(
-    shards: Path, cluster: dict, device: torch.device
-) -> tuple[ShardedImages, ShardedImages | None]:
-    """The training and validation images, opened by every rank or by none: nodes' disks differ."""
-    mine: UserError | None = None
-    try:
-        train = open_images(shards, "train", cluster)
-        val = open_images(shards, "val", cluster) if has_split(shards, "val") else None
-    except UserError as error:
-        mine = error
-    if float(distributed.all_reduce_sum(torch.tensor(float(mine is not None), device=device))):
-        raise mine or Elsewhere("Another worker could not open its images.")
-    return train, val
-
-
-def embed(embedder: Embedder, images: Images, device: torch.device, threads: int = 1) -> np.ndarray:
-    """Normalized float32 embeddings [N, D] of a split, the work shared among all ranks."""
-    embedder.eval()
-    share = -(-len(images) // distributed.world_size())
-    start = share * distributed.rank()
-    # Every rank embeds as many; the surplus at the very end is cut off after the gather.
-    rows = [min(row, len(images) - 1) for row in range(start, start + share)]
-    batch_size = 256 if device.type == "cuda" else 32  # small ones stay in a processor's cache
-    batches = in_order(images, rows, embedder.image_size, batch_size, threads)
-    x_bD = torch.cat([embedder.embed(batch.to(device)) for batch in batches])
-    return distributed.gather(x_bD)[: len(images)].cpu().numpy()
-
-
-def _resume(checkpoints: Path, embedder, objective, optimizer, device, say) -> Progress:
-    """Continue from rank 0's newest checkpoint; others may still see an older one."""
-    found = checkpoint.load_latest(checkpoints, say) if distributed.rank() == 0 else None
-    newest = torch.tensor([found[1]["history"][-1]["step"] if found else 0])
-    step = int(distributed.from_first(newest, device))
-    if step == 0:
-        return Progress()
-    tensors, state = found or checkpoint.load(checkpoints, step)
-    checkpoint.unpack(tensors, embedder, objective, optimizer)
-    say(f"continuing after epoch {state['epochs_done']}")
-    return Progress(**state)
 
 
 def _line(row: dict, epochs: int) -> str:

@@ -21,16 +21,20 @@ class GlooPool:
     """Args: size: the largest world."""
 
     def __init__(self, size: int):
-        spawn = multiprocessing.get_context("spawn")
         self._folder = tempfile.TemporaryDirectory()
         self._jobs = 0
-        self._pipes, self._processes = [], []
-        for _ in range(size):
-            here, there = spawn.Pipe()
-            process = spawn.Process(target=_serve, args=(there,), daemon=True)
-            process.start()
-            self._pipes.append(here)
-            self._processes.append(process)
+        self._pipes: list = [None] * size
+        self._processes: list = [None] * size
+        for number in range(size):
+            self._start(number)
+
+    def _start(self, number: int) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        here, there = spawn.Pipe()
+        process = spawn.Process(target=_serve, args=(there,), daemon=True)
+        process.start()
+        there.close()  # the process has its own: when that ends, so does this one
+        self._pipes[number], self._processes[number] = here, process
 
     def run(self, function: Callable, world_size: int, *args: Any) -> list[Any]:
         """What `function(*args)` returns on each rank of a group of `world_size`.
@@ -38,15 +42,30 @@ class GlooPool:
         `function` lives in a module that the processes can import, and returns no tensors (they
         would travel as shared memory): arrays will do.
         """
+        answers = self.attempt(function, world_size, *args)
+        failures = [f"rank {i}: {what}" for i, (good, what) in enumerate(answers) if not good]
+        assert not failures, "\n".join(failures)
+        return [value for _, value in answers]
+
+    def attempt(self, function: Callable, world_size: int, *args: Any) -> list[tuple[bool, Any]]:
+        """As `run`, of a function that may end its process: whether each rank came through, and
+        what it returned, or else why it did not. Who died is replaced."""
         self._jobs += 1
         store = str(Path(self._folder.name) / f"store-{self._jobs}")
         pipes = self._pipes[:world_size]
         for rank, pipe in enumerate(pipes):
             pipe.send((function, rank, world_size, store, args))
-        answers = [pipe.recv() if pipe.poll(PATIENCE) else (False, "no answer") for pipe in pipes]
-        failures = [f"rank {i}: {what}" for i, (good, what) in enumerate(answers) if not good]
-        assert not failures, "\n".join(failures)
-        return [value for _, value in answers]
+        return [self._answer(number) for number in range(world_size)]
+
+    def _answer(self, number: int) -> tuple[bool, Any]:
+        pipe = self._pipes[number]
+        try:
+            return pipe.recv() if pipe.poll(PATIENCE) else (False, "no answer")
+        except (EOFError, ConnectionResetError):
+            self._processes[number].join()
+            status = self._processes[number].exitcode
+            self._start(number)
+            return False, f"ended with status {status}"
 
     def close(self) -> None:
         for process in self._processes:

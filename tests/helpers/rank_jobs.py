@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from injector import Ended, Injury, inflicted
 from tiny import prepared
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -14,7 +15,10 @@ from rhs import distributed
 from rhs.data.plan import Slot
 from rhs.data.shards import ShardedImages
 from rhs.errors import UserError
-from rhs.training import checkpoint, loop, worker
+from rhs.storage import Folder
+from rhs.training import checkpoint, loop, setup, worker
+from rhs.training.keeper import Stopped
+from rhs.training.supervise import heeding
 
 FEATURES, DIM = 12, 8
 
@@ -102,7 +106,7 @@ class Constant:
         self.bad, self.when = bad, when
         self.plan = SimpleNamespace(steps=4, batch_size=8, adaptive=False)
 
-    def epoch(self, epoch: int):
+    def epoch(self, epoch: int, start: int = 0):
         last = distributed.rank() == distributed.world_size() - 1
         for step in range(self.plan.steps):
             ((images, labels),) = self.survey()
@@ -164,51 +168,33 @@ def open_on_a_full_disk(params: dict, shards: Path, checkpoints: Path, full: int
             raise UserError("no space here")
         return ShardedImages(shards, "train")
 
-    with unittest.mock.patch.object(worker, "open_images", open_images):
+    with unittest.mock.patch.object(setup, "open_images", open_images):
         try:
-            worker.work(params, shards, checkpoints, torch.device("cpu"), print, print)
+            worker.work(params, shards, Folder(checkpoints), torch.device("cpu"), print, print)
         except UserError as error:
             return f"{type(error).__name__}: {error}"
     return ""
 
 
-class Stopped(Exception):
-    """Stands for whatever ends a process."""
-
-
 def train_until(
-    params: dict, shards: Path, checkpoints: Path, after_epoch: int = 0, at_step: int = -1
+    params: dict, shards: Path, checkpoints: Path, injury: Injury | None = None
 ) -> tuple[bool, list[str]]:
-    """One rank's whole work, which may end early: whether it came through, and the lines it said.
-
-    Args:
-        after_epoch: end when this epoch reports; 0: never.
-        at_step: end before this step, counted from the start of this call; -1: never.
-    """
+    """One rank's whole work, which may end early: whether it came through, and the lines it said."""
     lines: list[str] = []
-    real, count = loop.training_step, [0]
-
-    def counted(*args):
-        if count[0] == at_step:
-            raise Stopped
-        count[0] += 1
-        return real(*args)
-
-    def report(row: dict) -> None:
-        if row["epoch"] == after_epoch:
-            raise Stopped
-
-    with unittest.mock.patch.object(loop, "training_step", counted):
+    with inflicted(injury), heeding() as signals:
         try:
-            worker.work(params, shards, checkpoints, torch.device("cpu"), report, lines.append)
-        except Stopped:
+            worker.work(
+                params, shards, Folder(checkpoints), torch.device("cpu"), lambda row: None,
+                lines.append, stopping=lambda: bool(signals),
+            )  # fmt: skip
+        except (Ended, Stopped):
             return False, lines
     return True, lines
 
 
 def final_tensors(checkpoints: Path) -> tuple[dict[str, np.ndarray], dict]:
     """The newest checkpoint."""
-    found = checkpoint.load_latest(checkpoints)
+    found = checkpoint.load_latest(Folder(checkpoints))
     assert found is not None
     tensors, state = found
     return {name: value.numpy() for name, value in tensors.items()}, state

@@ -1,0 +1,176 @@
+"""When a run's checkpoints are written: by rank 0, in the background, every so often."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rhs import distributed
+from rhs.errors import UserError, number
+from rhs.storage import Store
+from rhs.training import checkpoint
+from rhs.training.loop import Progress
+
+PATIENCE = 3  # checkpoints in a row that may fail
+
+
+class Stopped(Exception):
+    """Training ended early because it was asked to; what it had done is saved.
+
+    Args:
+        step: the last one, counted over the whole run.
+    """
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Often:
+    """`cluster.checkpoint`: how often checkpoints are written, and how many stay beside the best."""
+
+    every_seconds: float | None = 60
+    every_steps: int | None = None
+    keep: int = 2
+
+    def __post_init__(self):
+        if self.every_seconds is not None:
+            number("cluster.checkpoint.every_seconds", self.every_seconds, above=0)
+        if self.every_steps is not None:
+            number("cluster.checkpoint.every_steps", self.every_steps, least=1, whole=True)
+        number("cluster.checkpoint.keep", self.keep, least=1, whole=True)
+
+
+class Keeper:
+    """Keeps the checkpoints of a run, on the one rank that has one.
+
+    A checkpoint is copied while training waits and written while it goes on. One that cannot be
+    written is told and tried again at the next occasion; the third in a row ends the run.
+
+    Args:
+        parts: the embedder, the objective and the optimizer.
+        plan: of the batches.
+        stopping: whether training is to end: it then does after a step, saved.
+        owner: of the run's lock; a writer that lost it writes nothing. None: there is no lock.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        parts: tuple,
+        plan: Any,
+        often: Often,
+        say: Callable[[str], None],
+        stopping: Callable[[], bool] = lambda: False,
+        owner: str | None = None,
+    ):
+        self.store, self.parts, self.plan, self.often = store, parts, plan, often
+        self.say, self.stopping, self.owner = say, stopping, owner
+        self.saved_at, self.failures = time.monotonic(), 0
+        store.sweep()
+        self.writer = ThreadPoolExecutor(1, "checkpoint")
+        self.writing: Future[None] | None = None
+
+    def due(self, step: int) -> bool:
+        """Whether to save after this step, counted over the whole run."""
+        steps, seconds = self.often.every_steps, self.often.every_seconds
+        if self.stopping() or (steps and step % steps == 0):
+            return True
+        if seconds is None or (self.writing is not None and not self.writing.done()):
+            return False  # a disk that is slower than that is not waited for
+        return time.monotonic() - self.saved_at >= seconds
+
+    def save(self, progress: Progress) -> None:
+        """Copy the state of now and begin to write it.
+
+        Raises:
+            Stopped: training is to end; the checkpoint is written.
+            UserError: checkpoints could not be written several times, or another process has taken
+                the run over.
+        """
+        self._finish()
+        step = progress.total(self.plan.steps)
+        tensors = checkpoint.copied(checkpoint.pack(*self.parts))
+        if progress.step and self.plan.adaptive:
+            tensors["plan.batches"] = torch.from_numpy(self.plan.composed(progress.epochs_done))
+        best = best_step(progress.history)
+        # Copied too: the loop goes on counting.
+        state = progress.state()
+        self.saved_at = time.monotonic()
+        self.writing = self.writer.submit(self._write, step, tensors, state, best)
+        if self.stopping():
+            self._finish(last=True)
+            raise Stopped(step)
+
+    def __enter__(self) -> "Keeper":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait until everything is written, also after an error; see `save` for what may come."""
+        self._finish(last=kind is None)
+
+    def _write(self, step: int, tensors: dict, state: dict, best: int | None) -> None:
+        if self.owner is not None and not _owns(self.store, self.owner):
+            raise UserError(
+                f"Another process has taken over the run in {self.store.location}: this one ends."
+            )
+        checkpoint.save(self.store, step, tensors, state)
+        checkpoint.prune(self.store, self.often.keep, best)
+
+    def _finish(self, last: bool = False) -> None:
+        """Wait for the checkpoint in the making, if there is one."""
+        writing, self.writing = self.writing, None
+        if writing is None:
+            return
+        try:
+            writing.result()
+            self.failures = 0
+        except OSError as error:
+            self.failures += 1
+            if last or self.failures == PATIENCE:
+                raise UserError(
+                    f"Checkpoints cannot be written to {self.store.location} ({error}): mend that "
+                    "and run the same command; it continues from the last one that was written."
+                ) from error
+            self.say(
+                f"warning: a checkpoint could not be written to {self.store.location} ({error}); "
+                "training goes on and tries again"
+            )
+
+
+def _owns(store: Store, owner: str) -> bool:
+    from rhs.alone import still_owner  # here: on a machine with torch alone there is no lock
+
+    return still_owner(store, owner)
+
+
+def best_step(history: list[dict]) -> int | None:
+    """The step of the epoch with the highest Recall@1 on the held-out classes; None without any."""
+    scored = [row for row in history if "val_recall@1" in row]
+    return max(scored, key=lambda row: row["val_recall@1"])["step"] if scored else None
+
+
+def resume(
+    store: Store, parts: tuple, plan: Any, device: torch.device, say: Callable[[str], None]
+) -> Progress:
+    """Continue from rank 0's newest checkpoint; others may still see an older one."""
+    found = checkpoint.load_latest(store, say) if distributed.rank() == 0 else None
+    newest = Progress(**found[1]).total(plan.steps) if found else 0
+    step = int(distributed.from_first(torch.tensor([newest]), device))
+    if step == 0:
+        return Progress()
+    tensors, state = found or checkpoint.load(store, step)
+    batches = tensors.pop("plan.batches", None)
+    checkpoint.unpack(tensors, *parts)
+    progress = Progress(**state)
+    if batches is not None:
+        plan.adopt(progress.epochs_done, batches.numpy())
+    where = f"after epoch {progress.epochs_done}"
+    if progress.step:
+        where = f"after step {progress.step}/{plan.steps} of epoch {progress.epochs_done + 1}"
+    say(f"continuing {where}")
+    return progress

@@ -1,0 +1,183 @@
+"""Where a run was started: hears what its workers say, and passes on that they are to stop."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+EVERY = 0.2  # seconds between looks into the mailbox
+LAST_WORDS = 30  # seconds that a message on its way is waited for
+
+
+class Interrupted(BaseException):
+    """The process was asked to end, by SIGTERM or Ctrl-C, and has done what it could before.
+
+    No Exception: nothing that goes on after errors may go on after this.
+
+    Args:
+        signum: of the signal.
+        said: what is known of the work so far, as a sentence.
+    """
+
+    def __init__(self, signum: int, said: str):
+        super().__init__(said)
+        self.signum = signum
+
+
+class Mailbox:
+    """An actor beside the driver: messages of the workers, and whether they are to stop."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, Any]] = []
+        self.stopping = False
+
+    def put(self, kind: str, what: Any) -> None:
+        self.messages.append((kind, what))
+
+    def take(self) -> list[tuple[str, Any]]:
+        taken, self.messages = self.messages, []
+        return taken
+
+    def stop(self) -> None:
+        self.stopping = True
+
+    def is_stopping(self) -> bool:
+        return self.stopping
+
+
+def open_mailbox() -> Any:
+    """A Mailbox in the running Ray, on this process's node; it ends with this process."""
+    import ray
+
+    here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
+    return ray.remote(num_cpus=0, label_selector=here)(Mailbox).remote()
+
+
+class Post:
+    """A worker's end of the mailbox."""
+
+    def __init__(self, mailbox: Any):
+        self.mailbox = mailbox
+        self.sent: Any = None
+        self.stopping = threading.Event()
+
+    def send(self, kind: str, what: Any) -> None:
+        """Does not wait; messages arrive in order."""
+        self.sent = self.mailbox.put.remote(kind, what)
+
+    def wait(self) -> None:
+        """Until the last message has arrived."""
+        import ray
+
+        if self.sent is not None:
+            ray.get(self.sent, timeout=LAST_WORDS)
+
+    def listen(self, every: float = 0.5) -> None:
+        """Set `stopping` once the mailbox says so; in the background, as long as there is one."""
+        import ray
+
+        def ask() -> None:
+            while not self.stopping.is_set():
+                time.sleep(every)
+                try:
+                    if ray.get(self.mailbox.is_stopping.remote()):
+                        self.stopping.set()
+                except ray.exceptions.RayError:
+                    return  # the driver is gone, and this process goes with it
+
+        threading.Thread(target=ask, daemon=True).start()
+
+
+@contextmanager
+def heeding() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT in the list instead of ending at once; a second one does end.
+
+    Only the main thread can: elsewhere the list stays empty.
+    """
+    seen: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+
+    def heed(signum: int, frame: Any) -> None:
+        seen.append(signum)
+        if len(seen) > 1:
+            raise Interrupted(signum, "interrupted twice: ended without saving")
+
+    before = {which: signal.signal(which, heed) for which in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield seen
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+
+def supervise(
+    fit: Callable[[], Any],
+    mailbox: Any,
+    deliver: dict[str, Callable[[Any], None]],
+    signals: list[int],
+    grace: float,
+) -> None:
+    """Run `fit`, delivering the workers' messages meanwhile, until it returns or is to stop.
+
+    Args:
+        deliver: what takes each kind of message. The kinds "training" (the first rank is ready) and
+            "stopped" (it has saved, as step ...) are heard here too.
+        signals: see `heeding`.
+        grace: seconds between the signal and the end, for the checkpoint.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    import ray
+
+    ended = _in_thread(fit)
+    training = asked = False
+    deadline = 0.0
+    while True:
+        done = ended.wait(EVERY)
+        for kind, what in ray.get(mailbox.take.remote()):
+            training |= kind == "training"
+            if kind in deliver:
+                deliver[kind](what)
+            if kind == "stopped" and signals:
+                raise Interrupted(
+                    signals[0], f"stopped after step {what}; the same command continues from there"
+                )
+        if done:
+            if ended.error is not None:
+                raise ended.error
+            return
+        if not signals:
+            continue
+        if not asked:
+            asked, deadline = True, time.monotonic() + grace
+            mailbox.stop.remote()
+        if not training or time.monotonic() > deadline:
+            late = "" if not training else f" (no checkpoint within {grace:g} s)"
+            raise Interrupted(
+                signals[0], f"stopped{late}; the same command continues from the last checkpoint"
+            )
+
+
+class _Ended(threading.Event):
+    error: BaseException | None = None
+
+
+def _in_thread(work: Callable[[], Any]) -> _Ended:
+    """Run it in a thread that does not keep the process: Ray Train would take Ctrl-C for itself in
+    the main one."""
+    ended = _Ended()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            ended.error = error
+        ended.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    return ended

@@ -1,0 +1,190 @@
+"""Killed by real signals while Ray Train runs it, a run ends like one that was not."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from omegaconf import OmegaConf
+from rank_jobs import final_tensors, train_until
+from resumed import assert_bit_equal, numbers, params, straight_runs
+from tiny import ROOT, small_params
+
+from rhs.run import Run
+from rhs.tracking import NullTracker
+from rhs.training.worker import fit
+
+
+@pytest.fixture(scope="module")
+def straight(gloo_pool, tiny_shards, tmp_path_factory):
+    return straight_runs(gloo_pool, tiny_shards, tmp_path_factory, 2)[2]
+
+
+class Killing(NullTracker):
+    """Takes metrics, and kills one of Ray Train's workers after the first epoch."""
+
+    def __init__(self):
+        self.epochs: list[int] = []
+
+    def metrics(self, values: dict, step: int, *_, **__) -> None:
+        self.epochs.append(values["epoch"])
+        if len(self.epochs) == 1:
+            max(train_workers(), key=lambda process: process.pid).kill()
+
+
+def train_workers(of: int | None = None) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(of).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process)
+    assert found
+    return found
+
+
+def test_a_worker_that_dies_is_replaced_and_the_run_ends_bit_equal(
+    ray_cluster, tiny_shards, straight, tmp_path
+):
+    run = Run("tiny", tmp_path / "runs" / "tiny")
+    settings = small_params("method=rhs_npair", "cluster.checkpoint.every_steps=1")
+    settings.cluster.max_failures = 1
+    assert settings.cluster.num_workers == 2
+    tracker = Killing()
+    fit(settings, tiny_shards, run, tracker)
+    said = run.journal.read_text()
+    assert said.count("2 worker(s)") == 2
+    assert said.count("continuing after") == 1
+    assert sorted(set(tracker.epochs)) == [1, 2, 3]
+    tensors, state = final_tensors(Path(run.checkpoints))
+    assert_bit_equal(straight[0], tensors)
+    assert state == straight[1]
+
+
+LONG = ("method=rhs_npair", "train.epochs=40", "cluster.checkpoint.every_steps=1")
+
+
+class Driver:
+    """`python -m pipelines.train` in a project folder of its own."""
+
+    def __init__(self, project: Path, shards: Path):
+        self.project, self.log = project, project / "out.txt"
+        (project / "data/shards").mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            (project / "data/shards/glyphs").symlink_to(shards)
+        with suppress(FileExistsError):
+            (project / "params.yaml").write_text(OmegaConf.to_yaml(small_params(*LONG)))
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("a") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.train"], cwd=self.project, stdout=out,
+                stderr=out, env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": ""},
+            )  # fmt: skip
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + 90
+        while text not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, f"{text!r} did not come:\n{self.log.read_text()}"
+            time.sleep(0.05)
+
+    def ends(self, status: int) -> str:
+        """What it said."""
+        assert self.process.wait(120) == status, self.log.read_text()
+        said = self.log.read_text()
+        self.log.write_text("")
+        return said
+
+    def final(self) -> tuple[dict, dict]:
+        (folder,) = (self.project / "runs").glob("*/checkpoints")
+        return final_tensors(folder)
+
+
+@pytest.fixture
+def driver(project, tiny_shards):
+    made = Driver(project, tiny_shards)
+    yield made
+    made.process.kill()
+
+
+@pytest.fixture(scope="module")
+def long_straight(gloo_pool, tiny_shards, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("long")
+    config = OmegaConf.to_container(small_params(*LONG))
+    gloo_pool.run(train_until, 2, config, tiny_shards, folder)
+    return final_tensors(folder)
+
+
+@pytest.mark.slow
+def test_the_driver_is_killed_and_a_second_one_refused_before(driver, long_straight):
+    driver.wait_for("epoch 3/")
+    second = subprocess.run(
+        [sys.executable, "-m", "pipelines.train"], cwd=driver.project, capture_output=True,
+        text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60,
+    )  # fmt: skip
+    assert second.returncode == 1
+    assert f"is being trained by process {driver.process.pid} on" in second.stderr
+    assert second.stderr.count("\n") == 1
+    workers = train_workers(driver.process.pid)
+    driver.process.kill()
+    driver.ends(-signal.SIGKILL)
+    # Nobody is left who could write to the run.
+    assert not psutil.wait_procs(workers, timeout=20)[1]
+    driver.start()
+    said = driver.ends(0)
+    assert "continuing after" in said
+    assert_bit_equal(long_straight[0], driver.final()[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_asked_to_end_it_saves_and_says_so(driver, long_straight, signum, status):
+    driver.wait_for("epoch 3/")
+    start = time.monotonic()
+    driver.process.send_signal(signum)
+    said = driver.ends(status)
+    assert time.monotonic() - start < 15
+    stopped = said.strip().splitlines()[-1]
+    assert stopped.startswith("stopped after step ")
+    assert stopped.endswith("the same command continues from there")
+    assert "Traceback" not in said
+    epoch, step = divmod(int(stopped.split()[3].rstrip(";")), 5)
+    driver.start()
+    where = f"after step {step}/5 of epoch {epoch + 1}" if step else f"after epoch {epoch}"
+    assert f"continuing {where}" in driver.ends(0)
+    assert_bit_equal(long_straight[0], driver.final()[0])
+
+
+@pytest.mark.slow
+def test_asked_to_end_before_it_began(driver):
+    driver.wait_for("run glyphs")
+    time.sleep(1)
+    driver.process.terminate()
+    assert driver.process.wait(30) not in (0, 1)
+    assert "Traceback" not in driver.log.read_text()
+    assert not list(driver.project.glob("runs/*/checkpoints/*.json"))
+
+
+@pytest.mark.slow
+def test_an_elastic_run_loses_a_node_and_gets_it_back(tiny_shards, gloo_pool, tmp_path):
+    script = ROOT / "tests/helpers/elastic_run.py"
+    done = subprocess.run(
+        [sys.executable, script, tiny_shards, tmp_path], capture_output=True, text=True,
+        check=False, timeout=400, env=os.environ | {"PYTHONPATH": f"{ROOT}:{script.parent}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = re.findall(r"node lost|node is back|\d worker\(s\)", done.stdout)
+    assert told == ["2 worker(s)", "node lost", "1 worker(s)", "node is back", "2 worker(s)"]
+    config = params() | {"train": params()["train"] | {"epochs": 400}}
+    gloo_pool.run(train_until, 1, config, tiny_shards, tmp_path / "straight")
+    _, state = final_tensors(tmp_path / "runs/elastic/checkpoints")
+    _, straight = final_tensors(tmp_path / "straight")
+    for row, expected in zip(numbers(state), numbers(straight), strict=True):
+        assert row == pytest.approx(expected, rel=1e-4, abs=1e-5)
