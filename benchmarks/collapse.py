@@ -27,6 +27,7 @@ from rhs.models.embedder import Embedder, build_embedder
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import Run, identify
 from rhs.stage import compose, plain
+from rhs.storage import open_store
 from rhs.training import checkpoint
 from rhs.training.worker import embed, work
 
@@ -117,7 +118,7 @@ def trained(config: dict, shards: Path, run: Run, ruler: "Ruler", embedder: Embe
     curve = {row["epoch"]: row for row in map(json.loads, lines)}
 
     def measure(row: dict) -> None:
-        tensors, _ = checkpoint.load(run.checkpoints, row["step"])
+        tensors, _ = checkpoint.load(store, row["step"])
         embedder.load_state_dict(checkpoint.under("model.", tensors))
         if row["epoch"] in curve:
             return
@@ -126,10 +127,13 @@ def trained(config: dict, shards: Path, run: Run, ruler: "Ruler", embedder: Embe
             file.write(json.dumps(curve[row["epoch"]]) + "\n")
         print(f"  recall_seen {curve[row['epoch']]['recall_seen']:.1%}", flush=True)
 
-    found = checkpoint.load_latest(run.checkpoints)
-    if found is not None:  # the try before may have ended between an epoch and its measurement
-        measure(found[1]["history"][-1])
-    work(config, shards, run.checkpoints, CPU, measure, lambda line: print(" ", line, flush=True))
+    store = open_store(run.checkpoints)
+    config["cluster"]["checkpoint"] = {"every_seconds": None, "keep": config["train"]["epochs"]}
+    _, progress = work(
+        config, shards, store, CPU, lambda row: None, lambda line: print(" ", line, flush=True)
+    )
+    for row in progress.history:
+        measure(row)
     return [curve[epoch] for epoch in sorted(curve)]
 
 

@@ -23,7 +23,9 @@ from rhs.models.embedder import build_embedder
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import identify
 from rhs.stage import compose, plain
-from rhs.training.worker import embed, work
+from rhs.storage import open_store
+from rhs.training.embed import embed
+from rhs.training.worker import work
 
 CPU = torch.device("cpu")
 
@@ -59,7 +61,12 @@ def cell(method: str, seed: int, overrides: list[str]) -> dict[str, float]:
         embedder = build_embedder(config["model"], seed)
     else:
         embedder, _ = work(
-            config, shards, run.checkpoints, CPU, lambda row: None, lambda line: print(" ", line)
+            config,
+            shards,
+            open_store(run.checkpoints),
+            CPU,
+            lambda row: None,
+            lambda line: print(" ", line),
         )
     scores = {}
     for split in ("val", "test"):

@@ -7,9 +7,10 @@ from omegaconf import DictConfig
 
 from rhs.cluster import connect
 from rhs.data.shards import ShardedImages, load_manifest
-from rhs.errors import UserError
+from rhs.data.travel import find_shards
 from rhs.evaluation import evaluate
 from rhs.models.embedder import load_config
+from rhs.models.travel import find_model
 from rhs.run import named
 from rhs.stage import stage
 from rhs.tracking import NullTracker, tracked
@@ -20,10 +21,8 @@ COUNTS = ("queries", "left_out")  # facts of the data, no scores
 
 def main(params: DictConfig) -> None:
     name = params.dataset.name
-    shards, model, out = Path("data/shards", name), Path("models", name), Path("embeddings", name)
-    manifest = load_manifest(shards)
-    if not model.exists():
-        raise UserError(f"{model} not found: run the train stage first.")
+    shards, out = find_shards(params), Path("embeddings", name)
+    manifest, model = load_manifest(shards), find_model(params)
     run = named(load_config(model)["run"])
     with tracked(params, run, manifest) as tracker:
         connect(params.cluster)

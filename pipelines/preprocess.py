@@ -9,9 +9,11 @@ from omegaconf import DictConfig
 from rhs.cluster import connect
 from rhs.data.prepare import RANGES
 from rhs.data.preprocess import check_settings, preprocess
+from rhs.data.travel import publish_shards
 from rhs.datasets.raw import folder_name, read_raw
 from rhs.errors import UserError
 from rhs.stage import plain, stage
+from rhs.storage import is_url
 
 
 def main(params: DictConfig) -> None:
@@ -26,9 +28,13 @@ def main(params: DictConfig) -> None:
         print(f"preprocess: {split} {counts['images']:,} images of {counts['classes']:,} classes")
     for warning in manifest["warnings"]:
         print(f"preprocess: {warning}")
+    worked = time.monotonic()
+    if is_url(storage := params.cluster.storage):
+        new = publish_shards(Path("data/shards", name), storage, name)
+        print(f"preprocess: {new} of {len(manifest['shards'])} shards put to {storage}")
     print(
         f"preprocess: Ray started in {connected - start:.1f} s, "
-        f"the work took {time.monotonic() - connected:.1f} s"
+        f"the work took {worked - connected:.1f} s"
     )
 
 

@@ -9,8 +9,10 @@ from omegaconf import DictConfig
 
 from rhs.atomic import whole_folder
 from rhs.data.shards import ShardedImages, load_manifest
+from rhs.data.travel import find_shards
 from rhs.errors import UserError
 from rhs.models.embedder import load_config
+from rhs.redact import redacted
 from rhs.report.page import build_report
 from rhs.run import named
 from rhs.stage import plain, stage
@@ -23,7 +25,7 @@ ELSEWHERE = ("cluster", "tracking")  # groups that do not change the result
 
 def main(params: DictConfig) -> None:
     name = params.dataset.name
-    shards = Path("data/shards", name)
+    shards = find_shards(params)
     manifest = load_manifest(shards)
     model, embeddings, metrics = (
         Path("models", name),
@@ -39,7 +41,7 @@ def main(params: DictConfig) -> None:
         build_report(
             out=folder,
             title=f"{name}: retrieval on unseen classes",
-            params={k: v for k, v in plain(params).items() if k not in ELSEWHERE},
+            params={k: v for k, v in redacted(plain(params)).items() if k not in ELSEWHERE},
             manifest=manifest,
             history=list(csv.DictReader(history.open(newline="", encoding="utf-8"))),
             metrics=json.loads(metrics.read_text(encoding="utf-8")),

@@ -6,9 +6,11 @@ from omegaconf import DictConfig
 
 from rhs.alone import alone
 from rhs.data.shards import load_manifest
+from rhs.data.travel import find_shards
+from rhs.models.travel import publish_model
 from rhs.run import identify
 from rhs.stage import plain, stage
-from rhs.storage import open_store
+from rhs.storage import is_url, open_store
 from rhs.tracking import tracked
 from rhs.training.export import export
 from rhs.training.setup import check
@@ -16,7 +18,7 @@ from rhs.training.worker import fit
 
 
 def main(params: DictConfig) -> None:
-    shards = Path("data/shards", params.dataset.name)
+    shards = find_shards(params)
     manifest = load_manifest(shards)
     # Before the run is recorded anywhere: a mistake is no run.
     check(plain(params), shards)
@@ -27,7 +29,10 @@ def main(params: DictConfig) -> None:
         tracked(params, run, manifest, system=True) as tracker,
     ):
         fit(params, shards, run, tracker, owner)
-    export(params, run, Path("models", params.dataset.name))
+    out = Path("models", params.dataset.name)
+    export(params, run, out)
+    if is_url(params.cluster.storage):
+        publish_model(out, params.cluster.storage)
 
 
 if __name__ == "__main__":

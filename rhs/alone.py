@@ -94,8 +94,7 @@ def _wait_for_silence(store: Store, what: str, silence: float) -> None:
     if first is None:
         return
     print(
-        f"{what} was left by {_holder(store)}: taking it over if that one stays silent for "
-        f"{silence:g} s",
+        f"{what} may still be trained by {_holder(store)}: waiting {silence:g} s for a sign of it",
         flush=True,
     )
     end = time.monotonic() + silence
@@ -106,7 +105,7 @@ def _wait_for_silence(store: Store, what: str, silence: float) -> None:
             return  # it ended just now
         if now != first:
             raise _refusal(store, what)
-    print(f"{what} is taken over", flush=True)
+    print(f"{what}: no sign, so it is taken over", flush=True)
 
 
 @contextmanager

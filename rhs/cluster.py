@@ -10,6 +10,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rhs.errors import UserError
+from rhs.object_store import ObjectStore
+from rhs.run import Run
+from rhs.storage import is_url
 
 
 def connect(cluster: DictConfig) -> None:
@@ -103,3 +106,29 @@ def ordered_and_quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def trainer_settings(cluster: DictConfig, run: Run) -> dict:
+    """What Ray Train is told beside what to run."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig
+
+    least, most = workers_of(cluster)
+    storage: dict = {"storage_path": str(run.folder.parent / "ray")}
+    if is_url(run.checkpoints):
+        filesystem, path = ObjectStore(f"{run.url}/ray").for_arrow()
+        storage = {"storage_path": path, "storage_filesystem": filesystem}
+    return {
+        "scaling_config": ScalingConfig(  # mypy knows the one before it
+            num_workers=most if least == most else (least, most),  # type: ignore[arg-type]
+            elastic_resize_monitor_interval_s=cluster.elastic_seconds,  # type: ignore[call-arg]
+            use_gpu=cluster.use_gpu,
+            resources_per_worker=dict(cluster.resources_per_worker),
+        ),
+        "torch_config": TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
+        "run_config": RunConfig(
+            name=run.name,
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+            **storage,
+        ),
+    }

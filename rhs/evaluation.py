@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from omegaconf import DictConfig
@@ -11,24 +12,30 @@ from rhs.atomic import whole_folder
 from rhs.cluster import ordered_and_quiet, workers_of
 from rhs.data.shards import ShardedImages, has_split, load_manifest
 from rhs.models.embedder import build_embedder, load_config, load_embedder
+from rhs.object_store import ObjectStore
 from rhs.retrieval.recall import recall_at_k
+from rhs.storage import is_url
 
 
 class BatchEmbedder:
     """One embedding worker of Ray Data.
 
     Args:
-        model: folder of the trained model.
+        model: the files of the trained model, by name: no other node need see its folder.
         untrained_seed: also embed with the model as it was before training from this seed.
     """
 
-    def __init__(self, model: str, untrained_seed: int | None):
+    def __init__(self, model: dict[str, bytes], untrained_seed: int | None):
         import torch
 
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        embedders = {"trained": load_embedder(Path(model))}
+        with TemporaryDirectory() as folder:
+            for name, data in model.items():
+                Path(folder, name).write_bytes(data)
+            embedders = {"trained": load_embedder(Path(folder))}
+            config = load_config(Path(folder))
         if untrained_seed is not None:
-            embedders["untrained"] = build_embedder(load_config(Path(model)), untrained_seed).eval()
+            embedders["untrained"] = build_embedder(config, untrained_seed).eval()
         self.embedders = {name: embedder.to(self.device) for name, embedder in embedders.items()}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -81,17 +88,23 @@ def embed_splits(
 
     listed = load_manifest(shards)["shards"]
     chosen = {split: [s for s in listed if s["file"].startswith(f"{split}-")] for split in splits}
-    files = [str((shards / s["file"]).resolve()) for split in splits for s in chosen[split]]
+    place, filesystem = str(shards.resolve()), None
+    if is_url(storage := params.cluster.storage):  # nodes read them there
+        filesystem, place = ObjectStore(f"{storage}/data/shards/{params.dataset.name}").for_arrow()
+    files = [f"{place}/{s['file']}" for split in splits for s in chosen[split]]
     rows = [sum(shard["rows"] for shard in chosen[split]) for split in splits]
     workers, resources = workers_of(params.cluster)[1], params.cluster.resources_per_worker
+    weights = {path.name: path.read_bytes() for path in model.iterdir()}
     parts = []
     with ordered_and_quiet(), tqdm(total=sum(rows), desc="embed", disable=None) as bar:
-        images = ray.data.read_parquet(files).select_columns(["image", "label"])
+        images = ray.data.read_parquet(files, filesystem=filesystem).select_columns(
+            ["image", "label"]
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RayDeprecationWarning)  # of max_restarts
             dataset = images.map_batches(
                 BatchEmbedder,
-                fn_constructor_args=(str(model.resolve()), untrained_seed),
+                fn_constructor_args=(weights, untrained_seed),
                 batch_size=params.evaluate.batch_size,
                 # All start at once, but those that a small data set leaves idle may stop.
                 compute=ray.data.ActorPoolStrategy(

@@ -4,34 +4,45 @@ import os
 import subprocess
 import warnings
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from rhs.redact import redacted
 from rhs.stage import plain
 
 LONGEST = 500  # characters of a parameter: what MLflow's older servers take and a table can show
+AT_ONCE = 100  # parameters that MLflow takes in one call
 
 
-def describe(params: DictConfig, manifest: dict) -> None:
-    """Parameters, revisions and the data set: what the run is a function of."""
-    import mlflow
+def describe(client: Any, found: Any, params: DictConfig, manifest: dict) -> None:
+    """Parameters, revisions and the data set: what the run is a function of. No secrets.
+
+    Args:
+        client: of MLflow.
+        found: the MLflow run; what an interrupted try has described stays.
+    """
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.entities import DatasetInput, InputTag, Param, RunTag
 
-    flat = flatten(plain(params))
-    mlflow.log_params({name: shorten(value) for name, value in flat.items()})
-    mlflow.log_text(OmegaConf.to_yaml(params, resolve=True), "params.yaml")
+    run_id, shown = found.info.run_id, redacted(plain(params))
+    new = {k: v for k, v in flatten(shown).items() if k not in found.data.params}
+    entries = [Param(name, shorten(value)) for name, value in new.items()]
+    for start in range(0, len(entries), AT_ONCE):
+        client.log_batch(run_id, params=entries[start : start + AT_ONCE])
+    client.log_text(run_id, OmegaConf.to_yaml(shown), "params.yaml")
     shards = Path("data/shards", manifest["dataset"])
-    tags = {"git.commit": _git_commit(), "data.digest": manifest["digest"], **_dvc(shards)}
-    mlflow.set_tags(tags)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it matches two sources of one and the same kind
         source = resolve_dataset_source(str(shards.resolve()))
-    # MLflow shortens digests to 36 characters; the whole one is the tag above.
+    # MLflow shortens digests to 36 characters; the whole one is the tag below.
     short = manifest["digest"][:36]
     dataset = MetaDataset(source, name=manifest["dataset"], digest=short)  # type: ignore[abstract]
-    mlflow.log_input(dataset, context="train")
+    context = [InputTag("mlflow.data.context", "train")]
+    client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), context)])
+    tags = {"git.commit": _git_commit(), "data.digest": manifest["digest"], **_dvc(shards)}
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
 def flatten(tree: dict, prefix: str = "") -> dict[str, object]:

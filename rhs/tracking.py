@@ -1,34 +1,42 @@
 """What MLflow keeps of a run. Without MLflow a null tracker takes its place.
 
 The stages of a pipeline are processes of their own; they write to the same MLflow run, whose id the
-run's folder keeps.
+run's folder keeps. Numbers go to a file there first (rhs.spool) and from it to MLflow in the
+background (rhs.delivery), so that a run neither waits for MLflow nor needs it.
 """
 
 import logging
 import os
 import re
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
+from rhs.delivery import Delivery
 from rhs.errors import UserError
-from rhs.provenance import describe
+from rhs.mlflow_run import is_away, open_run, reason
+from rhs.redact import without_secrets
 from rhs.run import Run, project
+from rhs.spool import Spool
+from rhs.system_use import sampled
 
 AXES = ("epoch", "step")  # of the curves, not curves themselves
-POINTS = 200  # of a curve by step that an epoch adds, at most
-AT_ONCE = 1000  # metrics that MLflow takes in one call
+ANSWER = 30.0  # seconds in which MLflow is to answer at the start; later it is away for now
 QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-# A server that is not there is told of within seconds; MLflow itself would try for minutes.
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# MLflow itself would try for minutes in one call.
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", TIMEOUT: "10"}
+# Their remarks on a server that is away, with tracebacks; ours is one sentence.
+LEVELS = {"mlflow": logging.WARNING, "mlflow.store": logging.CRITICAL, "urllib3": logging.ERROR}
 
 
 class NullTracker:
@@ -51,170 +59,168 @@ class NullTracker:
 
 @dataclass(frozen=True)
 class Tracker(NullTracker):
-    """Writes to one MLflow run, from any process.
+    """Writes to the MLflow run of a run. Numbers never wait for MLflow; files do.
 
     Args:
         uri: of the tracking server or database.
-        run_id: of the run, which exists.
         data_digest: of the data the run was trained and scored on.
     """
 
     uri: str
-    run_id: str
     data_digest: str
+    spool: Spool
+    delivery: Delivery
+
+    @property
+    def run_id(self) -> str | None:
+        """Of the MLflow run; None until MLflow has answered."""
+        return self.delivery.run_id
 
     def metrics(
         self, values: dict, step: int, group: str = "train", model_id: str | None = None
     ) -> None:
-        """Log numbers as `<group>/<name>`; `@`, which MLflow does not allow, becomes `_at_`.
+        """Record numbers as `<group>/<name>`; `@`, which MLflow does not allow, becomes `_at_`.
 
         Args:
             model_id: of the registered model that the numbers belong to.
         """
-        from mlflow import MlflowClient
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        entries = [
-            Metric(f"{group}/{name.replace('@', '_at_')}", float(value), now, step, model_id)
-            for name, value in values.items()
-            if name not in AXES
-        ]
-        MlflowClient(self.uri).log_batch(self.run_id, metrics=entries, synchronous=True)
+        self.spool.add(group, [(step, _numbers(values))], model_id, self.run_id)
+        self.delivery.wake()
 
     def steps(self, rows: list[dict]) -> None:
-        """Log every step's numbers as `step/<name>`; of a long epoch, evenly spaced ones."""
-        from mlflow import MlflowClient
-        from mlflow.entities import Metric
+        """Record the numbers of steps as `step/<name>`."""
+        self.spool.add("step", [(row["step"], _numbers(row)) for row in rows])
+        self.delivery.wake()
 
-        now = int(time.time() * 1000)
-        entries = [
-            Metric(f"step/{name}", float(value), now, row["step"])
-            for row in rows[:: max(1, -(-len(rows) // POINTS))]
-            for name, value in row.items()
-            if name not in AXES
-        ]
-        client = MlflowClient(self.uri)
-        for start in range(0, len(entries), AT_ONCE):
-            part = entries[start : start + AT_ONCE]
-            client.log_batch(self.run_id, metrics=part, synchronous=True)
+    def system(self, values: dict[str, float], step: int) -> None:
+        """Record the use of this machine; see `rhs.system_use`."""
+        self.metrics(values, step, "system")
 
     def artifacts(self, folder: Path, name: str) -> None:
-        """Attach a folder."""
-        from mlflow import MlflowClient
-
-        MlflowClient(self.uri).log_artifacts(self.run_id, str(folder), name)
+        """Attach a folder, or say that it was left out because MLflow is away."""
+        self._now(
+            lambda run_id: self.delivery.client.log_artifacts(run_id, str(folder), name),
+            f"{folder} was not attached to the run; `python -m pipelines.report` attaches it",
+        )
 
     def register(self, model: Path, name: str, score: float | None, example: bytes) -> str | None:
-        """Log a saved model and register it; see `rhs.serving.register`."""
-        from rhs.serving import register
+        """Log a saved model and register it; see `rhs.serving.register`. None: MLflow is away."""
 
-        return register(model, name, score, self.run_id, self.data_digest, example)
+        def log(run_id: str) -> str:
+            import mlflow
+
+            from rhs.serving import register
+
+            mlflow.set_tracking_uri(self.uri)
+            home = self.delivery.client.get_run(run_id).info.experiment_id
+            mlflow.set_experiment(experiment_id=home)
+            with mlflow.start_run(run_id=run_id):
+                return register(model, name, score, run_id, self.data_digest, example)
+
+        return self._now(
+            log, f"{model} was not registered; `python -m pipelines.evaluate` registers it"
+        )
+
+    def _now(self, work: Callable[[str], Any], left_out: str) -> Any:
+        """Do what needs MLflow's answer; without one say what was left out."""
+        if self.run_id is not None:
+            try:
+                # Files may take their time, unless the user says how long.
+                ours = os.environ.get(TIMEOUT) == IMPATIENT[TIMEOUT]
+                with _environment({TIMEOUT: None} if ours else {}):
+                    return work(self.run_id)
+            except Exception as error:  # each kind of store has its own
+                if not is_away(error):
+                    raise
+                self.delivery.tell_away(reason(error))
+        print(f"{left_out} when MLflow is back", file=sys.stderr)
+        return None
 
 
 @contextmanager
 def tracked(params: DictConfig, run: Run, manifest: dict, system: bool = False) -> Iterator:
-    """The tracker of this run, its MLflow run being active (and marked failed on an exception).
+    """The tracker of this run, which MLflow calls running meanwhile (and failed on an exception).
+
+    Numbers that an earlier try could not send are sent first. Where MLflow is away, now or later,
+    they are kept in `run.folder`.
 
     Args:
         manifest: of the shards, for the data set's digest.
         system: sample processor, memory and network use meanwhile.
 
     Raises:
-        UserError: MLflow cannot be reached or refuses the experiment.
+        UserError: MLflow's address can never work, or it refuses the experiment.
     """
     if not params.tracking.enabled:
         yield NullTracker()
         return
-    import mlflow
-
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    for name, level in LEVELS.items():
+        logging.getLogger(name).setLevel(level)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     uri = tracking_uri()
-    _open(uri, params.tracking.experiment)
-    remembered = run.folder / "mlflow_run_id"
-    run_id = remembered.read_text().strip() if remembered.exists() else None
-    if run_id is not None and not _exists(run_id, params.tracking.experiment):
-        print(
-            f"MLflow run {run_id} is not in experiment {params.tracking.experiment!r} at "
-            f"{shown(uri)}: starting another",
-            file=sys.stderr,
-        )
-        run_id = None
-    short = run.name.removeprefix(f"{manifest['dataset']}-")  # the experiment says the rest
-    with mlflow.start_run(run_id=run_id, run_name=short, log_system_metrics=system) as active:
-        if run_id is None:
-            describe(params, manifest)
-            run.folder.mkdir(parents=True, exist_ok=True)
-            remembered.write_text(active.info.run_id + "\n")
-        yield Tracker(uri, active.info.run_id, manifest["digest"])
+    with _environment({k: v for k, v in IMPATIENT.items() if k not in os.environ}):
+        spool = Spool(run.folder)
+        connect = partial(open_run, uri, params, run, manifest)
+        delivery = Delivery(spool, connect, without_secrets(uri))
+        _start(delivery)
+        tracker = Tracker(uri, manifest["digest"], spool, delivery)
+        spool.set_status("RUNNING")
+        delivery.wake()
+        status = "FINISHED"
+        try:
+            with sampled(tracker.system, spool.next_step("system")) if system else nullcontext():
+                yield tracker
+        except BaseException as error:
+            status = "FAILED" if isinstance(error, Exception) else "KILLED"
+            raise
+        finally:
+            spool.set_status(status)
+            delivery.close()
 
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or a database file in the project folder."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project() / 'mlflow.db'}"
     if relative := re.fullmatch(r"sqlite:///(?!/)(.+)", uri):
-        # Workers have other working folders than the process that tells them where to write.
         uri = f"sqlite:///{project() / relative[1]}"
     return uri
 
 
-def shown(uri: str) -> str:
-    """The address without a name and password that may be in it."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+def _start(delivery: Delivery) -> None:
+    """Start it, and wait until MLflow has answered or is known to be away.
 
-
-def _open(uri: str, experiment: str) -> None:
-    """Make `experiment` at `uri` the one that runs are added to, or say why that cannot be."""
-    import mlflow
-
-    try:
-        with _environment(IMPATIENT):
-            mlflow.set_tracking_uri(uri)
-            if mlflow.get_experiment_by_name(experiment) is None:
-                local = uri.startswith("sqlite:")
-                place = (project() / "mlartifacts").as_uri() if local else None
-                mlflow.create_experiment(experiment, artifact_location=place)
-            mlflow.set_experiment(experiment)
-    except Exception as error:  # each kind of store has its own
+    Raises:
+        UserError: it will never answer.
+    """
+    delivery.start()
+    if not delivery.first.wait(ANSWER):
+        delivery.tell_away(f"no answer in {ANSWER:g} s")
+    if delivery.refusal is not None:
         raise UserError(
-            f"MLflow at {shown(uri)} cannot be used ({_root(error)}): start that server, correct "
-            "MLFLOW_TRACKING_URI, or set tracking=none."
-        ) from error
+            f"MLflow at {delivery.place} cannot be used ({reason(delivery.refusal)}): start that "
+            "server, correct MLFLOW_TRACKING_URI, or set tracking=none."
+        ) from delivery.refusal
+
+
+def _numbers(values: dict) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if name not in AXES}
 
 
 @contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables for the length of the block, where the user has not set them."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Environment variables set, or absent where None, for the length of the block."""
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
     try:
         yield
     finally:
-        for name in added:
-            del os.environ[name]
+        _set(before)
 
 
-def _root(error: BaseException) -> str:
-    """What went wrong, in a few words: the system's own, where it was the system's error."""
-    first = error
-    while (earlier := error.__cause__ or error.__context__) is not None:
-        error = earlier
-    text = str(error) if isinstance(error, OSError) else str(first)
-    return shown(text.strip().splitlines()[0].rstrip("."))
-
-
-def _exists(run_id: str, experiment: str) -> bool:
-    import mlflow
-
-    try:
-        info = mlflow.get_run(run_id).info
-        home = mlflow.get_experiment_by_name(experiment)
-    except mlflow.MlflowException:
-        return False
-    return (
-        info.lifecycle_stage == "active"
-        and home is not None
-        and info.experiment_id == home.experiment_id
-    )
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -59,7 +59,9 @@ def test_all_are_killed_at_once(gloo_pool, tiny_shards, straight, tmp_path, mome
 def test_asked_to_end_it_saves_first(gloo_pool, tiny_shards, straight, tmp_path, moment):
     what, number = MOMENTS[moment]
     job = (params(every_steps=EVERY), tiny_shards, tmp_path)
-    (_, (finished, _)), _ = gloo_pool.attempt(train_until, 2, *job, Injury(what, number, "term", (0,)))
+    (_, (finished, _)), _ = gloo_pool.attempt(
+        train_until, 2, *job, Injury(what, number, "term", (0,))
+    )
     assert not finished
     continued = [line for line in ends_like(straight, gloo_pool, job) if "continuing" in line]
     # Saved after the very step that it was in, although no checkpoint was due there.

@@ -4,13 +4,15 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 from tiny import ROOT, composed
 
 from rhs.errors import UserError
-from rhs.stage import compose, explain, load_params, stage
+from rhs.object_store import ObjectStore
+from rhs.stage import compose, enter_storage, explain, load_params, stage
 
 
 @pytest.fixture
@@ -139,6 +141,38 @@ def test_outside_of_the_project(tmp_path, monkeypatch):
         load_params([])
     with pytest.raises(UserError, match="conf"):
         compose(["seed=1"])
+
+
+def test_storage_that_is_a_folder(in_project, tmp_path):
+    for storage in (None, str(tmp_path), tmp_path.as_uri()):
+        os.chdir(ROOT)
+        enter_storage(storage)
+        assert Path.cwd() == (ROOT if storage is None else tmp_path)
+
+
+def test_storage_behind_a_url(in_project, monkeypatch, capsys):
+    enter_storage("memory://bucket/rhs")
+    assert Path.cwd() == ROOT
+    for url, why in (
+        ("s3://someone:word@bucket", "keys belong into the environment"),
+        ("sftp://host/folder", "accepted: a folder, or s3://bucket/path"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["stage", f"cluster.storage='{url}'"])
+        with pytest.raises(SystemExit):
+            stage(pytest.fail)
+        said = capsys.readouterr().err
+        assert why in said
+        assert said.count("\n") == 1
+        assert "word" not in said
+
+
+def test_storage_that_cannot_be_used(in_project, monkeypatch):
+    def away(*_):
+        raise OSError("the store is away")
+
+    monkeypatch.setattr(ObjectStore, "write", away)
+    with pytest.raises(UserError, match=r"memory://bucket cannot be used \(the store is away\): "):
+        enter_storage("memory://bucket")
 
 
 def test_storage_that_is_not_there(in_project, monkeypatch, capsys):

@@ -1,24 +1,18 @@
 """What reaches MLflow, read back from its database."""
 
-import os
-import pickle
-import shutil
-import time
 from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow_away import MANIFEST, begin, eventually, numbers
 from omegaconf import OmegaConf
 from tiny import composed
 
-from rhs.errors import UserError
 from rhs.provenance import flatten, shorten
-from rhs.run import Run
-from rhs.tracking import QUIET, NullTracker, shown, tracked, tracking_uri
+from rhs.tracking import NullTracker, tracked, tracking_uri
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
-MANIFEST = {"dataset": "glyphs", "digest": "0123456789abcdef" * 4}
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +20,10 @@ def params():
     return composed("method=npair", "train.epochs=3")
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory):
-    """An empty database: making its tables takes seconds, copying it nothing."""
-    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
 @pytest.fixture
-def run(tmp_path, migrated, monkeypatch):
+def run(tmp_path, tmp_path_factory, monkeypatch):
     """A run in a project folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(migrated, tmp_path / "mlflow.db")
-    return Run("glyphs-npair-convnet-12345678", tmp_path / "runs" / "glyphs-npair")
+    return begin(tmp_path, tmp_path_factory, monkeypatch)
 
 
 def read_back(tracker):
@@ -58,6 +41,8 @@ def test_a_run_says_what_it_is_a_function_of(params, run):
     }
     assert kept.data.params["method.loss._target_"] == "rhs.methods.losses.npair.NPair"
     assert kept.data.tags["data.digest"] == MANIFEST["digest"]
+    assert kept.data.tags["rhs.run"] == run.name
+    assert kept.data.tags["mlflow.user"]
     assert len(kept.data.tags["git.commit"].removesuffix("-dirty")) == 40
     assert "dvc.shards" not in kept.data.tags  # DVC did not start this
     (dataset,) = kept.inputs.dataset_inputs
@@ -97,19 +82,12 @@ def test_numbers_by_group_and_step(params, run):
     assert [(point.step, point.value) for point in history] == [(10, 1.0), (20, 0.5)]
 
 
-@pytest.mark.parametrize(("steps", "points"), [(3, 3), (200, 200), (450, 150)])
-def test_every_step_of_an_epoch_or_evenly_spaced_ones(params, run, steps, points):
-    rows = [{"step": 7 + i, "loss": float(i), "effective_rank": 2.0 * i} for i in range(steps)]
+def test_the_numbers_of_every_step(params, run):
     with tracked(params, run, MANIFEST) as tracker:
-        tracker.steps(rows)
+        tracker.steps([{"step": 7 + i, "loss": float(i), "rank": 2.0 * i} for i in range(700)])
         tracker.steps([])
-    client = MlflowClient(tracker.uri)
-    history = client.get_metric_history(tracker.run_id, "step/effective_rank")
-    every = -(-steps // 200)
-    assert len(history) == points
-    assert [(p.step, p.value) for p in history] == [
-        (7 + i, 2.0 * i) for i in range(0, steps, every)
-    ]
+    history = MlflowClient(tracker.uri).get_metric_history(tracker.run_id, "step/rank")
+    assert [(p.step, p.value) for p in history] == [(7 + i, 2.0 * i) for i in range(700)]
 
 
 def test_a_failed_run_says_so_and_is_the_same_one_when_it_continues(params, run):
@@ -117,25 +95,19 @@ def test_a_failed_run_says_so_and_is_the_same_one_when_it_continues(params, run)
         int("step")
     assert read_back(tracker).info.status == "FAILED"
     with tracked(params, run, MANIFEST) as again:
-        assert again == tracker
-        assert read_back(again).info.status == "RUNNING"
+        assert again.run_id == tracker.run_id
+        eventually(lambda: read_back(again).info.status == "RUNNING")
     assert read_back(again).info.status == "FINISHED"
 
 
 def test_system_use_is_sampled_where_asked_for(params, run, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
-    with tracked(params, run, MANIFEST, system=True) as tracker:
-        time.sleep(1)
-    assert "system/cpu_utilization_percentage" in read_back(tracker).data.metrics
-
-
-def test_a_run_deleted_in_mlflow_is_started_anew(params, run, capsys):
-    with tracked(params, run, MANIFEST) as first:
-        pass
-    MlflowClient(first.uri).delete_run(first.run_id)
-    with tracked(params, run, MANIFEST) as second:
-        assert second.run_id != first.run_id
-    assert f"MLflow run {first.run_id} is not in experiment" in capsys.readouterr().err
+    for samples in (2, 4):  # another try goes on counting
+        with tracked(params, run, MANIFEST, system=True) as tracker:
+            eventually(lambda wanted=samples: tracker.spool.next_step("system") >= wanted)
+    steps = [s for s, _ in numbers(Path("mlflow.db"), "system/cpu_utilization_percentage")]
+    assert steps == list(range(len(steps)))
+    assert len(steps) >= 4
 
 
 def test_lists_of_class_names_fit(run):
@@ -147,8 +119,10 @@ def test_lists_of_class_names_fit(run):
     kept = read_back(tracker).data.params["dataset.train_classes"]
     assert kept.startswith("['class 0', 'class 1'")
     assert kept.endswith(f"… ({len(str(names)):,} characters, whole in the artifact params.yaml)")
-    whole = mlflow.artifacts.load_text(f"runs:/{tracker.run_id}/params.yaml")
-    assert OmegaConf.create(whole).dataset.train_classes == names
+    whole = mlflow.artifacts.download_artifacts(
+        run_id=tracker.run_id, artifact_path="params.yaml", tracking_uri=tracker.uri
+    )
+    assert OmegaConf.load(whole).dataset.train_classes == names
 
 
 def test_shorten_leaves_short_ones_alone():
@@ -156,42 +130,22 @@ def test_shorten_leaves_short_ones_alone():
     assert len(shorten("x" * 500)) == len(shorten("x" * 501)) == len(shorten("x" * 99_999)) == 500
 
 
-def test_another_database(params, run, migrated, tmp_path, monkeypatch):
-    shutil.copy(migrated, tmp_path / "other.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    with tracked(params, run, MANIFEST) as tracker:
-        pass
-    # Absolute: the worker that gets it runs in another folder.
-    assert pickle.loads(pickle.dumps(tracker)).uri == f"sqlite:///{tmp_path}/other.db"
-    assert read_back(tracker).info.status == "FINISHED"
-    assert MlflowClient("sqlite:///mlflow.db").get_experiment_by_name("glyphs") is None
-
-
 def test_addresses(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
     assert tracking_uri() == "http://tracking:5000"
-    assert shown("https://me:secret@tracking:5000/x") == "https://tracking:5000/x"
 
 
-@pytest.mark.parametrize(
-    ("uri", "why"),
-    [
-        ("http://me:secret@127.0.0.1:9", "Connection refused"),
-        ("/tmp/mlruns", "maintenance mode"),
-        ("ftp://somewhere", "unsupported URI"),
-    ],
-)
-def test_no_such_server_is_one_sentence_within_seconds(params, run, monkeypatch, uri, why):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    before, start = dict(os.environ), time.monotonic()
-    with pytest.raises(UserError, match=why) as told, tracked(params, run, MANIFEST):
+def test_no_secrets(run):
+    params = composed("dataset=folder")
+    params.fetch.mirror = "https://me:hunter2@mirror/x?token=hunter2"
+    OmegaConf.update(params, "model.access_token", "hunter2", force_add=True)
+    with tracked(params, run, MANIFEST) as tracker:
         pass
-    assert time.monotonic() - start < 10
-    assert "\n" not in str(told.value)
-    assert "tracking=none" in str(told.value)
-    assert "secret" not in str(told.value)
-    assert dict(os.environ) == before | QUIET
-    assert not run.folder.exists()
+    kept = read_back(tracker)
+    assert kept.data.params["fetch.mirror"] == "https://***@mirror/x?***"
+    assert kept.data.params["model.access_token"] == "***"
+    for file in [Path("mlflow.db"), *Path("mlartifacts").rglob("*"), *run.folder.rglob("*")]:
+        assert file.is_dir() or b"hunter2" not in file.read_bytes(), file
 
 
 def test_without_tracking_nothing_is_written(run, tmp_path):

@@ -24,14 +24,14 @@ def save(store: Store, step: int, tensors: dict[str, torch.Tensor], state: dict)
     """Write checkpoint `step`, in place of an older one of that step.
 
     Args:
-        tensors: everything that is a tensor, by name.
+        tensors: everything that is a tensor, by name; as `copied` gives them.
         state: everything else; what JSON can hold.
 
     Raises:
         OSError: the disk is full, or the store away; older checkpoints stay.
     """
     rest = json.dumps(state)
-    data = to_bytes(copied(tensors))
+    data = to_bytes(tensors)
     digest = hashlib.sha256(data).hexdigest()
     name = f"{step:09d}.{digest[:8]}.safetensors"
     store.write(name, data)
@@ -40,7 +40,7 @@ def save(store: Store, step: int, tensors: dict[str, torch.Tensor], state: dict)
 
 
 def prune(store: Store, keep: int, best: int | None = None) -> None:
-    """Delete all but the newest `keep` checkpoints and checkpoint `best`, and what is no checkpoint.
+    """Delete all but the newest `keep` checkpoints and number `best`, and what is no checkpoint.
 
     Nothing newer than the newest checkpoint is touched: it may be in the making.
     """
@@ -69,7 +69,7 @@ def load_latest(
         try:
             return load(store, step)
         except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
-            why = error
+            why: Exception = error
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
@@ -101,9 +101,11 @@ def steps(store: Store) -> list[int]:
 
 
 def copied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies in this machine's memory; a copy each, as safetensors refuses tensors that share
-    memory or are not contiguous."""
-    return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+    """Copies in this machine's memory, each of its own: safetensors refuses tensors that share
+    memory or are not contiguous, and training goes on changing the originals."""
+    return {
+        k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()
+    }
 
 
 def pack(

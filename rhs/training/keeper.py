@@ -12,7 +12,7 @@ from rhs import distributed
 from rhs.errors import UserError, number
 from rhs.storage import Store
 from rhs.training import checkpoint
-from rhs.training.loop import Progress
+from rhs.training.progress import Progress
 
 PATIENCE = 3  # checkpoints in a row that may fail
 
@@ -31,7 +31,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Often:
-    """`cluster.checkpoint`: how often checkpoints are written, and how many stay beside the best."""
+    """`cluster.checkpoint`: how often they are written, and how many stay beside the best."""
 
     every_seconds: float | None = 60
     every_steps: int | None = None

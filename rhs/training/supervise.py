@@ -27,7 +27,7 @@ class Interrupted(BaseException):
 
 
 class Mailbox:
-    """An actor beside the driver: messages of the workers, and whether they are to stop."""
+    """Messages of the workers, and whether they are to stop."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, Any]] = []
@@ -47,47 +47,52 @@ class Mailbox:
         return self.stopping
 
 
-def open_mailbox() -> Any:
-    """A Mailbox in the running Ray, on this process's node; it ends with this process."""
-    import ray
+class RemoteMailbox(Mailbox):
+    """A Mailbox in the running Ray, on the node of the process that makes it; it ends with it."""
 
-    here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
-    return ray.remote(num_cpus=0, label_selector=here)(Mailbox).remote()
+    def __init__(self) -> None:
+        import ray
 
-
-class Post:
-    """A worker's end of the mailbox."""
-
-    def __init__(self, mailbox: Any):
-        self.mailbox = mailbox
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        self.actor: Any = ray.remote(num_cpus=0, label_selector=here)(Mailbox).remote()
         self.sent: Any = None
-        self.stopping = threading.Event()
 
-    def send(self, kind: str, what: Any) -> None:
-        """Does not wait; messages arrive in order."""
-        self.sent = self.mailbox.put.remote(kind, what)
+    def put(self, kind: str, what: Any) -> None:
+        self.sent = self.actor.put.remote(kind, what)  # not waited for; the order is kept
 
-    def wait(self) -> None:
-        """Until the last message has arrived."""
+    def flush(self) -> None:
+        """Wait until the last message that this process has put has arrived."""
         import ray
 
         if self.sent is not None:
             ray.get(self.sent, timeout=LAST_WORDS)
 
-    def listen(self, every: float = 0.5) -> None:
-        """Set `stopping` once the mailbox says so; in the background, as long as there is one."""
+    def take(self) -> list[tuple[str, Any]]:
         import ray
 
-        def ask() -> None:
-            while not self.stopping.is_set():
-                time.sleep(every)
-                try:
-                    if ray.get(self.mailbox.is_stopping.remote()):
-                        self.stopping.set()
-                except ray.exceptions.RayError:
-                    return  # the driver is gone, and this process goes with it
+        return ray.get(self.actor.take.remote())
 
-        threading.Thread(target=ask, daemon=True).start()
+    def stop(self) -> None:
+        self.actor.stop.remote()
+
+    def is_stopping(self) -> bool:
+        import ray
+
+        return bool(ray.get(self.actor.is_stopping.remote()))
+
+
+def listen(mailbox: Mailbox, every: float = 0.5) -> threading.Event:
+    """An event that is set once the mailbox says stop; asked in the background."""
+    stopping = threading.Event()
+
+    def ask() -> None:
+        while not stopping.is_set():
+            time.sleep(every)
+            if mailbox.is_stopping():  # where the driver is gone this fails, and so ends
+                stopping.set()
+
+    threading.Thread(target=ask, daemon=True).start()
+    return stopping
 
 
 @contextmanager
@@ -116,7 +121,7 @@ def heeding() -> Iterator[list[int]]:
 
 def supervise(
     fit: Callable[[], Any],
-    mailbox: Any,
+    mailbox: Mailbox,
     deliver: dict[str, Callable[[Any], None]],
     signals: list[int],
     grace: float,
@@ -132,14 +137,12 @@ def supervise(
     Raises:
         Interrupted: a signal came.
     """
-    import ray
-
     ended = _in_thread(fit)
     training = asked = False
     deadline = 0.0
     while True:
         done = ended.wait(EVERY)
-        for kind, what in ray.get(mailbox.take.remote()):
+        for kind, what in mailbox.take():
             training |= kind == "training"
             if kind in deliver:
                 deliver[kind](what)
@@ -155,7 +158,7 @@ def supervise(
             continue
         if not asked:
             asked, deadline = True, time.monotonic() + grace
-            mailbox.stop.remote()
+            mailbox.stop()
         if not training or time.monotonic() > deadline:
             late = "" if not training else f" (no checkpoint within {grace:g} s)"
             raise Interrupted(

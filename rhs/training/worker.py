@@ -2,10 +2,12 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -13,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rhs import distributed
-from rhs.cluster import connect, workers_of
+from rhs.cluster import connect, trainer_settings
 from rhs.data.source import input_threads
 from rhs.errors import UserError
 from rhs.methods.objective import build_objective
@@ -26,7 +28,8 @@ from rhs.tracking import NullTracker
 from rhs.training import checkpoint, journal
 from rhs.training.embed import embed
 from rhs.training.keeper import Keeper, Often, Stopped, resume
-from rhs.training.loop import Progress, train
+from rhs.training.loop import train
+from rhs.training.progress import Progress
 from rhs.training.schedule import build_optimizer
 from rhs.training.setup import (
     Elsewhere,
@@ -36,7 +39,7 @@ from rhs.training.setup import (
     settings_of,
     values_for,
 )
-from rhs.training.supervise import Post, heeding, open_mailbox, supervise
+from rhs.training.supervise import RemoteMailbox, heeding, listen, supervise
 
 
 def fit(
@@ -61,7 +64,7 @@ def fit(
         print(f"already trained: {run.checkpoints}")
         return
     connect(params.cluster)
-    mailbox = open_mailbox()
+    mailbox = RemoteMailbox()
     config = plain(params)
     # Workers start elsewhere than here.
     config["cluster"]["decoded_folder"] = str(project() / params.cluster.decoded_folder)
@@ -69,10 +72,10 @@ def fit(
     trainer = TorchTrainer(
         ray_worker,
         train_loop_config=given | {"shards": str(shards.resolve())},
-        **_ray_settings(params.cluster, run),
+        **trainer_settings(params.cluster, run),
     )
     refusals: list[str] = []
-    deliver = {
+    deliver: dict[str, Callable[[Any], None]] = {
         "line": partial(journal.write, run.journal),
         "epoch": partial(_epoch_is_done, run.times, tracker),
         "steps": tracker.steps,
@@ -82,31 +85,6 @@ def fit(
         supervise(trainer.fit, mailbox, deliver, signals, params.cluster.grace_seconds)
     if refusals:
         raise UserError(refusals[0])
-
-
-def _ray_settings(cluster: DictConfig, run: Run) -> dict:
-    """What Ray Train is told beside what to run."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig
-
-    least, most = workers_of(cluster)
-    storage: dict = {"storage_path": str(run.folder.parent / "ray")}
-    if is_url(run.checkpoints):
-        storage = ray_storage(run.checkpoints)
-    return {
-        "scaling_config": ScalingConfig(
-            num_workers=most if least == most else (least, most),
-            elastic_resize_monitor_interval_s=cluster.elastic_seconds,
-            use_gpu=cluster.use_gpu,
-            resources_per_worker=dict(cluster.resources_per_worker),
-        ),
-        "torch_config": TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
-        "run_config": RunConfig(
-            name=run.name,
-            failure_config=FailureConfig(max_failures=cluster.max_failures),
-            **storage,
-        ),
-    }
 
 
 def _epoch_is_done(times: Path, tracker: NullTracker, row: dict) -> None:
@@ -119,19 +97,18 @@ def ray_worker(config: dict) -> None:
     """One Ray Train worker; rank 0 also keeps the checkpoints and tells what happens."""
     import ray.train.torch
 
-    post = Post(config["mailbox"])
+    mailbox: RemoteMailbox = config["mailbox"]
     params, cluster = config["params"], config["params"]["cluster"]
     device = ray.train.torch.get_device()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-    if not _joins(params, post):
+    if not _joins(params, mailbox):
         return
+    stopping = listen(mailbox) if distributed.rank() == 0 else threading.Event()
 
     def tell(kind: str, what: object) -> None:
         if distributed.rank() == 0:
-            post.send(kind, what)
+            mailbox.put(kind, what)
 
-    if distributed.rank() == 0:
-        post.listen()
     tell("training", None)
     try:
         shards = Path(config["shards"])
@@ -142,7 +119,7 @@ def ray_worker(config: dict) -> None:
             shards = local_shards(cluster["storage"], params["dataset"]["name"], cache)
         work(
             params, shards, open_store(config["checkpoints"]), device, partial(tell, "epoch"),
-            partial(tell, "line"), partial(tell, "steps"), post.stopping.is_set, config["owner"],
+            partial(tell, "line"), partial(tell, "steps"), stopping.is_set, config["owner"],
         )  # fmt: skip
     except Stopped as stopped:
         tell("stopped", stopped.step)
@@ -150,18 +127,18 @@ def ray_worker(config: dict) -> None:
         # It would come again: not a failure for Ray to retry. All ranks have met it or, of one's
         # disk, heard of it.
         if not isinstance(error, Elsewhere):
-            post.send("refusal", str(error))
-    post.wait()
+            mailbox.put("refusal", str(error))
+    mailbox.flush()
 
 
-def _joins(params: dict, post: Post) -> bool:
-    """Whether this worker takes part: an elastic cluster may have as many as no batch divides by."""
+def _joins(params: dict, mailbox: RemoteMailbox) -> bool:
+    """Whether this worker takes part: an elastic cluster may have more than a batch divides by."""
     there = distributed.world_size()
     batch = params["train"]["classes"] * params["train"]["per_class"]
     working = max(count for count in range(1, there + 1) if batch % count == 0)
     joins = distributed.only_first(working)
     if working < there and distributed.rank() == 0 and joins:
-        post.send("line", f"{there} workers are there; a batch of {batch} divides by {working}")
+        mailbox.put("line", f"{there} workers are there; a batch of {batch} divides by {working}")
     return joins
 
 

@@ -48,7 +48,7 @@ def main(shards: Path, folder: Path) -> None:
     cluster.add_node(num_cpus=1)
     second = cluster.add_node(num_cpus=1)
     settings = OmegaConf.merge(
-        small_params("method=rhs_npair", "train.epochs=400"),
+        small_params("method=rhs_npair", "train.epochs=400", "train.lr=3e-5"),
         {"cluster": {"address": cluster.address, "num_workers": [1, 2], "max_failures": 3,
                      "elastic_seconds": 2, "checkpoint": {"every_steps": 2}}},
     )  # fmt: skip

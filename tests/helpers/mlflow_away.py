@@ -1,5 +1,6 @@
 """An MLflow that comes and goes: its real HTTP server within this process, and its database."""
 
+import shutil
 import sqlite3
 import threading
 import time
@@ -27,7 +28,14 @@ def empty_database(base: Path) -> Path:
     return file
 
 
-def a_run(folder: Path) -> Run:
+def begin(folder: Path, factory, monkeypatch) -> Run:
+    """A run in the project folder `folder`, which is entered and has an empty database."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("rhs.delivery.FIRST_WAIT", 0.05)
+    monkeypatch.setattr("rhs.delivery.LONGEST_WAIT", 0.1)
+    shutil.copy(empty_database(factory.getbasetemp()), folder / "mlflow.db")
     return Run("glyphs-npair-convnet-12345678", folder / "runs" / "glyphs-npair")
 
 
@@ -43,6 +51,24 @@ def numbers(database: Path, key: str) -> list[tuple[int, float]]:
     with sqlite3.connect(database) as connection:
         query = "SELECT step, value FROM metrics WHERE key = ? ORDER BY rowid"
         return connection.execute(query, (key,)).fetchall()
+
+
+def the_run(uri: str):
+    """The only one that MLflow has."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    (found,) = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    return found
+
+
+def rows(first: int, last: int) -> list[dict]:
+    """Numbers of steps, and below, what MLflow is to have of them."""
+    return [{"step": i, "loss": 1 / i, "effective_rank": 2.0 * i} for i in range(first, last + 1)]
+
+
+def losses(last: int) -> list[tuple[int, float]]:
+    return [(i, 1 / i) for i in range(1, last + 1)]
 
 
 class Server:
@@ -86,9 +112,9 @@ class Server:
 
     def stop(self) -> None:
         if self.server is not None:
-            server, self.server = self.server, None
-            server.shutdown()
-            server.server_close()
+            self.server.shutdown()
+            self.server.server_close()
+            self.server = None  # its port is free
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         if not environ["PATH_INFO"].endswith("log-batch"):

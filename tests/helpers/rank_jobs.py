@@ -179,7 +179,7 @@ def open_on_a_full_disk(params: dict, shards: Path, checkpoints: Path, full: int
 def train_until(
     params: dict, shards: Path, checkpoints: Path, injury: Injury | None = None
 ) -> tuple[bool, list[str]]:
-    """One rank's whole work, which may end early: whether it came through, and the lines it said."""
+    """One rank's work, which may end early: whether it came through, and the lines it said."""
     lines: list[str] = []
     with inflicted(injury), heeding() as signals:
         try:

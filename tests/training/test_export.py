@@ -10,6 +10,7 @@ from tiny import small_model_config, small_params
 from rhs.build import build
 from rhs.models.embedder import build_embedder, load_config, load_embedder
 from rhs.run import Run
+from rhs.storage import open_store
 from rhs.training import checkpoint
 from rhs.training.export import export, write_history
 
@@ -32,7 +33,10 @@ def run(tmp_path):
                 parameter += 0.01
         state = {"epochs_done": step // 4, "history": HISTORY[: step // 4]}
         checkpoint.save(
-            run.checkpoints, step, checkpoint.pack(embedder, objective, optimizer), state
+            open_store(run.checkpoints),
+            step,
+            checkpoint.pack(embedder, objective, optimizer),
+            state,
         )
     return run, embedder
 

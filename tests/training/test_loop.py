@@ -15,7 +15,8 @@ from rhs.errors import UserError
 from rhs.models.embedder import build_embedder
 from rhs.retrieval.recall import recall_at_k
 from rhs.training import loop
-from rhs.training.loop import Meter, Progress, Settings, train, training_step, warn_of_identity
+from rhs.training.loop import Settings, train, training_step, warn_of_identity
+from rhs.training.progress import Progress
 from rhs.training.schedule import build_optimizer
 
 
@@ -261,14 +262,3 @@ def test_settings_that_cannot_work(bad, message):
     Settings(**GOOD)
     with pytest.raises(UserError, match=message):
         Settings(**GOOD | bad)
-
-
-def test_means_of_an_epoch():
-    meter = Meter()
-    for value in (1.0, 2.0, 6.0):
-        meter.batch_is_here()
-        meter.step_is_done(torch.tensor(value), {"share": torch.tensor(value / 10)})
-    summary = meter.means()
-    assert summary["loss"] == pytest.approx(3.0)
-    assert summary["share"] == pytest.approx(0.3)
-    assert not meter.is_due()

@@ -71,7 +71,7 @@ def test_a_method_may_bring_its_own_plan(tiny_shards):
 )
 def test_a_mistake_is_a_sentence(tiny_shards, overrides, message):
     with pytest.raises(UserError, match=message):
-        check(config(*overrides), tiny_shards, 1)
+        check(config(*overrides), tiny_shards)
 
 
 def test_classes_named_by_numbers_may_be_compared_as_numbers(tmp_path):
@@ -79,7 +79,7 @@ def test_classes_named_by_numbers_may_be_compared_as_numbers(tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["class_names"] = ["20", "25.5", "31", "40", "55"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    check(config("method=log_ratio"), folder, 1)
+    check(config("method=log_ratio"), folder)
 
 
 @pytest.mark.parametrize(("method", "per_class", "told"), [
@@ -87,12 +87,12 @@ def test_classes_named_by_numbers_may_be_compared_as_numbers(tmp_path):
     ("triplet", 2, False), ("npair", 2, False), ("rhs_npair", 2, False),
 ])  # fmt: skip
 def test_a_choice_among_one_is_told(tiny_shards, capsys, method, per_class, told):
-    check(config(f"method={method}", f"train.per_class={per_class}"), tiny_shards, 1)
+    check(config(f"method={method}", f"train.per_class={per_class}"), tiny_shards)
     assert ("chooses nothing" in capsys.readouterr().out) == told
 
 
 @pytest.mark.parametrize("method", ["rhs_npair_batch", "rhs_npair_loo"])
 @pytest.mark.parametrize("per_class", [2, 3])
 def test_rotations_that_cannot_move_are_told(tiny_shards, capsys, method, per_class):
-    check(config(f"method={method}", f"train.per_class={per_class}"), tiny_shards, 1)
+    check(config(f"method={method}", f"train.per_class={per_class}"), tiny_shards)
     assert ("no rotation moves anything" in capsys.readouterr().out) == (per_class == 2)

@@ -1,0 +1,174 @@
+"""The cost model against counted bytes and real objects, and the accounts of benchmarks.scaling."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from tiny import method_config
+
+from benchmarks import cost, cost_check, cost_model, crew, scaling, stopwatch, traffic
+from benchmarks.collectives import Call
+from rhs.methods.objective import build_objective
+from rhs.models.convnet import ConvNet
+from rhs.models.embedder import Embedder
+from rhs.training import checkpoint
+from rhs.training.loop import training_step
+from rhs.training.schedule import build_optimizer
+
+BATCH, DIM = 8, 16
+LINK = cost_model.Link(latency=2e-4, bandwidth=1e9)
+MACHINE = cost_model.Machine(
+    LINK, image=1e-3, loss=5e-3, flops=1e11, memory_bandwidth=1e10, memory=1e9, parameter=1e-9,
+    overlap=0.5, copy=1e9, write=1e8,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5])
+def test_a_ring_sends_what_the_formulas_say(workers):
+    """Played through: in each turn every rank sends one part to its neighbor."""
+    parts = np.random.default_rng(0).normal(size=(workers, workers, 6))  # rank, part
+    total, sent = parts.sum(0), 0
+    for gathering in (False, True):
+        for turn in range(workers - 1):
+            moved = [(rank - turn + gathering) % workers for rank in range(workers)]
+            messages = [parts[rank, moved[rank]].copy() for rank in range(workers)]
+            sent += messages[0].nbytes
+            for rank, message in enumerate(messages):
+                there = parts[(rank + 1) % workers, moved[rank]]
+                there[:] = message if gathering else there + message
+    np.testing.assert_allclose(parts, np.stack([total] * workers))
+    assert sent == pytest.approx(cost_model.all_reduce_bytes(total.nbytes, workers))
+    assert sent / 2 == pytest.approx(cost_model.all_gather_bytes(total.nbytes, workers))
+
+
+@pytest.mark.parametrize(
+    ("method", "centers"),
+    [("npair", None), ("triplet", None), ("rhs_npair", "ema"), ("rhs_npair_batch", "batch"),
+     ("rhs_npair_epoch", "epoch"), ("rhs_npair_proxy", "proxy")],
+)  # fmt: skip
+def test_a_step_sends_what_the_formulas_say(gloo_pool, method, centers):
+    for calls in gloo_pool.run(traffic.record, 2, "convnet", method, BATCH, DIM):
+        seen = {
+            group: [(call.kind, call.bytes) for call in calls if call.group == group]
+            for group in traffic.GROUPS
+        }
+        told = cost_model.gather_payloads(BATCH, DIM)
+        assert sorted(seen["gather"]) == sorted(
+            [("all_gather", told["embeddings"] // 2), ("all_gather", told["labels"] // 2),
+             ("all_reduce", told["gradient"])]
+        )  # fmt: skip
+        payloads = cost_model.center_payloads(centers, BATCH // 2, DIM)
+        assert seen["centers"] == [("all_reduce", payload) for payload in payloads]
+        trained = Embedder(ConvNet([32, 64, 128, 256]), DIM, 48, [0.5] * 3, [0.5] * 3)
+        parameters = sum(p.numel() for p in trained.parameters())
+        assert sum(size for _, size in seen["gradient"]) == 4 * parameters
+        if method in cost.LOSSES:
+            assert cost.LOSSES[method].centers == centers
+
+
+@pytest.mark.parametrize("method", ["npair", "rhs_npair", "rhs_npair_epoch", "rhs_npair_proxy"])
+def test_a_checkpoint_is_as_large_as_the_formula_says(method):
+    classes = 5000
+    embedder = Embedder(ConvNet([8]), DIM, 16, [0.5] * 3, [0.5] * 3)
+    objective = build_objective(method_config(method))
+    objective.prepare(classes, DIM)
+    optimizer = build_optimizer(embedder, objective, 1e-3, 0.0, 1.0)
+    images = torch.randint(256, (BATCH, 3, 16, 16), dtype=torch.uint8)
+    training_step(embedder, objective, optimizer, images, torch.arange(BATCH) // 2, 0.5)
+    optimizer.step()
+    tensors = checkpoint.pack(embedder, objective, optimizer)
+    kind = {"npair": None, "rhs_npair": "ema"}.get(method, method.removeprefix("rhs_npair_"))
+    parameters = sum(p.numel() for p in embedder.parameters())
+    expected = cost_model.checkpoint_bytes(parameters, kind, classes, DIM)
+    # Besides them each parameter's optimizer counts its steps.
+    assert 0 <= sum(t.nbytes for t in tensors.values()) - expected <= 8 * len(tensors)
+
+
+def test_more_workers_share_the_model_and_repeat_the_loss():
+    loss = cost_model.Loss(products=6, passes=10, rows=20, matrices=4, centers="ema")
+    one, two, many = (cost_model.step(MACHINE, loss, w, 1024, 64, 10**6) for w in (1, 2, 64))
+    assert one["gather"] == one["centers"] == one["gradients"] == 0
+    assert two["model"] == pytest.approx(one["model"] / 2)
+    assert two["loss"] == many["loss"] == one["loss"]
+    assert two["optimizer"] == one["optimizer"]
+    # An all-reduce on two ranks: two messages, and all the bytes once.
+    assert two["centers"] == pytest.approx(2 * 2e-4 + 4 * 512 * 65 / 1e9)
+    assert two["gather"] == pytest.approx(4 * 2e-4 + (2 + 4) * 1024 * 64 / 1e9 + 4 * 1024 / 1e9)
+    assert two["gradients"] == 0  # behind the backward pass, which is long
+    hidden = 0.5 * 2 / 3 * many["model"]
+    whole = cost_model.all_reduce_seconds(4 * 10**6, 64, LINK)
+    assert many["gradients"] == pytest.approx(whole - hidden)
+
+
+def test_the_largest_batch_just_fits():
+    loss = cost_model.Loss(1, 1, 1, matrices=3.0)
+    most = cost_model.largest_batch(loss, 1e9)
+    assert 4 * 3.0 * most**2 <= 1e9 < 4 * 3.0 * (most + 1) ** 2
+
+
+def test_constants_are_found_again_from_made_up_measurements():
+    rows = []
+    for batch in (128, 512):
+        calls = {
+            "gather": [Call("all_gather", "gather", (batch // 2, 64), "float32")],
+            "centers": [Call("all_reduce", "centers", (batch // 2, 65), "float32")] * 2,
+            "gradient": [Call("all_reduce", "gradient", (10**6,), "float32")],
+        }
+        row = {"model": "convnet", "batch": batch, "dim": 64}
+        for group, made in calls.items():
+            sent = sum(call.sent(2) for call in made)
+            messages = sum(1 if call.kind == "all_gather" else 2 for call in made)
+            row[group] = {"calls": [asdict(call) for call in made], "seconds":
+                          messages * LINK.latency + sent / LINK.bandwidth}  # fmt: skip
+        rows.append(row)
+    link, told = cost_check.fit_link(json.loads(json.dumps({"rows": rows})))
+    assert (link.latency, link.bandwidth) == pytest.approx((LINK.latency, LINK.bandwidth))
+    assert len(told) == 2  # what the larger batch gathers, and its centers
+    for _, predicted, measured in told:
+        assert predicted == pytest.approx(measured)
+
+
+def test_the_parts_of_a_step_add_up_and_waiting_is_told_apart():
+    def marks(late: float) -> dict:
+        """Of a rank whose forward takes `late` seconds longer; collectives take one each."""
+        first, second, bucket = 3.0 + late, 5.5, 8.0 + late / 2
+        return {
+            "last": 0.0, "here": 0.5, "forward": 0.5, "forward done": 2.5 + late,
+            "loss": 2.5 + late, "calls": [(first, 5.0), (second, 6.5)], "loss done": 5.25,
+            "backward": 7.0, "last bucket": bucket, "backward done": 10.0, "end": 10.5,
+        }  # fmt: skip
+
+    early, late = marks(0.0), marks(1.0)
+    told = stopwatch.parts([[early]])
+    assert told["waiting"] == 0
+    assert sum(told.values()) == pytest.approx(10.5)
+    told = stopwatch.parts([[early], [late]])
+    assert sum(told.values()) == pytest.approx(10.5)
+    assert told["waiting"] == pytest.approx((1.0 + 0.5) / 2)  # the early rank's, of both
+    assert told["gather + centers"] == pytest.approx(2.0)
+    assert told["gradients"] == pytest.approx(1.5)
+    assert told["model forward"] == pytest.approx(2.5)
+    assert told["input"] == pytest.approx(0.5)
+
+
+def test_what_two_workers_lose_adds_up():
+    random = np.random.default_rng(0)
+    kinds = (*crew.ALONE, crew.TOGETHER)
+    run = {kind: dict(zip(stopwatch.PARTS, random.random(9), strict=True)) for kind in kinds}
+    efficiency = sum(run["one core"].values()) / 2 / sum(run[crew.TOGETHER].values())
+    lost = scaling.losses(run)
+    assert sum(lost.values()) == pytest.approx(1 - efficiency)
+    assert not set(lost) & set(scaling.MODEL)
+
+
+def test_two_workers_tell_where_their_time_goes(gloo_pool):
+    ranks = gloo_pool.run(crew.train, 2, "convnet", "rhs_npair", BATCH, 2)
+    told = stopwatch.parts(ranks)
+    assert set(told) == set(stopwatch.PARTS)
+    assert all(seconds > -1e-4 for seconds in told.values())
+    for name in ("model forward", "loss", "gather + centers", "model backward", "optimizer"):
+        assert told[name] > 1e-5, name
+    # Embeddings, labels and centers, and the embeddings' gradient.
+    assert {len(marks["calls"]) for rank in ranks for marks in rank} == {4}

@@ -1,0 +1,85 @@
+"""The process that started a run: it hears its workers, and signals reach them."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from rhs.training.supervise import Interrupted, Mailbox, heeding, listen, supervise
+
+
+@pytest.fixture
+def mailbox():
+    return Mailbox()  # in Ray: tests/test_killed_ray.py
+
+
+def test_messages_are_delivered_in_order_also_the_last_ones(mailbox):
+    heard = []
+
+    def fit() -> None:
+        for number in range(50):
+            mailbox.put("line", number)
+        mailbox.put("unknown", None)
+
+    supervise(fit, mailbox, {"line": heard.append}, [], grace=1)
+    assert heard == list(range(50))
+
+
+def test_what_fit_raises_comes_after_what_was_said_before_it(mailbox):
+    heard = []
+
+    def fit() -> None:
+        mailbox.put("line", "the reason")
+        raise LookupError("no")
+
+    with pytest.raises(LookupError, match="no"):
+        supervise(fit, mailbox, {"line": heard.append}, [], grace=1)
+    assert heard == ["the reason"]
+
+
+def test_asked_to_end_the_first_rank_is_told_and_waited_for(mailbox):
+    over = threading.Event()
+
+    def fit() -> None:
+        stopping = listen(mailbox, every=0.05)
+        mailbox.put("training", None)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopping.wait(10)
+        mailbox.put("stopped", 17)
+        over.wait(10)  # other ranks hang
+
+    with heeding() as signals, pytest.raises(Interrupted, match="after step 17; the same") as told:
+        supervise(fit, mailbox, {}, signals, grace=10)
+    over.set()
+    assert told.value.signum == signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("training", "said"), [(True, r"no checkpoint within 0\.5 s"), (False, "stopped; ")]
+)
+def test_asked_to_end_and_no_answer(mailbox, training, said):
+    over = threading.Event()
+
+    def fit() -> None:
+        if training:
+            mailbox.put("training", None)
+        os.kill(os.getpid(), signal.SIGINT)
+        over.wait(10)
+
+    start = time.monotonic()
+    with heeding() as signals, pytest.raises(Interrupted, match=said):
+        supervise(fit, mailbox, {}, signals, grace=0.5)
+    over.set()
+    assert time.monotonic() - start < 5
+
+
+def test_a_second_signal_ends_at_once():
+    before = signal.getsignal(signal.SIGTERM)
+    with heeding() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals == [signal.SIGTERM]
+        with pytest.raises(Interrupted, match="twice"):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
