@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 EXTRA ?= $(or $(patsubst .venv/.installed-%,%,$(firstword $(wildcard .venv/.installed-*))),cpu)
 PORT ?= 5000
 
-.PHONY: help repro data-report test test-all lint ui clean setup
+.PHONY: help repro data-report test test-all lint audit ui clean setup
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -33,6 +33,10 @@ lint: setup  ## style and types
 	@ruff check .
 	@ruff format --check .
 	@mypy
+
+audit: setup  ## known vulnerabilities of the pinned versions (asks the package index)
+	@python3 -m venv .venv/audit && .venv/audit/bin/pip install -qq pip-audit
+	@.venv/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
 ui: setup  ## browse the runs in MLflow, on this machine alone
 	@echo "MLflow: http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning  (Ctrl-C ends it)"

@@ -24,7 +24,7 @@ from benchmarks.machine import describe
 from rhs import distributed
 from rhs.data.loader import TrainLoader
 from rhs.data.plan import BatchPlan
-from rhs.storage import open_store
+from rhs.storage.store import open_store
 from rhs.training import checkpoint
 from rhs.training.keeper import Keeper, Often
 from rhs.training.loop import Progress, Settings, train

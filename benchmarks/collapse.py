@@ -27,7 +27,7 @@ from rhs.models.embedder import Embedder, build_embedder
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import Run, identify
 from rhs.stage import compose, plain
-from rhs.storage import open_store
+from rhs.storage.store import open_store
 from rhs.training import checkpoint
 from rhs.training.worker import embed, work
 

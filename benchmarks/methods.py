@@ -23,7 +23,7 @@ from rhs.models.embedder import build_embedder
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import identify
 from rhs.stage import compose, plain
-from rhs.storage import open_store
+from rhs.storage.store import open_store
 from rhs.training.embed import embed
 from rhs.training.worker import work
 

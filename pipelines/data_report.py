@@ -4,9 +4,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from rhs.atomic import whole_folder
 from rhs.report.data_page import build_data_report
 from rhs.stage import stage
+from rhs.storage.atomic import whole_folder
 
 OUT = Path("data_report")
 SHEETS = 0  # draws the contact sheets: a run's own seed changes nothing about the data

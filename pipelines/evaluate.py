@@ -13,7 +13,7 @@ from rhs.models.embedder import load_config
 from rhs.models.travel import find_model
 from rhs.run import named
 from rhs.stage import stage
-from rhs.tracking import NullTracker, tracked
+from rhs.tracking.tracker import NullTracker, tracked
 
 METRICS = Path("metrics.json")
 COUNTS = ("queries", "left_out")  # facts of the data, no scores

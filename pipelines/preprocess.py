@@ -13,7 +13,7 @@ from rhs.data.travel import publish_shards
 from rhs.datasets.raw import folder_name, read_raw
 from rhs.errors import UserError
 from rhs.stage import plain, stage
-from rhs.storage import is_url
+from rhs.storage.store import is_url
 
 
 def main(params: DictConfig) -> None:

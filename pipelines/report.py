@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from rhs.atomic import whole_folder
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.data.travel import find_shards
 from rhs.errors import UserError
@@ -16,7 +15,8 @@ from rhs.redact import redacted
 from rhs.report.page import build_report
 from rhs.run import named
 from rhs.stage import plain, stage
-from rhs.tracking import tracked
+from rhs.storage.atomic import whole_folder
+from rhs.tracking.tracker import tracked
 
 OUT = Path("report")
 STUDIES = Path("benchmarks/results")

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from rhs.alone import alone
 from rhs.data.shards import load_manifest
 from rhs.data.travel import find_shards
 from rhs.models.travel import publish_model
 from rhs.run import identify
 from rhs.stage import plain, stage
-from rhs.storage import is_url, open_store
-from rhs.tracking import tracked
+from rhs.storage.alone import alone
+from rhs.storage.store import is_url, open_store
+from rhs.tracking.tracker import tracked
 from rhs.training.export import export
 from rhs.training.setup import check
 from rhs.training.worker import fit

@@ -10,9 +10,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rhs.errors import UserError
-from rhs.object_store import ObjectStore
 from rhs.run import Run
-from rhs.storage import is_url
+from rhs.storage.object_store import ObjectStore
+from rhs.storage.store import is_url
 
 
 def connect(cluster: DictConfig) -> None:
@@ -32,6 +32,7 @@ def connect(cluster: DictConfig) -> None:
         # servers; what it does is keep every process of the cluster on the loopback address.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
+    from ray._private import ray_constants
 
     if ray.is_initialized():
         return
@@ -40,6 +41,7 @@ def connect(cluster: DictConfig) -> None:
         if short := _shortage(cluster):
             print(f"waiting for the cluster to grow: {short}")
         return
+    ray_constants.ENABLE_RAY_CLUSTER = False  # the same, where Ray had been imported before
     # Workers import this checkout even where it is not installed.
     env_vars = {"PYTHONPATH": str(Path(__file__).parents[1])}
     if sys.platform == "linux":

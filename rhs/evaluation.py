@@ -8,13 +8,13 @@ import numpy as np
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from rhs.atomic import whole_folder
 from rhs.cluster import ordered_and_quiet, workers_of
 from rhs.data.shards import ShardedImages, has_split, load_manifest
 from rhs.models.embedder import build_embedder, load_config, load_embedder
-from rhs.object_store import ObjectStore
 from rhs.retrieval.recall import recall_at_k
-from rhs.storage import is_url
+from rhs.storage.atomic import whole_folder
+from rhs.storage.object_store import ObjectStore
+from rhs.storage.store import is_url
 
 
 class BatchEmbedder:

@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rhs.stage import plain
-from rhs.storage import is_url
+from rhs.storage.store import is_url
 
 # What a result depends on. The number of workers, tracking and the like are absent on purpose:
 # changing them continues the same run.
@@ -32,7 +32,7 @@ class Run:
 
     @property
     def checkpoints(self) -> str:
-        """A folder or a URL, see rhs.storage."""
+        """A folder or a URL, see rhs.storage.store."""
         return f"{self.url}/checkpoints" if self.url else str(self.folder / "checkpoints")
 
     @property

@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rhs.errors import UserError
-from rhs.object_store import ObjectStore
-from rhs.storage import open_store
+from rhs.redact import without_secrets
+from rhs.storage.object_store import ObjectStore
+from rhs.storage.store import open_store
 
 PARAMS = Path("params.yaml")
 # Ray and MLflow report usage to their makers unless told not to.
@@ -56,14 +57,14 @@ def compose(overrides: list[str]) -> DictConfig:
         OmegaConf.resolve(params)
     except MissingConfigException as error:
         if not error.options:
-            raise UserError(" ".join(str(error).split())) from None
+            raise UserError(without_secrets(" ".join(str(error).split()))) from None
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         raise UserError(
             f"{group}={name} is unknown; accepted: {', '.join(error.options)}."
         ) from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # group=null
         which = f"{error.override}: " if hasattr(error, "override") else ""
-        raise UserError(which + " ".join(str(error).split())) from None
+        raise UserError(without_secrets(which + " ".join(str(error).split()))) from None
     return params
 
 

@@ -18,7 +18,7 @@ from resumed import assert_bit_equal, numbers, params, straight_runs
 from tiny import ROOT, small_params
 
 from rhs.run import Run
-from rhs.tracking import NullTracker
+from rhs.tracking.tracker import NullTracker
 from rhs.training.worker import fit
 
 

@@ -41,4 +41,4 @@ def test_reading_parameters_starts_nothing_heavy(module):
 
 
 def test_a_stage_that_is_told_help_or_nonsense_starts_no_ray():
-    assert "ray" not in loaded_after("rhs.training.worker", "rhs.tracking", "rhs.cluster")
+    assert "ray" not in loaded_after("rhs.training.worker", "rhs.tracking.tracker", "rhs.cluster")

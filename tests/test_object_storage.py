@@ -13,7 +13,7 @@ from tiny import small_params
 
 from rhs.data.travel import publish_shards
 from rhs.models.embedder import load_embedder
-from rhs.storage import open_store
+from rhs.storage.store import open_store
 from rhs.training import checkpoint
 
 STORAGE = f"cluster.storage={BUCKET}/rhs"

@@ -22,7 +22,7 @@ from tiny import ROOT, composed
 from rhs import cluster, serving
 from rhs.errors import UserError
 from rhs.models.embedder import build_embedder, load_embedder, save_embedder
-from rhs.storage import open_store
+from rhs.storage.store import open_store
 from rhs.training import checkpoint
 
 SOURCES = sorted(p for folder in ("rhs", "pipelines") for p in (ROOT / folder).rglob("*.py"))

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from tiny import ROOT, composed
 
 from rhs.errors import UserError
-from rhs.object_store import ObjectStore
 from rhs.stage import compose, enter_storage, explain, load_params, stage
+from rhs.storage.object_store import ObjectStore
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rhs.atomic import whole_folder
 from rhs.data import decode
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
+from rhs.storage.atomic import whole_folder
 
 GIB = 1 << 30
 AT_ONCE = 256  # images decoded before they are written

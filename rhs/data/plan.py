@@ -64,7 +64,7 @@ class BatchPlan:
             raise UserError(f"train.per_class is {per_class}; a class needs 2 images or more.")
         if seed < 0:
             raise UserError(f"seed is {seed}; it must be 0 or more.")
-        values, counts = np.unique(labels, return_counts=True)
+        _, counts = np.unique(labels, return_counts=True)
         usable = int((counts > 1).sum())
         if not 2 <= classes <= usable:
             raise UserError(
@@ -72,7 +72,8 @@ class BatchPlan:
                 "training classes with two or more images."
             )
         self.labels, self.classes, self.per_class, self.seed = labels, classes, per_class, seed
-        self._members = [np.flatnonzero(labels == value) for value in values[counts > 1]]
+        by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+        self._members = [rows for rows, count in zip(by_class, counts, strict=True) if count > 1]
         groups = np.array([-(-len(rows) // per_class) for rows in self._members])
         self.steps = -(-int(groups.sum()) // classes)
         self._groups = np.minimum(groups, self.steps)
@@ -113,12 +114,14 @@ class BatchPlan:
         class_at = self._class_schedule(random)
         image = np.empty((self.steps, self.classes, self.per_class), dtype=np.int64)
         draw = np.empty_like(image)
-        for place, rows in enumerate(self._members):
-            where = np.nonzero(class_at == place)
-            position = np.arange(len(where[0]) * self.per_class)
+        groups = np.bincount(class_at.ravel(), minlength=len(self._members))
+        places = np.split(np.argsort(class_at.ravel(), kind="stable"), np.cumsum(groups)[:-1])
+        flat_image, flat_draw = image.reshape(-1, self.per_class), draw.reshape(-1, self.per_class)
+        for rows, where in zip(self._members, places, strict=True):
+            position = np.arange(len(where) * self.per_class)
             dealt = random.permutation(rows)[position % len(rows)]
-            image[where] = dealt.reshape(-1, self.per_class)
-            draw[where] = (position // len(rows)).reshape(-1, self.per_class)
+            flat_image[where] = dealt.reshape(-1, self.per_class)
+            flat_draw[where] = (position // len(rows)).reshape(-1, self.per_class)
         order = random.permutation(self.steps)
         return image[order].reshape(self.steps, -1), draw[order].reshape(self.steps, -1)
 

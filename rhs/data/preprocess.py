@@ -25,7 +25,6 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 from ray.util.annotations import RayDeprecationWarning
 from tqdm import tqdm
 
-from rhs.atomic import whole_folder
 from rhs.cluster import ordered_and_quiet
 from rhs.data.images import MAX_PIXELS
 from rhs.data.manifest import Tally, build_manifest, check_refused
@@ -47,6 +46,7 @@ from rhs.data.splits import (
 )
 from rhs.datasets.raw import read_raw
 from rhs.errors import UserError
+from rhs.storage.atomic import whole_folder
 
 BLOCK_ROWS, BLOCK_BYTES = 256, 2**24  # of a task: about a second of work on photographs
 IN_FLIGHT_BYTES = 2**28

@@ -17,12 +17,12 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from rhs.atomic import flush
 from rhs.data.shards import load_manifest
 from rhs.errors import UserError
-from rhs.object_store import ObjectStore
 from rhs.run import project
-from rhs.storage import is_url
+from rhs.storage.atomic import flush
+from rhs.storage.object_store import ObjectStore
+from rhs.storage.store import is_url
 
 MANIFEST = "manifest.json"
 CHUNK = 2**20

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from rhs.atomic import whole_folder
 from rhs.datasets.cars196_classes import CLASSES
 from rhs.datasets.download import Downloads, RemoteFile
 from rhs.datasets.folder import IMAGE_SUFFIXES
@@ -34,6 +33,7 @@ from rhs.datasets.official import (
 )
 from rhs.datasets.raw import ImageFile, write_raw
 from rhs.errors import UserError
+from rhs.storage.atomic import whole_folder
 
 NAME = "cars196"
 PAGE = "https://github.com/pytorch/vision/issues/7545"

@@ -23,9 +23,9 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from rhs.datasets.part import CHUNK, Failed, Part, byte_bar, copy, naming, readable
-from rhs.datasets.part import without_login as shown
 from rhs.datasets.transfer import Patience, Transfer
 from rhs.errors import UserError, number
+from rhs.redact import without_secrets as shown
 
 
 class RemoteFile(NamedTuple):

@@ -6,11 +6,12 @@ import stat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rhs.atomic import whole_folder
 from rhs.datasets.archive import ACCEPTED, Found, Listing, is_hidden, list_archive
 from rhs.datasets.download import Downloads
 from rhs.datasets.raw import ImageFile, Refused, write_raw
 from rhs.errors import UserError
+from rhs.redact import without_secrets
+from rhs.storage.atomic import whole_folder
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 
@@ -33,7 +34,9 @@ def fetch(out: Path, source: str, downloads: Downloads | None = None) -> dict[st
     """
     path = Path(os.path.expanduser(source))
     if not path.exists():
-        raise UserError(f"dataset.source {source} does not exist; accepted: {ACCEPTED}.")
+        raise UserError(
+            f"dataset.source {without_secrets(source)} does not exist; accepted: {ACCEPTED}."
+        )
     with whole_folder(out) as raw:
         listing = _list_directory(path) if path.is_dir() else list_archive(path, raw)
         if not listing.found and not listing.refused:

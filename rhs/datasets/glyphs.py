@@ -19,11 +19,11 @@ from fontTools.ttLib import TTFont
 from PIL import Image, ImageFont
 from tqdm import tqdm
 
-from rhs.atomic import whole_folder
 from rhs.datasets.archive import add_to_tar, list_tar
 from rhs.datasets.download import Downloads
 from rhs.datasets.folder import name_classes
 from rhs.datasets.raw import write_raw
+from rhs.storage.atomic import whole_folder
 
 # Regular and bold, upright and slanted. Left out: Display (a few signs), Computer Modern's math
 # fonts (cmex, cmmi, cmsy), STIX's private and size variants, and LastResort, which draws boxes.

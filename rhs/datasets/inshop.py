@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rhs.atomic import whole_folder
 from rhs.datasets.download import Downloads, RemoteFile
 from rhs.datasets.official import (
     ANEW,
@@ -22,6 +21,7 @@ from rhs.datasets.official import (
 )
 from rhs.datasets.raw import write_raw
 from rhs.errors import UserError
+from rhs.storage.atomic import whole_folder
 
 NAME = "inshop"
 PAGE = "http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html"

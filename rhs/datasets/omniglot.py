@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rhs.atomic import whole_folder
 from rhs.datasets.download import Downloads, RemoteFile
 from rhs.datasets.official import (
     Archive,
@@ -21,6 +20,7 @@ from rhs.datasets.official import (
     notes_on,
 )
 from rhs.datasets.raw import write_raw
+from rhs.storage.atomic import whole_folder
 
 NAME = "omniglot"
 PAGE = "https://github.com/brendenlake/omniglot"

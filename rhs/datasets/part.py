@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rhs.atomic import flush
 from rhs.errors import UserError
+from rhs.storage.atomic import flush
 
 CHUNK = 1 << 18  # bytes
 

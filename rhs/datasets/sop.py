@@ -8,10 +8,10 @@ tensorflow_datasets.
 from pathlib import Path
 from typing import Any
 
-from rhs.atomic import whole_folder
 from rhs.datasets.download import Downloads, RemoteFile
 from rhs.datasets.official import Archive, Entry, Expected, check_counts, notes_on, rows_of
 from rhs.datasets.raw import write_raw
+from rhs.storage.atomic import whole_folder
 
 NAME = "sop"
 ARCHIVE = RemoteFile(

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from tqdm import tqdm
 
-from rhs.atomic import whole_folder
 from rhs.data.splits import RETRIEVAL, SPLITS
 from rhs.datasets.columns import read_columns
 from rhs.datasets.download import Downloads
 from rhs.datasets.raw import ImageFile, Refused, write_raw
 from rhs.errors import UserError
+from rhs.storage.atomic import whole_folder
 
 KNOWN_SPLITS = (*SPLITS, *RETRIEVAL)
 CHUNK = 1 << 20  # bytes

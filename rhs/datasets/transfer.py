@@ -25,6 +25,7 @@ from rhs.datasets.part import (
     readable,
     without_login,
 )
+from rhs.redact import without_secrets
 
 CONNECT = 10.0  # seconds: a machine without internet should learn it soon
 CONTENT_RANGE = re.compile(r"\s*bytes (?:(\d+)-\d+|\*)/(\d+|\*)\s*")
@@ -82,7 +83,8 @@ class Transfer:
                     raise Failed(str(problem))
                 wait = min(patience.first_wait * 2 ** (failed - 1), patience.longest_wait)
                 wait = max(JITTER.uniform(wait / 2, wait), min(problem.wait, patience.longest_wait))
-                print(f"{self.shown}: {problem}; trying again in {wait:.1f} s", flush=True)
+                where = without_secrets(self.url)
+                print(f"{where}: {problem}; trying again in {wait:.1f} s", flush=True)
                 time.sleep(wait)
 
     def _attempt(self) -> _Again | None:
@@ -220,5 +222,5 @@ def _cause(error: BaseException) -> str:
     """The innermost reason, without the names of the classes it passed through."""
     if error.args and isinstance(getattr(error.args[0], "reason", None), BaseException):
         error = error.args[0].reason
-    said = re.sub(r"^.*?\): |\(Caused by.*", "", without_login(str(error))).strip()
+    said = re.sub(r"^.*?\): |\(Caused by.*", "", without_secrets(str(error))).strip()
     return said or type(error).__name__

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from rhs.atomic import whole_folder
 from rhs.errors import UserError
-from rhs.storage import Store, is_url, open_store
+from rhs.storage.atomic import whole_folder
+from rhs.storage.store import Store, is_url, open_store
 
 LAST = "config.json"  # of a model's files the one that says what the others are
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
-from rhs.storage import Store
+from rhs.storage.store import Store
 from rhs.training.schedule import Optimizers
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from rhs.atomic import whole_folder
 from rhs.models.embedder import build_embedder, save_embedder
 from rhs.run import Run
 from rhs.stage import plain
-from rhs.storage import open_store
+from rhs.storage.atomic import whole_folder
+from rhs.storage.store import open_store
 from rhs.training import checkpoint
 
 HISTORY = "history.csv"

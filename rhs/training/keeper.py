@@ -10,7 +10,7 @@ import torch
 
 from rhs import distributed
 from rhs.errors import UserError, number
-from rhs.storage import Store
+from rhs.storage.store import Store
 from rhs.training import checkpoint
 from rhs.training.progress import Progress
 
@@ -143,7 +143,9 @@ class Keeper:
 
 
 def _owns(store: Store, owner: str) -> bool:
-    from rhs.alone import still_owner  # here: on a machine with torch alone there is no lock
+    from rhs.storage.alone import (
+        still_owner,  # here: on a machine with torch alone there is no lock
+    )
 
     return still_owner(store, owner)
 

@@ -23,8 +23,8 @@ from rhs.models.embedder import Embedder, build_embedder
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import Run, project
 from rhs.stage import plain
-from rhs.storage import Store, is_url, open_store
-from rhs.tracking import NullTracker
+from rhs.storage.store import Store, is_url, open_store
+from rhs.tracking.tracker import NullTracker
 from rhs.training import checkpoint, journal
 from rhs.training.embed import embed
 from rhs.training.keeper import Keeper, Often, Stopped, resume
@@ -51,7 +51,7 @@ def fit(
 
     Args:
         params: as `check` has found them good.
-        owner: of the run's lock, see rhs.alone.
+        owner: of the run's lock, see rhs.storage.alone.
 
     Raises:
         UserError: they turned out not to be, for instance because the loss diverged.
@@ -160,7 +160,7 @@ def work(
         say: takes lines for a person to read.
         record: takes the numbers of steps, on every rank.
         stopping: whether to end early, asked after each step on rank 0.
-        owner: of the run's lock, see rhs.alone.
+        owner: of the run's lock, see rhs.storage.alone.
 
     Raises:
         Stopped: on rank 0, which was to end early and has saved; the others wait for it in vain.

@@ -17,8 +17,8 @@ import pipelines.preprocess
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.data.travel import find_shards, local_shards, publish_shards
 from rhs.errors import UserError
-from rhs.object_store import ObjectStore
-from rhs.storage import open_store
+from rhs.storage.object_store import ObjectStore
+from rhs.storage.store import open_store
 
 
 @pytest.fixture(scope="module")

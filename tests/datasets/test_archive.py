@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from rhs.atomic import whole_folder
 from rhs.datasets import folder
 from rhs.datasets.archive import list_archive
 from rhs.datasets.limits import Limits
 from rhs.datasets.raw import read_raw
 from rhs.errors import UserError
+from rhs.storage.atomic import whole_folder
 
 FILES = {f"{c}/{i}.png": f"{c}{i}".encode() * 40 for c in "abcd" for i in range(2)}
 

@@ -1,5 +1,6 @@
 """Where files come from: a mirror, then public addresses, or a sentence that says what to do."""
 
+import re
 import socket
 import time
 from pathlib import Path
@@ -107,8 +108,9 @@ def test_a_mirror_that_is_not_there_is_a_mistake_once_a_file_is_asked_for(
 ):
     monkeypatch.setenv("RHS_MIRROR", mirror)
     downloads = hasty(mirror=mirror if how == "fetch.mirror" else None)
-    said = f"{how} is {mirror.replace('me:secret@', '')!r}, which is no folder here; accepted: a f"
-    with pytest.raises(UserError, match=said):
+    shown = mirror.replace("me:secret@", "***@")
+    said = f"{how} is {shown!r}, which is no folder here; accepted: a f"
+    with pytest.raises(UserError, match=re.escape(said)):
         downloads.get(birds(server.url("birds.tgz")), "birds")
     assert server.requests == []
     assert not downloads.folder.exists()
@@ -123,7 +125,7 @@ def test_a_login_is_sent_to_the_mirror_and_never_shown(server, hasty, capsys):
     assert {request.login for request in server.requests} == {"me:secret"}
     server.files["site/again/birds.tgz"] = CONTENT
     server.always = Answer(cut=HALF, ranges=False)
-    with pytest.raises(Unavailable, match=r"//127\.0\.0\.1:.*connection cut") as caught:
+    with pytest.raises(Unavailable, match=r"//\*\*\*@127\.0\.0\.1:.*connection cut") as caught:
         downloads.get(birds(size=1), "again")
     shown = capsys.readouterr().out
     assert "trying again" in shown

@@ -21,7 +21,7 @@ from ray.cluster_utils import Cluster
 from tiny import ROOT, small_params
 
 from rhs.run import Run
-from rhs.tracking import NullTracker
+from rhs.tracking.tracker import NullTracker
 from rhs.training.worker import fit
 
 

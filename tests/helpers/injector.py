@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from rhs import distributed
-from rhs.storage import Folder
+from rhs.storage.store import Folder
 from rhs.training import loop
 from rhs.training.keeper import Keeper
 

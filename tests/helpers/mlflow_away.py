@@ -33,8 +33,8 @@ def begin(folder: Path, factory, monkeypatch) -> Run:
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("rhs.delivery.FIRST_WAIT", 0.05)
-    monkeypatch.setattr("rhs.delivery.LONGEST_WAIT", 0.1)
+    monkeypatch.setattr("rhs.tracking.delivery.FIRST_WAIT", 0.05)
+    monkeypatch.setattr("rhs.tracking.delivery.LONGEST_WAIT", 0.1)
     shutil.copy(empty_database(factory.getbasetemp()), folder / "mlflow.db")
     return Run("glyphs-npair-convnet-12345678", folder / "runs" / "glyphs-npair")
 

@@ -15,7 +15,7 @@ from rhs import distributed
 from rhs.data.plan import Slot
 from rhs.data.shards import ShardedImages
 from rhs.errors import UserError
-from rhs.storage import Folder
+from rhs.storage.store import Folder
 from rhs.training import checkpoint, loop, setup, worker
 from rhs.training.keeper import Stopped
 from rhs.training.supervise import heeding

@@ -134,7 +134,7 @@ def test_batch_normalization_stays_in_evaluation_mode():
         "rhsx.models.convnet.ConvNet",
         "rhs.models.embedder.load_file",  # imported there, but not of this project
         "rhs.models.trunks.Path",
-        "rhs.tracking.subprocess.run",
+        "rhs.tracking.tracker.subprocess.run",
         "rhs.run.hashlib",
         "rhs.nowhere.Nothing",
         "rhs.models.convnet.Nothing",

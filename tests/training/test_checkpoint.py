@@ -7,8 +7,8 @@ import torch
 from tiny import method_config
 
 from rhs.build import build
-from rhs.storage import Folder
-from rhs.training.checkpoint import load_latest, pack, prune, save, steps, unpack
+from rhs.storage.store import Folder
+from rhs.training.checkpoint import copied, load_latest, pack, prune, save, steps, unpack
 from rhs.training.loop import training_step
 
 
@@ -48,7 +48,7 @@ def test_everything_comes_back_exactly(tmp_path):
     assert {name.split(".")[0] for name in tensors} == {"model", "objective", "optimizer"}
     assert "objective.centers.average_CD" in tensors
     state = {"epochs_done": 1, "history": [{"loss": 0.1 + 0.2, "epoch": 1}]}
-    save(Folder(tmp_path), 3, tensors, state)
+    save(Folder(tmp_path), 3, copied(tensors), state)
 
     fresh = trained(0)
     loaded, loaded_state = load_latest(Folder(tmp_path))
@@ -64,13 +64,13 @@ def test_tensors_that_share_memory_or_lie_otherwise(tmp_path):
     shared = torch.arange(6.0)
     tensors = {"a": shared, "b": shared, "c": shared.view(2, 3).T, "d": shared[::2],
                "e": torch.tensor(5), "f": torch.zeros(0, 3)}  # fmt: skip
-    save(Folder(tmp_path), 1, tensors, {})
+    save(Folder(tmp_path), 1, copied(tensors), {})
     assert_equal(load_latest(Folder(tmp_path))[0], tensors)
 
 
 def test_optimizer_settings_stay_those_of_the_program(tmp_path):
     model, objective, optimizer = trained(1)
-    save(Folder(tmp_path), 1, pack(model, objective, optimizer), {})
+    save(Folder(tmp_path), 1, copied(pack(model, objective, optimizer)), {})
     other = torch.optim.AdamW(model.parameters(), lr=0.5, weight_decay=0.3)
     unpack(load_latest(Folder(tmp_path))[0], model, objective, other)
     assert other.param_groups[0]["lr"] == 0.5
@@ -78,7 +78,7 @@ def test_optimizer_settings_stay_those_of_the_program(tmp_path):
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    save(Folder(tmp_path), 1, pack(*trained(1)), {})
+    save(Folder(tmp_path), 1, copied(pack(*trained(1))), {})
     tensors, _ = load_latest(Folder(tmp_path))
     del tensors["model.3.bias"]
     with pytest.raises(RuntimeError, match=r"3\.bias"):

@@ -10,7 +10,7 @@ from tiny import small_model_config, small_params
 from rhs.build import build
 from rhs.models.embedder import build_embedder, load_config, load_embedder
 from rhs.run import Run
-from rhs.storage import open_store
+from rhs.storage.store import open_store
 from rhs.training import checkpoint
 from rhs.training.export import export, write_history
 
@@ -32,12 +32,8 @@ def run(tmp_path):
             for parameter in embedder.parameters():
                 parameter += 0.01
         state = {"epochs_done": step // 4, "history": HISTORY[: step // 4]}
-        checkpoint.save(
-            open_store(run.checkpoints),
-            step,
-            checkpoint.pack(embedder, objective, optimizer),
-            state,
-        )
+        tensors = checkpoint.copied(checkpoint.pack(embedder, objective, optimizer))
+        checkpoint.save(open_store(run.checkpoints), step, tensors, state)
     return run, embedder
 
 

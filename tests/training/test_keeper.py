@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rhs.errors import UserError
-from rhs.storage import Folder
+from rhs.storage.store import Folder
 from rhs.training.checkpoint import load, load_latest, steps
 from rhs.training.keeper import Keeper, Often, Stopped, best_step, resume
 from rhs.training.loop import Progress

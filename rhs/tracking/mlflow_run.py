@@ -8,9 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from rhs.provenance import describe
 from rhs.redact import without_secrets
 from rhs.run import Run, project
+from rhs.tracking.provenance import describe
 
 NAME_TAG = "rhs.run"  # of an MLflow run: the run's name
 DESCRIBED_TAG = "data.digest"  # set last: the run is described

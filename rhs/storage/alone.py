@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rhs.errors import UserError
-from rhs.storage import Folder, Store
+from rhs.storage.store import Folder, Store
 
 OWNER, LEASE = "owner", "lease.json"
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of a network's file system
@@ -61,7 +61,12 @@ def alone(
             if still_owner(store, me):
                 store.delete(OWNER)
         if lock is not None:
+            file = Path(lock.lock_file)
+            file.unlink(missing_ok=True)  # while it is held, and so ours
             lock.release()
+            with suppress(OSError):  # what nothing came to is not left behind
+                file.parent.rmdir()
+                file.parent.parent.rmdir()
 
 
 def still_owner(store: Store, owner: str) -> bool:

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rhs.mlflow_run import is_away, known_steps, reason
-from rhs.spool import Sent, Spool
+from rhs.tracking.mlflow_run import is_away, known_steps, reason
+from rhs.tracking.spool import Sent, Spool
 
 AT_ONCE = 1000  # metrics that MLflow takes in one call
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between two tries

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from rhs.atomic import whole_folder
+from rhs.storage.atomic import whole_folder
 
 ROOT = Path(__file__).parents[1]
 
 PROCESS = """
 import sys
 from pathlib import Path
-from rhs.atomic import whole_folder
+from rhs.storage.atomic import whole_folder
 out, text = sys.argv[1:]
 with whole_folder(Path(out)) as folder:
     for name in "ab":

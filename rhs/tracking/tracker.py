@@ -1,8 +1,8 @@
 """What MLflow keeps of a run. Without MLflow a null tracker takes its place.
 
 The stages of a pipeline are processes of their own; they write to the same MLflow run, whose id the
-run's folder keeps. Numbers go to a file there first (rhs.spool) and from it to MLflow in the
-background (rhs.delivery), so that a run neither waits for MLflow nor needs it.
+run's folder keeps. Numbers go to a file there first (rhs.tracking.spool) and from it to MLflow in
+the background (rhs.tracking.delivery), so that a run neither waits for MLflow nor needs it.
 """
 
 import logging
@@ -18,13 +18,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from rhs.delivery import Delivery
 from rhs.errors import UserError
-from rhs.mlflow_run import is_away, open_run, reason
 from rhs.redact import without_secrets
 from rhs.run import Run, project
-from rhs.spool import Spool
-from rhs.system_use import sampled
+from rhs.tracking.delivery import Delivery
+from rhs.tracking.mlflow_run import is_away, open_run, reason
+from rhs.tracking.spool import Spool
+from rhs.tracking.system_use import sampled
 
 AXES = ("epoch", "step")  # of the curves, not curves themselves
 ANSWER = 30.0  # seconds in which MLflow is to answer at the start; later it is away for now
@@ -93,7 +93,7 @@ class Tracker(NullTracker):
         self.delivery.wake()
 
     def system(self, values: dict[str, float], step: int) -> None:
-        """Record the use of this machine; see `rhs.system_use`."""
+        """Record the use of this machine; see `rhs.tracking.system_use`."""
         self.metrics(values, step, "system")
 
     def artifacts(self, folder: Path, name: str) -> None:

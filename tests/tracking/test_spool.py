@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from rhs.spool import Sent, Spool
+from rhs.tracking.spool import Sent, Spool
 
 
 def lines(spool: Spool) -> list[dict]:
@@ -13,9 +13,9 @@ def lines(spool: Spool) -> list[dict]:
 
 
 def test_an_entry_says_when_it_was_first_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr("rhs.spool.time.time", lambda: 12.3456)
+    monkeypatch.setattr("rhs.tracking.spool.time.time", lambda: 12.3456)
     Spool(tmp_path / "run").add("train", [(3, {"loss": 0.5})])
-    monkeypatch.setattr("rhs.spool.time.time", lambda: 99.0)
+    monkeypatch.setattr("rhs.tracking.spool.time.time", lambda: 99.0)
     again = Spool(tmp_path / "run")
     again.add("train", [(3, {"loss": 0.5}), (4, {"loss": 0.25})])
     assert lines(again) == [
@@ -37,7 +37,7 @@ def test_groups_count_for_themselves(tmp_path):
 
 def test_a_score_is_new_where_it_differs(tmp_path, monkeypatch):
     clock = iter(range(1, 10))
-    monkeypatch.setattr("rhs.spool.time.time", lambda: next(clock))
+    monkeypatch.setattr("rhs.tracking.spool.time.time", lambda: next(clock))
     for recall, model in ((0.5, None), (0.5, None), (0.5, "m-1"), (0.5, "m-1"), (0.25, "m-1")):
         Spool(tmp_path).add("test", [(0, {"recall@1": recall})], model, "run-1")
     kept = [(e["values"]["recall@1"], e.get("model_id"), e["ms"]) for e in lines(Spool(tmp_path))]

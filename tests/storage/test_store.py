@@ -12,8 +12,8 @@ import pytest
 from s3_server import BUCKET, s3_server
 
 from rhs.errors import UserError
-from rhs.object_store import ObjectStore
-from rhs.storage import Folder, is_url, open_store
+from rhs.storage.object_store import ObjectStore
+from rhs.storage.store import Folder, is_url, open_store
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from mlflow_away import (
 from tiny import composed
 
 from rhs.errors import UserError
-from rhs.tracking import QUIET, tracked
+from rhs.tracking.tracker import QUIET, tracked
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
 
@@ -74,7 +74,7 @@ def test_killed_while_the_run_is_created(params, run, monkeypatch, remembered):
         raise mlflow.MlflowException("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rhs.mlflow_run.describe", dies)
+        patch.setattr("rhs.tracking.mlflow_run.describe", dies)
         with pytest.raises(UserError, match="killed"), tracked(params, run, MANIFEST):
             pass
     if not remembered:

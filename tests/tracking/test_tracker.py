@@ -9,8 +9,8 @@ from mlflow_away import MANIFEST, begin, eventually, numbers
 from omegaconf import OmegaConf
 from tiny import composed
 
-from rhs.provenance import flatten, shorten
-from rhs.tracking import NullTracker, tracked, tracking_uri
+from rhs.tracking.provenance import flatten, shorten
+from rhs.tracking.tracker import NullTracker, tracked, tracking_uri
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
 

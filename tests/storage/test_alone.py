@@ -12,17 +12,17 @@ import filelock
 import pytest
 from s3_server import BUCKET, s3_server
 
-from rhs.alone import LEASE, OWNER, alone, still_owner
 from rhs.errors import UserError
-from rhs.storage import Folder, open_store
+from rhs.storage.alone import LEASE, OWNER, alone, still_owner
+from rhs.storage.store import Folder, open_store
 
 ROOT = Path(__file__).parents[1]
 BEAT, SILENCE = 0.1, 1.5
 
 PROCESS = f"""
 import sys
-from rhs.alone import alone
-from rhs.storage import open_store
+from rhs.storage.alone import alone
+from rhs.storage.store import open_store
 with alone(open_store(sys.argv[1]), "run x", {BEAT}, {SILENCE}) as owner:
     print(owner, flush=True)
     sys.stdin.readline()

@@ -15,7 +15,7 @@ from tiny import composed
 
 from pipelines.evaluate import track
 from rhs.run import Run
-from rhs.tracking import tracked
+from rhs.tracking.tracker import tracked
 
 pytestmark = [  # within MLflow
     pytest.mark.filterwarnings("ignore:The ``noload``"),
@@ -83,7 +83,7 @@ def test_away_at_start_then_back_then_dies_and_returns(server, params, run, said
 
 
 def test_it_dies_between_batches_and_answers_get_lost(server, params, run, monkeypatch):
-    monkeypatch.setattr("rhs.delivery.AT_ONCE", 4)  # two rows
+    monkeypatch.setattr("rhs.tracking.delivery.AT_ONCE", 4)  # two rows
     with tracked(params, run, MANIFEST) as tracker:
         eventually(lambda: tracker.spool.waiting() == 0 and tracker.delivery.first.is_set())
         server.die_after = server.calls + 2

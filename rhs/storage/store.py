@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from rhs.atomic import flush
-from rhs.object_store import ObjectStore
+from rhs.storage.atomic import flush
+from rhs.storage.object_store import ObjectStore
 
 
 class Store(Protocol):

@@ -72,7 +72,8 @@ def _git_commit() -> str:
          "--abbrev=40", "--exclude=*"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    return told.stdout.strip() or "unknown"
+    # A job's copy of the code has no git; who submits it can say.
+    return told.stdout.strip() or os.environ.get("RHS_REVISION") or "unknown"
 
 
 def _dvc(shards: Path) -> dict[str, str]:
