@@ -29,11 +29,11 @@ from benchmarks.cost_model import (
 # and `rows` as fitted by benchmarks/cost_check.py on a processor, where arithmetic counts as passes
 # too: at most as many on a GPU. `matrices` as measured by benchmarks/memory.py at B = 2048.
 LOSSES = {
-    "npair": Loss(1.5, 10, 45, 2.2),
-    "rhs_npair": Loss(1.5, 17, 80, 4.1, "ema"),
-    "rhs_npair_proxy": Loss(1.5, 36, 160, 4.1, "proxy"),
-    "symm_npair": Loss(9.0, 60, 55, 4.6),
-    "triplet": Loss(6.0, 180, 0, 11.2),
+    "npair": Loss(1.5, 14, 51, 2.2),
+    "rhs_npair": Loss(1.5, 26, 102, 4.1, "ema"),
+    "rhs_npair_proxy": Loss(1.5, 63, 172, 4.1, "proxy"),
+    "symm_npair": Loss(9.0, 83, 53, 4.6),
+    "triplet": Loss(6.0, 226, 0, 11.2),
 }
 # Assumptions. Data sheets: H100 SXM 80 GB, 3.35 TB/s, 67 TFLOP/s float32, NVLink 900 GB/s both
 # ways together, one 400 Gb/s port a GPU. Of all these 70 % is taken as reached. A ring enters and

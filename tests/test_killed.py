@@ -3,10 +3,16 @@
 Here on bare processes; through Ray Train in test_killed_ray.py.
 """
 
+import shutil
+
 import pytest
 from injector import Injury
 from rank_jobs import final_tensors, train_until
 from resumed import STEPS, assert_bit_equal, params, straight_runs
+
+from rhs.errors import UserError
+from rhs.storage.store import Folder
+from rhs.training.checkpoint import steps
 
 MOMENTS = {
     "before the first step": ("step", 0),
@@ -21,6 +27,13 @@ EVERY = 2  # steps between checkpoints
 @pytest.fixture(scope="module")
 def straight(gloo_pool, tiny_shards, tmp_path_factory):
     return straight_runs(gloo_pool, tiny_shards, tmp_path_factory, 2)[2]
+
+
+@pytest.fixture(scope="module")
+def straight_alone(tiny_shards, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    assert train_until(params(), tiny_shards, folder)[0]
+    return final_tensors(folder)
 
 
 def ends_like(straight, gloo_pool, job) -> list[str]:
@@ -75,3 +88,26 @@ SAVED = {
     "half of a checkpoint written": "step 1/5 of epoch 2",
     "a checkpoint's state not yet written": "step 1/5 of epoch 2",
 }
+
+
+def test_a_full_disk_ends_it_in_a_sentence_and_space_continues_it(
+    tiny_shards, straight_alone, small_disk
+):
+    disk = small_disk("3m")
+    job = (params(every_steps=1), tiny_shards, disk / "run")
+    done, _ = train_until(*job, Injury("step", 4))
+    assert not done
+    kept = steps(Folder(disk / "run"))
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(shutil.disk_usage(disk).free))
+    with pytest.raises(UserError, match=r"cannot be written to .*No space left.*same command"):
+        train_until(*job)
+    assert steps(Folder(disk / "run")) == kept
+    assert not list((disk / "run").glob(".*"))
+    ballast.unlink()
+    done, lines = train_until(*job)
+    assert done
+    assert "continuing after step 4/5 of epoch 1" in lines
+    tensors, state = final_tensors(disk / "run")
+    assert_bit_equal(straight_alone[0], tensors)
+    assert state == straight_alone[1]

@@ -80,6 +80,16 @@ def load_latest(
     return None
 
 
+def ends_at(store: Store) -> int:
+    """Whole epochs that the newest checkpoint says are done; 0 without any that says so."""
+    for step in reversed(steps(store)):
+        try:
+            return int(json.loads(store.read(_state_of(step)))["state"]["epochs_done"])
+        except (FileNotFoundError, ValueError, KeyError):
+            continue
+    return 0
+
+
 def load(store: Store, step: int) -> tuple[dict[str, torch.Tensor], dict]:
     """Checkpoint `step`: its tensors and the rest.
 

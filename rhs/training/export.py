@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rhs.errors import UserError
 from rhs.models.embedder import build_embedder, save_embedder
 from rhs.run import Run
 from rhs.stage import plain
@@ -20,6 +21,11 @@ def export(params: DictConfig, run: Run, out: Path) -> None:
     found = checkpoint.load_latest(open_store(run.checkpoints))
     assert found is not None, f"{run.checkpoints} holds no checkpoint after training"
     tensors, state = found
+    if state["epochs_done"] < params.train.epochs:
+        raise UserError(
+            f"The last checkpoint in {run.checkpoints} was damaged after training: run the same "
+            "command again."
+        )
     config = plain(params.model)
     embedder = build_embedder(config)
     embedder.load_state_dict(checkpoint.under("model.", tensors))

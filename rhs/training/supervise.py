@@ -1,5 +1,6 @@
 """Where a run was started: hears what its workers say, and passes on that they are to stop."""
 
+import math
 import signal
 import threading
 import time
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 EVERY = 0.2  # seconds between looks into the mailbox
-LAST_WORDS = 30  # seconds that a message on its way is waited for
+LAST_WORDS = 30.0  # seconds that a message on its way, or an end foretold, is waited for
 
 
 class Interrupted(BaseException):
@@ -129,8 +130,9 @@ def supervise(
     """Run `fit`, delivering the workers' messages meanwhile, until it returns or is to stop.
 
     Args:
-        deliver: what takes each kind of message. The kinds "training" (the first rank is ready) and
-            "stopped" (it has saved, as step ...) are heard here too.
+        deliver: what takes each kind of message. Heard here too are "training" (the first rank is
+            ready), "stopped" (it has saved, as step ...) and "refusal": if `fit` does not return
+            soon after that, it is no longer waited for, as other ranks wait for the first in vain.
         signals: see `heeding`.
         grace: seconds between the signal and the end, for the checkpoint.
 
@@ -139,11 +141,13 @@ def supervise(
     """
     ended = _in_thread(fit)
     training = asked = False
-    deadline = 0.0
+    deadline, left = 0.0, math.inf
     while True:
         done = ended.wait(EVERY)
         for kind, what in mailbox.take():
             training |= kind == "training"
+            if kind == "refusal":
+                left = time.monotonic() + LAST_WORDS
             if kind in deliver:
                 deliver[kind](what)
             if kind == "stopped" and signals:
@@ -153,6 +157,8 @@ def supervise(
         if done:
             if ended.error is not None:
                 raise ended.error
+            return
+        if time.monotonic() > left:
             return
         if not signals:
             continue

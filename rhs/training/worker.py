@@ -59,10 +59,13 @@ def fit(
     """
     from ray.train.torch import TorchTrainer
 
-    found = checkpoint.load_latest(open_store(run.checkpoints))
-    if found is not None and found[1]["epochs_done"] >= params.train.epochs:
-        print(f"already trained: {run.checkpoints}")
-        return
+    store, epochs = open_store(run.checkpoints), params.train.epochs
+    # The weights are read, and so verified, only where they should be the last ones.
+    if checkpoint.ends_at(store) >= epochs:
+        found = checkpoint.load_latest(store)
+        if found is not None and found[1]["epochs_done"] >= epochs:
+            print(f"already trained: {run.checkpoints}")
+            return
     connect(params.cluster)
     mailbox = RemoteMailbox()
     config = plain(params)

@@ -8,6 +8,7 @@ import torch
 from tiny import small_model_config, small_params
 
 from rhs.build import build
+from rhs.errors import UserError
 from rhs.models.embedder import build_embedder, load_config, load_embedder
 from rhs.run import Run
 from rhs.storage.store import open_store
@@ -40,7 +41,7 @@ def run(tmp_path):
 def test_the_last_checkpoint_can_be_loaded_and_embeds_the_same(tmp_path, run):
     run, embedder = run
     out = tmp_path / "models" / "tiny"
-    export(small_params(), run, out)
+    export(small_params("train.epochs=2"), run, out)
     assert {"model.safetensors", "config.json", "history.csv"} == {p.name for p in out.iterdir()}
     images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
     torch.testing.assert_close(
@@ -49,7 +50,7 @@ def test_the_last_checkpoint_can_be_loaded_and_embeds_the_same(tmp_path, run):
 
 
 def test_the_configuration_says_what_made_it(tmp_path, run):
-    export(small_params(), run[0], tmp_path / "out")
+    export(small_params("train.epochs=2"), run[0], tmp_path / "out")
     config = load_config(tmp_path / "out")
     assert config["run"] == "tiny-run"
     assert config["preprocess"] == {"short_side": 256, "quality": 95}
@@ -61,7 +62,7 @@ def test_an_older_model_is_replaced_as_a_whole(tmp_path, run):
     out = tmp_path / "out"
     out.mkdir()
     (out / "stale.txt").write_text("of another run")
-    export(small_params(), run[0], out)
+    export(small_params("train.epochs=2"), run[0], out)
     assert not (out / "stale.txt").exists()
 
 
@@ -76,4 +77,10 @@ def test_history(tmp_path):
 def test_a_run_without_a_checkpoint(tmp_path):
     with pytest.raises(AssertionError, match="no checkpoint"):
         export(small_params(), Run("empty", tmp_path / "empty"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_last_checkpoint_that_was_damaged_is_not_replaced_by_one_before(tmp_path, run):
+    with pytest.raises(UserError, match="damaged after training: run the same"):
+        export(small_params("train.epochs=3"), run[0], tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from rhs.training import supervise as supervise_module
 from rhs.training.supervise import Interrupted, Mailbox, heeding, listen, supervise
 
 
@@ -37,6 +38,21 @@ def test_what_fit_raises_comes_after_what_was_said_before_it(mailbox):
     with pytest.raises(LookupError, match="no"):
         supervise(fit, mailbox, {"line": heard.append}, [], grace=1)
     assert heard == ["the reason"]
+
+
+def test_after_a_refusal_ranks_that_hang_are_not_waited_for(mailbox, monkeypatch):
+    monkeypatch.setattr(supervise_module, "LAST_WORDS", 0.3)
+    heard, over = [], threading.Event()
+
+    def fit() -> None:
+        mailbox.put("refusal", "no space")
+        over.wait(10)
+
+    start = time.monotonic()
+    supervise(fit, mailbox, {"refusal": heard.append}, [], grace=1)
+    over.set()
+    assert heard == ["no space"]
+    assert time.monotonic() - start < 5
 
 
 def test_asked_to_end_the_first_rank_is_told_and_waited_for(mailbox):
