@@ -81,13 +81,12 @@ def load_latest(
 
 
 def ends_at(store: Store) -> int:
-    """Whole epochs that the newest checkpoint says are done; 0 without any that says so."""
-    for step in reversed(steps(store)):
-        try:
-            return int(json.loads(store.read(_state_of(step)))["state"]["epochs_done"])
-        except (FileNotFoundError, ValueError, KeyError):
-            continue
-    return 0
+    """Whole epochs that the newest checkpoint says are done; 0 without one that says so."""
+    try:
+        newest = json.loads(store.read(_state_of(steps(store)[-1])))
+        return int(newest["state"]["epochs_done"])
+    except (IndexError, FileNotFoundError, ValueError, KeyError):
+        return 0
 
 
 def load(store: Store, step: int) -> tuple[dict[str, torch.Tensor], dict]:
