@@ -3,9 +3,10 @@
     python -m benchmarks.checkpoint
 
 Two gloo workers train on made-up pictures with the real loop, on both cores; the first keeps the
-checkpoints of one kind after the other, in turns of about a minute, in one run. Told: images a
-second; how long training stands still for a copy, how long the copy is written, and how much longer
-steps take meanwhile. Then copies and writes of several sizes, alone.
+checkpoints of one kind after the other, in turns of about a minute, in one run; every round starts
+with another kind. Told: images a second; how long training stands still for a copy, how long the
+copy is written, and how much longer steps take meanwhile. Then copies and writes of several sizes,
+alone.
 """
 
 import argparse
@@ -37,6 +38,8 @@ EPOCH = PICTURES // BATCH  # steps
 class Turns:
     """The keeper of each kind in turn, and when it did what; the first epoch warms up.
 
+    Each round of turns starts with another kind, so that none is always the first.
+
     Args:
         keepers: by kind; None keeps nothing.
         steps: of a turn.
@@ -52,7 +55,8 @@ class Turns:
         turn, place = divmod(step - 1 - EPOCH, self.steps)
         if turn < 0:
             return False
-        kind = list(self.keepers)[turn % len(self.keepers)]
+        round_, position = divmod(turn, len(self.keepers))
+        kind = list(self.keepers)[(position + round_) % len(self.keepers)]
         keeper = self.keepers[kind]
         if place == 0:
             self.turns.append((kind, []))
@@ -79,7 +83,7 @@ def main() -> None:
     arguments.add_argument("--model", default="convnet")
     arguments.add_argument("--method", default="rhs_npair")
     arguments.add_argument("--epochs", type=int, default=14, help=f"of a turn, {EPOCH} steps each")
-    arguments.add_argument("--rounds", type=int, default=1)
+    arguments.add_argument("--rounds", type=int, default=2)
     arguments.add_argument("--megabytes", default="10,100,1000")
     arguments.add_argument("--folder", type=Path, default=None, help="where checkpoints are kept")
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results/checkpoint.md"))
@@ -192,8 +196,9 @@ def alone_table(alone: dict[int, tuple[float, float]]) -> str:
 def heading(options: argparse.Namespace) -> str:
     return (
         f"# Checkpoints\n\n`python -m benchmarks.checkpoint`, {describe()}, {date.today()}; "
-        f"{options.model}, `{options.method}`, batches of {BATCH} on two workers, turns of "
-        f"{options.epochs * EPOCH} steps.\n"
+        f"{options.model}, `{options.method}`, batches of {BATCH} on two workers, "
+        f"{options.rounds} rounds of turns of {options.epochs * EPOCH} steps, each round starting "
+        "with another kind.\n"
     )
 
 

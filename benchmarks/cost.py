@@ -18,8 +18,10 @@ from benchmarks.cost_model import (
     Machine,
     all_reduce_seconds,
     checkpoint_bytes,
+    exposed_images,
     largest_batch,
     loss_seconds,
+    most_classes,
     step,
     survey_bytes,
     table_bytes,
@@ -56,12 +58,13 @@ H100 = Machine(
     copy=5e9,
     write=0.25e9,
 )
+SLOW = replace(H100, link=SLOW_NETWORK)
 RESNET50 = 25_600_000
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--classes", type=int, default=10_000_000)
+    arguments.add_argument("--classes", default="1000000,10000000")
     arguments.add_argument("--dim", type=int, default=512)
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results/scaling_cost.md"))
     options = arguments.parse_args()
@@ -70,7 +73,7 @@ def main() -> None:
             f"# Cost model\n\n`python -m benchmarks.cost`, {date.today()}; formulas with the "
             "assumed constants of benchmarks/cost.py, nothing measured.\n",
             steps_table(options.dim),
-            tables_table(options.classes, options.dim),
+            tables_table([int(count) for count in options.classes.split(",")], options.dim),
             batches_table(options.dim),
         ]
     )
@@ -81,7 +84,6 @@ def main() -> None:
 
 def steps_table(dim: int) -> str:
     """Step times of 8, 64 and 512 GPUs, with 128 images a GPU and with one global batch."""
-    slow = replace(H100, link=SLOW_NETWORK)
     lines = [
         "## A step: milliseconds\n",
         "Efficiency: the model's share of the step. One GPU's memory is 80 GB; `does not fit`: the "
@@ -95,41 +97,67 @@ def steps_table(dim: int) -> str:
     for workers, batch, name in growing + constant:
         machine, loss = replace(H100, link=NVLINK) if workers == 8 else H100, LOSSES[name]
         parts = step(machine, loss, workers, batch, dim, RESNET50)
-        others = step(slow, loss, workers, batch, dim, RESNET50) if workers > 8 else parts
+        others = step(SLOW, loss, workers, batch, dim, RESNET50) if workers > 8 else parts
         told = f"{batch / sum(parts.values()):,.0f}", _share(parts), _share(others)
         if batch > largest_batch(loss, machine.memory):
             told = "does not fit", "", ""
         cells = [f"{1e3 * seconds:.2f}" for seconds in parts.values()]
         row = [str(workers), f"{batch:,}", f"`{name}`", *cells, *told]
         lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", _exposed()]) + "\n"
+
+
+def _exposed() -> str:
+    """How few images of a GPU leave the all-reduce of the gradients in sight."""
+    told = []
+    for machine, name in ((H100, "400 Gb/s a GPU"), (SLOW, "100 Gb/s a node")):
+        whole = 1e3 * all_reduce_seconds(4 * RESNET50, 64, machine.link)
+        few = exposed_images(machine, 64, RESNET50)
+        told.append(f"{whole:.1f} ms with {name}, which the backward of {few} images hides")
+    return "The all-reduce of the gradients on 64 GPUs takes " + "; ".join(told) + "."
 
 
 def _share(parts: dict[str, float]) -> str:
     return f"{parts['model'] / sum(parts.values()):.0%}"
 
 
-def tables_table(classes: int, dim: int) -> str:
-    """Memory, checkpoints and surveys with that many classes."""
+def tables_table(counts: list[int], dim: int) -> str:
+    """Memory, checkpoints and surveys with that many classes, and how many a GPU has room for."""
     lines = [
-        f"## {classes:,} classes, D = {dim}: gigabytes and seconds\n",
-        "Survey: the all-reduce of class sums on 64 GPUs, and the memory it takes at its peak. A "
-        "checkpoint holds training up while it is copied, and is written behind its back.\n",
-        "| kept per class | on every GPU | survey: memory | seconds | checkpoint | copy: seconds | "
-        "share at one a minute | write: seconds |",
-        "|" + "---|" * 8,
+        f"## Many classes, D = {dim}: gigabytes and seconds\n",
+        "Survey: the memory it takes at its peak, beside the table, and the all-reduce of class "
+        "sums on 64 GPUs. A checkpoint holds training up while it is copied, and is written behind "
+        "its back.\n",
+        "| classes | kept per class | on every GPU | survey: memory beside the table | seconds | "
+        "checkpoint | copy: seconds | share at one a minute | write: seconds |",
+        "|" + "---|" * 9,
+        *(
+            _table(kind, count, dim)
+            for count in counts
+            for kind in ("batch", "ema", "epoch", "proxy")
+        ),
+        "\nClasses whose table, with what a survey holds beside it, fills 80 GB:\n",
+        "| kept per class | classes |",
+        "|---|---|",
+        *(
+            f"| {kind} | {most_classes(kind, dim, H100.memory):,} |"
+            for kind in ("ema", "epoch", "proxy")
+        ),
     ]
-    for kind in ("batch", "ema", "epoch", "proxy"):
-        size = checkpoint_bytes(RESNET50, kind, classes, dim)
-        copy = size / H100.copy
-        survey = ["", ""]
-        if kind in ("epoch", "proxy"):
-            seconds = all_reduce_seconds(8 * classes * (dim + 1), 64, H100.link)
-            survey = [f"{survey_bytes(kind, classes, dim) / 1e9:.0f}", f"{seconds:.1f}"]
-        row = [f"{table_bytes(kind, classes, dim) / 1e9:.1f}", *survey, f"{size / 1e9:.1f}",
-               f"{copy:.2f}", f"{copy / 60:.1%}", f"{size / H100.write:.0f}"]  # fmt: skip
-        lines.append(f"| {kind} | " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _table(kind: str, classes: int, dim: int) -> str:
+    size = checkpoint_bytes(RESNET50, kind, classes, dim)
+    copy = size / H100.copy
+    survey = ["", ""]
+    if kind in ("epoch", "proxy"):
+        seconds = all_reduce_seconds(8 * classes * (dim + 1), 64, H100.link)
+        survey = [f"{survey_bytes(kind, classes, dim) / 1e9:.1f}", f"{seconds:.2f}"]
+    row = [f"{classes:,}", kind, f"{table_bytes(kind, classes, dim) / 1e9:.1f}", *survey,
+           f"{size / 1e9:.1f}", f"{copy:.2f}", f"{copy / 60:.2%}",
+           f"{size / H100.write:.0f}"]  # fmt: skip
+    return "| " + " | ".join(row) + " |"
 
 
 def batches_table(dim: int) -> str:

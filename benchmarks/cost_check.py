@@ -75,16 +75,16 @@ def messages(calls: list[dict]) -> tuple[int, float, Callable[[Link], float]]:
 def fit_link(traffic: dict) -> tuple[Link, list[Row]]:
     """The link, from the smaller batch of the smaller model; the rest is predicted."""
     smallest = min(row["batch"] for row in traffic["rows"])
-    known: dict[str, tuple] = {}
+    known: dict[int, tuple] = {}
     for row in traffic["rows"]:
         own = row["model"] == traffic["rows"][0]["model"] and row["batch"] == smallest
         for group in ("gather", "centers", "gradient"):
-            if calls := row[group]["calls"]:
+            part = traffic["parts"][row[group]]
+            if calls := part["calls"]:
                 name = f"{group}, {row['model']}, B = {row['batch']}, D = {row['dim']}"
                 if group == "centers":
                     name += f", {len(calls)} all-reduces"
-                key = json.dumps(calls)
-                known.setdefault(key, (name, own, row[group]["seconds"], *messages(calls)))
+                known.setdefault(row[group], (name, own, part["seconds"], *messages(calls)))
     used = [(count, sent, seconds) for _, own, seconds, count, sent, _ in known.values() if own]
     latency, each = fit([row[:2] for row in used], [row[2] for row in used])
     link = Link(float(latency), 1 / max(float(each), 1e-15))
@@ -169,7 +169,8 @@ def report(traffic: dict, growth: dict, scaling: dict) -> str:
         constants.append(f"- survey, {kind}: {seen:.1f} bytes for each number of the table on one "
                          f"process; {told / growth['dim']:.1f} by the formula")  # fmt: skip
     whole = next(r for r in traffic["rows"] if (r["model"], r["dim"]) == (scaling["model"], 128))
-    rows += check_steps(scaling, growth, link, whole["gradient"]["bytes"] // 4, 128)
+    parameters = traffic["parts"][whole["gradient"]]["bytes"] // 4
+    rows += check_steps(scaling, growth, link, parameters, 128)
     errors = [abs(predicted / measured - 1) for _, predicted, measured in rows]
     lines = [
         "# The cost model against measurements\n",

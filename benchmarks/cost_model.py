@@ -141,8 +141,9 @@ def table_bytes(centers: str | None, classes: int, dim: int) -> int:
 
 
 def survey_bytes(centers: str | None, classes: int, dim: int) -> int:
-    """At the peak of a pass over the training set, all in float64: the sums, their copy that is
-    all-reduced, the means (for proxies also of unit length), the old table and the new one."""
+    """At the peak of a pass over the training set, beside the table and all in float64: the sums,
+    their copy that is all-reduced, the means (for proxies also of unit length), the old table and
+    the new one."""
     tables = {"epoch": 3, "proxy": 4}.get(centers or "", 0)
     return 8 * classes * (2 * (dim + 1) + tables * dim) if tables else 0
 
@@ -150,6 +151,17 @@ def survey_bytes(centers: str | None, classes: int, dim: int) -> int:
 def checkpoint_bytes(parameters: int, centers: str | None, classes: int, dim: int) -> int:
     """Weights and the optimizer's two averages, and the tables."""
     return 3 * 4 * parameters + table_bytes(centers, classes, dim)
+
+
+def most_classes(centers: str, dim: int, memory: float) -> int:
+    """C at which the table, and what a survey holds beside it, fill the memory."""
+    return int(memory / (table_bytes(centers, 1, dim) + survey_bytes(centers, 1, dim)))
+
+
+def exposed_images(machine: Machine, workers: int, parameters: int) -> int:
+    """Images of a rank below which its backward pass no longer hides the gradients' all-reduce."""
+    whole = all_reduce_seconds(4 * parameters, workers, machine.link)
+    return math.ceil(whole / (machine.overlap * 2 / 3 * machine.image))
 
 
 def largest_batch(loss: Loss, memory: float) -> int:

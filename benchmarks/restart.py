@@ -108,8 +108,8 @@ def main() -> None:
             seen.append(once(rounds.shards, Path(folder)))
         print(f"round {number + 1}: {seen[-1]}", flush=True)
     lines = [
-        f"# From a kill to the next step\n\n{describe()}, {date.today()}. Glyphs, two workers, "
-        f"{rounds.rounds} rounds; seconds.\n",
+        f"# From a kill to the next step\n\n`python -m benchmarks.restart`, {describe()}, "
+        f"{date.today()}; glyphs, two workers, {rounds.rounds} rounds. Seconds.\n",
         "| | median | lowest | highest |\n|---|---|---|---|",
     ]
     for name in seen[0]:

@@ -44,34 +44,37 @@ def main() -> None:
     options = arguments.parse_args()
     grid = [(model, batch, dim) for model in MODELS for batch in options.batches
             for dim in options.dims]  # fmt: skip
-    rows = ranks.run(measure, 2, grid, options.methods, options.rounds)[0]
+    rows, parts = ranks.run(measure, 2, grid, options.methods, options.rounds)[0]
     wires = [ranks.run(wire, size, 20)[0] for size in (2, 4)]
     data = {"machine": describe(), "date": str(date.today()), "rounds": options.rounds,
-            "rows": rows, "wire": wires}  # fmt: skip
+            "parts": parts, "rows": rows, "wire": wires}  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "scaling_traffic.json").write_text(json.dumps(data, indent=1) + "\n")
     (options.out / "scaling_traffic.md").write_text(table(data))
     print(table(data))
 
 
-def measure(grid: list[tuple[str, int, int]], methods: list[str], rounds: int) -> list[dict]:
-    """One row for each model, batch size, dimension and method; runs on every rank."""
+def measure(
+    grid: list[tuple[str, int, int]], methods: list[str], rounds: int
+) -> tuple[list[dict], list[dict]]:
+    """One row for each model, batch size, dimension and method, which names its collectives by
+    their places in the second list: each list of collectives is there once, with its bytes and
+    seconds. Runs on every rank."""
     rows: list[dict] = []
+    parts: dict[str, dict] = {}
     for model, batch, dim in grid:
         for method in methods:
             calls = record(model, method, batch, dim)
-            lists = {group: [c for c in calls if c.group == group] for group in GROUPS}
-            rows.append({"model": model, "method": method, "batch": batch, "dim": dim} | {
-                group: {"calls": [asdict(c) for c in part], "bytes": sum(c.bytes for c in part),
-                        "sent": sum(c.sent(distributed.world_size()) for c in part)}
-                for group, part in lists.items()
-            })  # fmt: skip
-    parts = {_key(row[group]["calls"]) for row in rows for group in GROUPS}
+            rows.append({"model": model, "method": method, "batch": batch, "dim": dim})
+            for group in GROUPS:
+                part = [c for c in calls if c.group == group]
+                made = {"calls": [asdict(c) for c in part], "bytes": sum(c.bytes for c in part),
+                        "sent": sum(c.sent(distributed.world_size()) for c in part)}  # fmt: skip
+                key = json.dumps(made["calls"])
+                parts.setdefault(key, made)
+                rows[-1][group] = list(parts).index(key)
     seconds = replay(sorted(parts), rounds)
-    for row in rows:
-        for group in GROUPS:
-            row[group]["seconds"] = seconds[_key(row[group]["calls"])]
-    return rows
+    return rows, [part | {"seconds": seconds[key]} for key, part in parts.items()]
 
 
 def record(model: str, method: str, batch: int, dim: int, width: int = 32) -> list[Call]:
@@ -110,8 +113,8 @@ def table(data: dict) -> str:
         "| model (parameters) | B | D | method | gather: KiB | ms | centers: KiB | ms | "
         "gradients: KiB | ms |",
         "|---|---|---|---|---|---|---|---|---|---|",
-        *_rows(data["rows"]),
-        _resnet50(data["rows"]),
+        *_rows(data),
+        _resnet50(joined(data)),
         "Bytes that a rank sends over the wire, seen on the interface and by the formulas of a "
         "ring:\n",
         "| processes | all-reduce of 4 MiB: seen | formula | all-gather of 2 MiB each: seen | "
@@ -127,12 +130,18 @@ def table(data: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(rows: list[dict]) -> list[str]:
+def joined(data: dict) -> list[dict]:
+    """Its rows, with what they send in place of the numbers for it."""
+    parts = data["parts"]
+    return [row | {group: parts[row[group]] for group in GROUPS} for row in data["rows"]]
+
+
+def _rows(data: dict) -> list[str]:
     """A line for each case; methods that send the same share one."""
     same: dict[tuple, list[dict]] = {}
-    for row in rows:
-        sent = tuple(_key(row[group]["calls"]) for group in GROUPS)
-        same.setdefault((row["model"], row["batch"], row["dim"], sent), []).append(row)
+    for row, whole in zip(data["rows"], joined(data), strict=True):
+        sent = tuple(row[group] for group in GROUPS)
+        same.setdefault((row["model"], row["batch"], row["dim"], sent), []).append(whole)
     return [_row(alike) for alike in same.values()]
 
 
@@ -158,10 +167,6 @@ def _resnet50(rows: list[dict]) -> str:
         f"gradients; of that at B = {largest['batch']}, D = {largest['dim']} with "
         f"`{largest['method']}`: {', '.join(shares)}.\n"
     )
-
-
-def _key(calls: list[dict]) -> str:
-    return json.dumps(calls)
 
 
 def _numbers(text: str) -> list[int]:

@@ -3,11 +3,12 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from rhs.errors import UserError
 from rhs.run import Run
@@ -24,23 +25,31 @@ def connect(cluster: DictConfig) -> None:
     What workers print goes to Ray's logs; a run's own lines come through its journal.
 
     Raises:
-        UserError: the workers do not fit into the local cluster.
+        UserError: the workers do not fit into the local cluster, or see `workers_of`.
     """
+    workers_of(cluster)
     address = cluster.get("address") or os.environ.get("RAY_ADDRESS")
     if not address:
         # Ray reads this on import. It is named after the systems whose firewalls complain of
         # servers; what it does is keep every process of the cluster on the loopback address.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
-    from ray._private import ray_constants
 
     if ray.is_initialized():
         return
-    if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-        if short := _shortage(cluster):
-            print(f"waiting for the cluster to grow: {short}")
+    if not address:
+        _start(cluster)
         return
+    ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    if short := _shortage(cluster):
+        print(f"waiting for the cluster to grow: {short}")
+
+
+def _start(cluster: DictConfig) -> None:
+    """A cluster of this machine alone."""
+    import ray
+    from ray._private import ray_constants
+
     ray_constants.ENABLE_RAY_CLUSTER = False  # the same, where Ray had been imported before
     # Workers import this checkout even where it is not installed.
     env_vars = {"PYTHONPATH": str(Path(__file__).parents[1])}
@@ -63,10 +72,23 @@ def connect(cluster: DictConfig) -> None:
         )
 
 
-def workers_of(cluster: DictConfig) -> tuple[int, int]:
-    """The least and the most workers that `cluster.num_workers` asks for."""
-    workers = cluster.get("num_workers", 0)
-    return (workers, workers) if isinstance(workers, int) else (workers[0], workers[1])
+def workers_of(cluster: Mapping[str, Any]) -> tuple[int, int]:
+    """The least and the most workers that `cluster.num_workers` asks for; (0, 0) without it.
+
+    Raises:
+        UserError: it is neither a number of workers nor a range of them.
+    """
+    if "num_workers" not in cluster:
+        return 0, 0
+    asked = cluster["num_workers"]
+    counts = list(asked) if isinstance(asked, (list, ListConfig)) else [asked, asked]
+    whole = all(isinstance(count, int) and not isinstance(count, bool) for count in counts)
+    if not whole or len(counts) != 2 or not 1 <= counts[0] <= counts[1]:
+        raise UserError(
+            f"cluster.num_workers is {asked!r}; it must be a whole number of at least 1, or two of "
+            "them, [least, most]."
+        )
+    return counts[0], counts[1]
 
 
 def _shortage(cluster: DictConfig) -> str | None:
@@ -74,8 +96,10 @@ def _shortage(cluster: DictConfig) -> str | None:
     import ray
 
     there = ray.cluster_resources()
-    workers, _ = workers_of(cluster)
+    workers, most = workers_of(cluster)
     if cluster.get("input") == "ray":
+        # Training may take that many, and would leave none to decode.
+        workers = most
         processors = workers * (cluster.resources_per_worker.get("CPU", 0) + 1)
         if processors > there.get("CPU", 0):
             return (

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""The exceptions that a stage ends with in a sentence."""
 
 import math
 
@@ -9,6 +9,21 @@ class UserError(ValueError):
     Its text is one sentence that names the offending value and what would be accepted. A pipeline
     stage prints that sentence, without a traceback, and exits with status 1.
     """
+
+
+class Interrupted(BaseException):
+    """The process was asked to end, by SIGTERM or Ctrl-C, and has done what it could before.
+
+    No Exception: nothing that goes on after errors may go on after this.
+
+    Args:
+        signum: of the signal.
+        said: what is known of the work so far, as a sentence.
+    """
+
+    def __init__(self, signum: int, said: str):
+        super().__init__(said)
+        self.signum = signum
 
 
 def number(

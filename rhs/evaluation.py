@@ -1,8 +1,11 @@
 """Embedding whole splits with Ray Data, and scoring them."""
 
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -75,6 +78,38 @@ def evaluate(params: DictConfig, shards: Path, model: Path, out: Path) -> dict[s
     return metrics
 
 
+def embedding_pool(
+    cluster: Mapping[str, Any], there: Mapping[str, float]
+) -> tuple[int, int, dict[str, float]]:
+    """Embedding workers to start with, and at most, and what each takes.
+
+    They are `cluster.num_workers`, as far as they fit, and at least one.
+
+    Args:
+        there: the cluster's resources. One CPU of them is left for the readers, without which the
+            workers would wait for ever.
+    """
+    least, most = workers_of(cluster)
+    asked = cluster["resources_per_worker"]
+    # Half, so that the readers that feed them find a processor too.
+    each = {"CPU": asked.get("CPU", 1) / 2, "GPU": asked.get("GPU", 0)}
+    free = {"CPU": there.get("CPU", 0) - 1, "GPU": there.get("GPU", 0)}
+    fitting = [int(free[kind] / need) for kind, need in each.items() if need]
+    most = max(1, min([most, *fitting]))
+    if free["CPU"] >= 0:  # else it is a cluster that will grow
+        each["CPU"] = min(each["CPU"], free["CPU"])
+    return min(least, most), most, each
+
+
+@contextmanager
+def _quiet_about_restarts() -> Iterator[None]:
+    from ray.util.annotations import RayDeprecationWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)  # of max_restarts
+        yield
+
+
 def embed_splits(
     params: DictConfig, shards: Path, splits: list[str], model: Path, untrained_seed: int | None
 ) -> dict[str, dict[str, np.ndarray]]:
@@ -84,7 +119,6 @@ def embed_splits(
     together: to start the workers takes longer than to embed a small split.
     """
     import ray.data
-    from ray.util.annotations import RayDeprecationWarning
 
     listed = load_manifest(shards)["shards"]
     chosen = {split: [s for s in listed if s["file"].startswith(f"{split}-")] for split in splits}
@@ -93,26 +127,22 @@ def embed_splits(
         filesystem, place = ObjectStore(f"{storage}/data/shards/{params.dataset.name}").for_arrow()
     files = [f"{place}/{s['file']}" for split in splits for s in chosen[split]]
     rows = [sum(shard["rows"] for shard in chosen[split]) for split in splits]
-    workers, resources = workers_of(params.cluster)[1], params.cluster.resources_per_worker
     weights = {path.name: path.read_bytes() for path in model.iterdir()}
+    least, most, each = embedding_pool(params.cluster, ray.cluster_resources())
     parts = []
     with ordered_and_quiet(), tqdm(total=sum(rows), desc="embed", disable=None) as bar:
         images = ray.data.read_parquet(files, filesystem=filesystem).select_columns(
             ["image", "label"]
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RayDeprecationWarning)  # of max_restarts
+        with _quiet_about_restarts():
             dataset = images.map_batches(
                 BatchEmbedder,
                 fn_constructor_args=(weights, untrained_seed),
                 batch_size=params.evaluate.batch_size,
-                # All start at once, but those that a small data set leaves idle may stop.
-                compute=ray.data.ActorPoolStrategy(
-                    min_size=1, max_size=workers, initial_size=workers
-                ),
-                # Half, so that the readers that feed them find a processor too.
-                num_cpus=resources.CPU / 2,
-                num_gpus=resources.get("GPU", 0),
+                # Those that a small data set leaves idle may stop.
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=least),
+                num_cpus=each["CPU"],
+                num_gpus=each["GPU"],
                 max_restarts=0,  # with any, Ray prints an error about its own way to start them
             )
         for part in dataset.iter_batches(batch_size=None):

@@ -4,10 +4,16 @@ import re
 from typing import Any
 
 HIDDEN = "***"
-URL = re.compile(r"(\w[\w+.-]*://)([^/?#\s]*@)?([^?#\s]*)([?#][^\s'\")>]*)?")
+# A password may hold what no URL allows unescaped: `/`, `?`, a space. A colon and a port are none.
+PORT = r"\d{1,5}(?:[\s/?#'\"),;:.>\]]|$)"
+ODD_LOGIN = rf"[^/?#\s:@]+:(?!{PORT})[^@\n]*@(?:[^/?#\s@]*@)*"
+URL = re.compile(rf"(\w[\w+.-]*://)([^/?#\s]*@|{ODD_LOGIN})?([^?#\s]*)([?#][^\s'\")>]*)?")
 KEYS = "(?:api|access|private|secret)[_-]?key"
-WORDS = f"password|passwd|passphrase|pwd|secret|token|credentials?|{KEYS}"
-NAME = re.compile(rf"(?:^|[_.-])(?:{WORDS})$", re.IGNORECASE)
+WORDS = (
+    "password|passwd|passphrase|pwd|secret|token|credential|auth|authorization|sas|"
+    f"connection[_-]?string|{KEYS}"
+)
+NAME = re.compile(rf"(?:^|[_.-])(?:{WORDS})(s?)$", re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:
@@ -25,10 +31,12 @@ def redacted(tree: Any, name: str = "") -> Any:
 
     Args:
         name: of the parameter that `tree` is the value of; one that ends in `password`, `token`,
-            `access_key` or the like is hidden, a switch (`class_token: true`) is not.
+            `access_key` or the like, or in several of them, is hidden. A switch
+            (`class_token: true`) and a number of them (`tokens: 8`) are not.
     """
-    if NAME.search(name) and not isinstance(tree, bool | None):
-        return HIDDEN
+    if (found := NAME.search(name)) and not isinstance(tree, bool | None):
+        count = found[1] and isinstance(tree, (int, float))
+        return tree if count else HIDDEN
     if isinstance(tree, dict):
         return {key: redacted(value, str(key)) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):

@@ -1,21 +1,24 @@
 """What every pipeline stage shares: reading its parameters and saying a user's mistake plainly."""
 
+import atexit
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rhs.errors import UserError
+from rhs.errors import Interrupted, UserError
 from rhs.redact import without_secrets
 from rhs.storage.object_store import ObjectStore
 from rhs.storage.store import open_store
 
 PARAMS = Path("params.yaml")
+PATIENCE = 10  # seconds that leaving may take after a signal
 # Ray and MLflow report usage to their makers unless told not to.
 PRIVATE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
 # What safetensors and SQLite say where Python would raise OSError(ENOSPC).
@@ -70,8 +73,6 @@ def compose(overrides: list[str]) -> DictConfig:
 
 def stage(main: Callable[[DictConfig], None]) -> None:
     """Run a stage's `main`; a user's mistake or a full disk ends in one sentence and status 1."""
-    from rhs.training.supervise import Interrupted
-
     for name, value in PRIVATE.items():
         os.environ.setdefault(name, value)
     try:
@@ -80,13 +81,29 @@ def stage(main: Callable[[DictConfig], None]) -> None:
         main(params)
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
-        sys.exit(128 + interrupted.signum)
+        _leave(128 + interrupted.signum)
+    except KeyboardInterrupt:
+        print("interrupted; the same command starts again", file=sys.stderr)
+        _leave(128 + signal.SIGINT)
+    except SystemExit as left:  # Ray's answer to SIGTERM is the bare number
+        if left.code != signal.SIGTERM:
+            raise
+        _leave(128 + signal.SIGTERM)
     except Exception as error:  # anything that is not the user's to mend keeps its traceback
         sentence = explain(error)
         if sentence is None:
+            sys.excepthook = sys.__excepthook__  # Ray's own waits for a Ray that may be gone
             raise
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(1)
+
+
+def _leave(status: int) -> NoReturn:
+    """Exit after a signal. Ray's farewell may wait for processes that the same signal has ended:
+    then the alarm ends this one."""
+    if hasattr(signal, "alarm"):
+        atexit.register(signal.alarm, PATIENCE)  # registered last, called first
+    sys.exit(status)
 
 
 def enter_storage(storage: str | None) -> None:
@@ -100,6 +117,10 @@ def enter_storage(storage: str | None) -> None:
     """
     if storage is None:
         return
+    if not isinstance(storage, str):
+        raise UserError(
+            f"cluster.storage is {storage!r}; it must be a folder, or s3://bucket/prefix."
+        )
     store = open_store(storage)
     if isinstance(store, ObjectStore):
         store.check()

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 import yaml
-from manifests import DEPLOY, manifests
+from manifests import DEPLOY, manifests, refusals
 from packaging.requirements import Requirement
 from tiny import ROOT, composed
 
@@ -74,6 +74,26 @@ def test_the_revision_travels_with_the_job():
     assert set(json.loads(done.stdout)["env_vars"]) == {"RHS_REVISION"}
     recipe = (DEPLOY / "Dockerfile").read_text()
     assert "ENV RHS_REVISION=$REVISION" in recipe
+
+
+def test_the_pod_that_makes_the_volume_writable():
+    """Its owner is then whom all pods run as."""
+    (line,) = [c for c in readme_commands() if c.startswith("kubectl run ")]
+    words = shlex.split(line.replace("$IMAGE", "registry.example/image"))
+    (overrides,) = [w.removeprefix("--overrides=") for w in words if w.startswith("--overrides=")]
+    spec = json.loads(overrides)["spec"]
+    head = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": words[2]}}
+    assert refusals(head | {"spec": spec}) == []
+    (container,) = spec["containers"]
+    (mount,), (volume,) = container["volumeMounts"], spec["volumes"]
+    assert container["name"] == words[2]
+    assert mount["name"] == volume["name"]
+    claim = manifests()["claim"]["metadata"]["name"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim
+    user = manifests()["files"]["spec"]["securityContext"]
+    owner = f"{user['runAsUser']}:{user['runAsGroup']}"
+    assert container["command"] == ["chown", owner, mount["mountPath"]]
+    assert container["securityContext"]["runAsUser"] == 0
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")

@@ -117,8 +117,8 @@ def test_asked_to_end_it_saves_and_says_so(driver, long_straight, signum, status
     assert "Traceback" not in said
     epoch, step = divmod(int(stopped.split()[3].rstrip(";")), 5)
     driver.start()
-    where = f"after step {step}/5 of epoch {epoch + 1}" if step else f"after epoch {epoch}"
-    assert f"continuing {where}" in driver.ends(0)
+    where = f"step {step}/5 of epoch {epoch + 1}" if step else f"(epoch|step 5/5 of epoch) {epoch}"
+    assert re.search(f"continuing after {where}\n", driver.ends(0))
     assert_bit_equal(long_straight[0], driver.final()[0])
 
 

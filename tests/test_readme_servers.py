@@ -44,12 +44,22 @@ def running(command: list[str], page: str, **environment: str) -> Iterator[None]
             time.sleep(0.5)
         yield
     finally:
-        family = [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]
+        family = relatives(server.pid)
         for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
         for process in psutil.wait_procs(family, timeout=5)[1]:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ends just now
+                process.kill()
+
+
+def relatives(pid: int) -> list[psutil.Process]:
+    """A process and all that it started; none where it has ended."""
+    while psutil.pid_exists(pid):
+        with suppress(psutil.NoSuchProcess):  # one ended while the list was made: again
+            process = psutil.Process(pid)
+            return [*process.children(recursive=True), process]
+    return []
 
 
 def answers(page: str) -> bool:
@@ -155,8 +165,6 @@ def submission(name: str, storage: Path) -> list[str]:
     """The README's `ray job submit`, small enough for a test, under another name."""
     words = shlex.split(next(line for line in commands() if line.startswith("ray job submit")))
     options, entrypoint = words[: words.index("--")], words[words.index("--") :]
-    if "--submission-id" not in options:
-        options[3:3] = ["--no-wait", "--submission-id", ""]
     options[options.index("--submission-id") + 1] = name
     entrypoint[entrypoint.index("cluster=multi_node")] = "cluster=laptop"
     entrypoint = [word for word in entrypoint if not word.startswith("cluster.storage=")]

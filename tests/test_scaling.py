@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import method_config
 
+from benchmarks import checkpoint as checkpoint_study
 from benchmarks import cost, cost_check, cost_model, crew, scaling, stopwatch, traffic
 from benchmarks.collectives import Call
 from rhs.methods.objective import build_objective
@@ -108,8 +109,55 @@ def test_the_largest_batch_just_fits():
     assert 4 * 3.0 * most**2 <= 1e9 < 4 * 3.0 * (most + 1) ** 2
 
 
+def test_so_many_images_just_hide_the_gradients():
+    loss = cost_model.Loss(1, 1, 1, 1)
+    images = cost_model.exposed_images(MACHINE, 64, 10**8)
+    shown = [
+        cost_model.step(MACHINE, loss, 64, 64 * each, DIM, 10**8)["gradients"]
+        for each in (images - 1, images)
+    ]
+    assert shown[0] > shown[1] == 0
+
+
+@pytest.mark.parametrize("kind", ["ema", "epoch", "proxy"])
+def test_so_many_classes_just_fit_beside_their_survey(kind):
+    most = cost_model.most_classes(kind, DIM, 1e9)
+    held = [cost_model.table_bytes(kind, count, DIM) + cost_model.survey_bytes(kind, count, DIM)
+            for count in (most, most + 1)]  # fmt: skip
+    assert held[0] <= 1e9 < held[1]
+
+
+def test_every_kind_of_checkpoints_has_every_place_in_a_round():
+    kinds = dict.fromkeys(checkpoint_study.KINDS)
+    turns = checkpoint_study.Turns(kinds, steps=2)
+    for step in range(1, 1 + checkpoint_study.EPOCH + 2 * len(kinds) ** 2):
+        turns.due(step)
+    told = [kind for kind, ends in turns.turns if len(ends) == 2]
+    rounds = [told[start : start + len(kinds)] for start in range(0, len(told), len(kinds))]
+    assert len(rounds) == len(kinds)
+    for seen in (*rounds, *zip(*rounds, strict=True)):
+        assert sorted(seen) == sorted(kinds)
+
+
+def test_lists_of_collectives_are_kept_once_and_found_again(gloo_pool):
+    grid = [("convnet", batch, DIM) for batch in (BATCH, 2 * BATCH)]
+    rows, parts = gloo_pool.run(traffic.measure, 2, grid, ["npair", "triplet", "rhs_npair"], 1)[0]
+    lists = [json.dumps(part["calls"]) for part in parts]
+    assert len(set(lists)) == len(lists) == 6  # two gathers, two of centers, none, the gradients
+    for row in traffic.joined({"rows": rows, "parts": parts}):
+        assert row["gather"]["bytes"] == sum(
+            size // 2 if name != "gradient" else size
+            for name, size in cost_model.gather_payloads(row["batch"], DIM).items()
+        )
+        centers = cost_model.center_payloads(
+            cost.LOSSES[row["method"]].centers, row["batch"] // 2, DIM
+        )
+        assert row["centers"]["bytes"] == sum(centers)
+        assert min(row[group]["seconds"] for group in traffic.GROUPS) > 0
+
+
 def test_constants_are_found_again_from_made_up_measurements():
-    rows = []
+    rows, parts = [], []
     for batch in (128, 512):
         calls = {
             "gather": [Call("all_gather", "gather", (batch // 2, 64), "float32")],
@@ -120,10 +168,13 @@ def test_constants_are_found_again_from_made_up_measurements():
         for group, made in calls.items():
             sent = sum(call.sent(2) for call in made)
             messages = sum(1 if call.kind == "all_gather" else 2 for call in made)
-            row[group] = {"calls": [asdict(call) for call in made], "seconds":
-                          messages * LINK.latency + sent / LINK.bandwidth}  # fmt: skip
+            part = {"calls": [asdict(call) for call in made], "seconds":
+                    messages * LINK.latency + sent / LINK.bandwidth}  # fmt: skip
+            if part not in parts:
+                parts.append(part)
+            row[group] = parts.index(part)
         rows.append(row)
-    link, told = cost_check.fit_link(json.loads(json.dumps({"rows": rows})))
+    link, told = cost_check.fit_link(json.loads(json.dumps({"rows": rows, "parts": parts})))
     assert (link.latency, link.bandwidth) == pytest.approx((LINK.latency, LINK.bandwidth))
     assert len(told) == 2  # what the larger batch gathers, and its centers
     for _, predicted, measured in told:

@@ -200,13 +200,6 @@ def test_a_local_ray_listens_on_this_machine_alone():
     assert [pair for pair in sockets if pair[1] != "127.0.0.1"] == []
 
 
-def test_the_interface_of_mlflow_is_told_to_listen_on_this_machine_alone():
-    """test_readme_servers.py looks at the sockets of what Make starts."""
-    recipe = (ROOT / "Makefile").read_text()
-    assert re.findall(r"--host (\S+)", recipe) == ["127.0.0.1"]
-    assert "0.0.0.0" not in recipe
-
-
 @pytest.mark.parametrize("address", [None, "ray.example:6379"])
 def test_ray_is_given_the_variables_that_it_needs_and_no_others(monkeypatch, address):
     import ray

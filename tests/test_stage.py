@@ -1,5 +1,6 @@
 """What a stage says: one sentence and status 1, or a traceback where it is our fault."""
 
+import atexit
 import errno
 import os
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 from tiny import ROOT, composed
 
-from rhs.errors import UserError
+from rhs.errors import Interrupted, UserError
 from rhs.stage import compose, enter_storage, explain, load_params, stage
 from rhs.storage.object_store import ObjectStore
 
@@ -201,3 +202,29 @@ def test_the_real_thing(arguments, sentence, tmp_path):
     assert done.stderr.count("\n") == 1
     assert sentence in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "said"),
+    [
+        (Interrupted(15, "stopped after step 3"), 143, "stopped after step 3\n"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command starts again\n"),
+        (SystemExit(15), 143, ""),  # what Ray makes of SIGTERM
+        (SystemExit(3), 3, ""),
+    ],
+)
+def test_signals_end_a_stage_without_a_traceback(project, monkeypatch, capsys, ending, status, said):
+    def main(params):
+        raise ending
+
+    monkeypatch.setattr(sys, "argv", ["stage", "tracking=none"])
+    monkeypatch.setattr(atexit, "register", lambda *_: None)  # not for this process
+    with pytest.raises(SystemExit) as left:
+        stage(main)
+    assert left.value.code == status
+    assert capsys.readouterr().err == said
+
+
+def test_a_storage_that_is_no_text(project):
+    with pytest.raises(UserError, match=r"cluster\.storage is 5; it must be a folder"):
+        enter_storage(5)

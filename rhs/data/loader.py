@@ -66,6 +66,8 @@ class TrainLoader:
         Behind them come the continuous labels [b, L], where the loader was given any.
         """
         slots = [self._slot(epoch, step) for step in range(start, self.plan.steps)]
+        if not slots:  # a checkpoint of its last step goes on here
+            return
         for slot, pixels in zip(slots, self._pixels(epoch, slots), strict=True):
             batch = [to_tensor(pixels), torch.from_numpy(self.plan.labels[slot.image])]
             if self.values_NL is not None:

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from rhs.errors import UserError
 
@@ -154,14 +153,15 @@ def _protocol(url: str) -> str:
     """The kind of store that a URL names, which can be used here."""
     import fsspec
 
-    parts = urlsplit(url)
-    protocol, shown = parts.scheme, f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    if "@" in parts.netloc or parts.query or parts.fragment:
+    scheme, _, place = url.partition("://")
+    protocol = scheme.lower()
+    if set(place) & set("@?#"):  # not parsed first: a key with a `/` in it would end the login
         raise UserError(
-            f"The URL {shown}… holds more than a bucket and a path: keys belong into the "
-            "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://)."
+            f"The URL {scheme}://… holds more than a bucket and a path, which have no @, ? or #: "
+            "keys belong into the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for "
+            "s3://)."
         )
-    if protocol not in PACKAGES or not parts.netloc:
+    if protocol not in PACKAGES or not place.partition("/")[0]:
         raise UserError(
             f"{url!r} names no store; accepted: a folder, or "
             f"{', '.join(f'{name}://bucket/path' for name in PACKAGES if name != 'memory')}."

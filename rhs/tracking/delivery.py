@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rhs.stage import explain
 from rhs.tracking.mlflow_run import is_away, known_steps, reason
 from rhs.tracking.spool import Sent, Spool
 
@@ -36,7 +37,8 @@ class Delivery(threading.Thread):
         self._wake, self._closing = threading.Event(), threading.Event()
         self._telling = threading.Lock()
         self._rows = 0  # delivered so far
-        self._told: int | None = None  # rows delivered when MLflow was told to be away
+        self._told: int | None = None  # rows delivered when trouble was told
+        self._trouble: Exception | None = None  # why MLflow does not get them
 
     def wake(self) -> None:
         """There is something new."""
@@ -51,17 +53,20 @@ class Delivery(threading.Thread):
             before = self._rows
             self.join(LAST_TRY)
         if waiting := self.spool.waiting():
-            why = f" refuses them ({reason(self.refusal)})" if self.refusal else " is away"
+            trouble = self.refusal or self._trouble
+            why = "is away"
+            if trouble is not None and not is_away(trouble):
+                why = f"{_state(trouble)[0]} ({reason(trouble)})"
             self._say(
-                f"{why}: {waiting} rows wait in {self.spool.path}; the next stage of this run, or "
+                f" {why}: {waiting} rows wait in {self.spool.path}; the next stage of this run, or "
                 "the same command again, sends them"
             )
 
     def run(self) -> None:
         wait = FIRST_WAIT
         while True:
-            last = self._closing.is_set()
             self._wake.clear()
+            last = self._closing.is_set()  # in this order: `close` sets this, then that
             try:
                 self._deliver()
             except Exception as error:  # each kind of store has its own
@@ -69,7 +74,7 @@ class Delivery(threading.Thread):
                     self.refusal = error
                     self.first.set()
                     return
-                self.tell_away(reason(error))
+                self.tell(error)
                 self.first.set()
                 if last:
                     return
@@ -79,20 +84,22 @@ class Delivery(threading.Thread):
                 wait = FIRST_WAIT
                 if self._told is not None:
                     self._say(f" is back: {self._rows - self._told} rows sent")
-                    self._told = None
+                    self._told = self._trouble = None
                 if last:
                     return
                 self._wake.wait()
 
-    def tell_away(self, why: str) -> None:
-        """Say it once, until it is back."""
+    def tell(self, error: Exception) -> None:
+        """Say, once until all is sent again, why MLflow does not get the numbers."""
         with self._telling:
+            self._trouble = error
             if self._told is not None:
                 return
             self._told = self._rows
+        now, until = _state(error)
         self._say(
-            f" cannot be reached ({why}): numbers are kept in {self.spool.path} and sent when it "
-            "is back"
+            f" {now} ({reason(error)}): numbers are kept in {self.spool.path} and sent when it "
+            f"{until}"
         )
 
     def _deliver(self) -> None:
@@ -140,6 +147,15 @@ class Delivery(threading.Thread):
 
     def _say(self, what: str) -> None:
         print(f"MLflow at {self.place}{what}", file=sys.stderr, flush=True)
+
+
+def _state(error: Exception) -> tuple[str, str]:
+    """What MLflow does while this error lasts, and what it does afterwards."""
+    if is_away(error):
+        return "cannot be reached", "is back"
+    if explain(error) is not None:
+        return "cannot be told", "can be"  # the disk here is full
+    return "refuses", "takes them"
 
 
 def _batches(entries: Iterator[tuple[dict, int]]) -> Iterator[tuple[list[dict], int]]:

@@ -16,6 +16,14 @@ NAME_TAG = "rhs.run"  # of an MLflow run: the run's name
 DESCRIBED_TAG = "data.digest"  # set last: the run is described
 PASSING = (408, 429, 500, 502, 503, 504)  # HTTP statuses of a server that is busy or not up yet
 LOCKED = ("database is locked", "database table is locked", "database is busy")
+# What the servers of databases say of an address or a login that will never work.
+WRONG = (
+    "authentication failed", "access denied", "login failed", "no pg_hba.conf entry",
+    "does not exist", "unknown database", "cannot open database",
+)  # fmt: skip
+DATABASES = ("postgresql", "mysql", "mssql")
+# Packages whose errors say what MLflow, or the store of its files, thinks of a request.
+SPEAKERS = ("mlflow", "requests", "sqlalchemy", "sqlite3", "boto3", "botocore", "google", "azure")
 LONGEST = 200  # characters of somebody else's message
 
 
@@ -82,13 +90,19 @@ def is_away(error: BaseException) -> bool:
         if isinstance(each, sqlite3.OperationalError):
             return any(text in str(each) for text in LOCKED)
         if isinstance(each, OperationalError) and not isinstance(each.orig, sqlite3.Error):
-            return True  # the server of the database
+            # The server of the database.
+            return not any(text in str(each.orig).lower() for text in WRONG)
         if isinstance(each, RestException) and each.get_http_status_code() in PASSING:
             return True
         status = re.search(r"failed with error code (\d+)", str(each))
         if status and int(status[1]) in PASSING:
             return True
     return False
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether an error that is not `is_away` is a refusal; False: it is an error of this code."""
+    return type(error).__module__.partition(".")[0] in SPEAKERS
 
 
 def reason(error: BaseException) -> str:
@@ -98,7 +112,7 @@ def reason(error: BaseException) -> str:
     deepest = _chain(error)[-1]
     said = str(deepest if isinstance(deepest, (OSError, sqlite3.Error, HTTPError)) else error)
     first = (said.strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    return without_secrets(first[:LONGEST])
+    return without_secrets(first)[:LONGEST]
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -110,12 +124,18 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _probe(uri: str) -> None:
-    """Raises sqlite3.Error, at once, if `uri` is a database file that cannot be written now: MLflow
-    itself would try for minutes."""
+    """Raises, at once, if `uri` is a database that cannot be used now: MLflow itself would try for
+    minutes."""
     if found := re.fullmatch(r"sqlite:///([^?]+).*", uri):
         with closing(sqlite3.connect(found[1], timeout=1, isolation_level=None)) as database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("ROLLBACK")
+    elif re.split(r"\+|://", uri)[0] in DATABASES:
+        from mlflow.store.db.utils import create_sqlalchemy_engine
+
+        engine = create_sqlalchemy_engine(uri)
+        engine.connect().close()
+        engine.dispose()
 
 
 def _experiment(client: Any, uri: str, name: str) -> str:

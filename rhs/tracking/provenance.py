@@ -66,14 +66,19 @@ def shorten(value: object) -> str:
 
 
 def _git_commit() -> str:
-    """The commit, marked when files differ from it; 'unknown' outside of a git checkout."""
-    told = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty",
-         "--abbrev=40", "--exclude=*"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    """RHS_REVISION, else the commit, marked when files differ from it; 'unknown' without either."""
     # A job's copy of the code has no git; who submits it can say.
-    return told.stdout.strip() or os.environ.get("RHS_REVISION") or "unknown"
+    if told := os.environ.get("RHS_REVISION"):
+        return told
+    try:
+        git = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty",
+             "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    except OSError:  # git is not installed
+        return "unknown"
+    return git.stdout.strip() or "unknown"
 
 
 def _dvc(shards: Path) -> dict[str, str]:

@@ -13,10 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 CURVES = ("train", "step", "system")  # groups whose steps only grow; others are scores
+LEFT = 60.0  # seconds after which a file that is written at once is a leftover
 
 
 class Sent(NamedTuple):
@@ -55,6 +57,10 @@ class Spool:
         sent = self.sent()
         if sent is not None and sent.bytes > whole:
             self.cursor.unlink()  # of a spool that was deleted since
+        for leftover in folder.glob(f"{self.cursor.name}.*tmp"):  # killed while noting
+            with suppress(FileNotFoundError):  # another stage's, at work just now
+                if leftover.stat().st_mtime < time.time() - LEFT:
+                    leftover.unlink()
 
     def add(
         self,
@@ -82,10 +88,6 @@ class Spool:
         """Append what MLflow is to call the run's state: RUNNING, FINISHED, FAILED or KILLED."""
         with self._lock:
             self._append([{"status": status, "ms": _now()}])
-
-    def next_step(self, group: str) -> int:
-        """The one after the last of a group."""
-        return self._last[group]["step"] + 1 if group in self._last else 0
 
     def _is_new(self, entry: dict[str, Any]) -> bool:
         """Whether it is; a score that only belongs to another model now keeps its time."""
@@ -136,9 +138,13 @@ class Spool:
 
     def note(self, sent: Sent) -> None:
         """Remember, whole or not at all, what an MLflow run has."""
-        partial = self.cursor.with_name(f"{self.cursor.name}.tmp")
-        partial.write_text(json.dumps(sent._asdict()))
-        partial.replace(self.cursor)
+        # Two stages of a run may be at work at once.
+        partial = self.cursor.with_name(f"{self.cursor.name}.{os.getpid()}.tmp")
+        try:
+            partial.write_text(json.dumps(sent._asdict()))
+            partial.replace(self.cursor)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def waiting(self) -> int:
         """Rows of numbers that were not sent yet."""

@@ -21,8 +21,9 @@ from omegaconf import DictConfig
 from rhs.errors import UserError
 from rhs.redact import without_secrets
 from rhs.run import Run, project
+from rhs.stage import explain
 from rhs.tracking.delivery import Delivery
-from rhs.tracking.mlflow_run import is_away, open_run, reason
+from rhs.tracking.mlflow_run import is_away, is_refused, open_run, reason
 from rhs.tracking.spool import Spool
 from rhs.tracking.system_use import sampled
 
@@ -97,14 +98,14 @@ class Tracker(NullTracker):
         self.metrics(values, step, "system")
 
     def artifacts(self, folder: Path, name: str) -> None:
-        """Attach a folder, or say that it was left out because MLflow is away."""
+        """Attach a folder, or say that it was left out: MLflow is away or refuses it."""
         self._now(
             lambda run_id: self.delivery.client.log_artifacts(run_id, str(folder), name),
             f"{folder} was not attached to the run; `python -m pipelines.report` attaches it",
         )
 
     def register(self, model: Path, name: str, score: float | None, example: bytes) -> str | None:
-        """Log a saved model and register it; see `rhs.serving.register`. None: MLflow is away."""
+        """Log a saved model and register it; see `rhs.serving.register`. None: it was left out."""
 
         def log(run_id: str) -> str:
             import mlflow
@@ -123,17 +124,22 @@ class Tracker(NullTracker):
 
     def _now(self, work: Callable[[str], Any], left_out: str) -> Any:
         """Do what needs MLflow's answer; without one say what was left out."""
+        when = "is back"
         if self.run_id is not None:
             try:
+                self.delivery.client.get_run(self.run_id)  # it is there, and answers in time
                 # Files may take their time, unless the user says how long.
                 ours = os.environ.get(TIMEOUT) == IMPATIENT[TIMEOUT]
                 with _environment({TIMEOUT: None} if ours else {}):
                     return work(self.run_id)
             except Exception as error:  # each kind of store has its own
-                if not is_away(error):
+                if is_away(error):
+                    self.delivery.tell(error)
+                elif is_refused(error) and explain(error) is None:
+                    when = f"takes it; now it refuses it ({reason(error)})"
+                else:
                     raise
-                self.delivery.tell_away(reason(error))
-        print(f"{left_out} when MLflow is back", file=sys.stderr)
+        print(f"{left_out} when MLflow {when}", file=sys.stderr)
         return None
 
 
@@ -169,7 +175,7 @@ def tracked(params: DictConfig, run: Run, manifest: dict, system: bool = False) 
         delivery.wake()
         status = "FINISHED"
         try:
-            with sampled(tracker.system, spool.next_step("system")) if system else nullcontext():
+            with sampled(tracker.system) if system else nullcontext():
                 yield tracker
         except BaseException as error:
             status = "FAILED" if isinstance(error, Exception) else "KILLED"
@@ -192,11 +198,14 @@ def _start(delivery: Delivery) -> None:
 
     Raises:
         UserError: it will never answer.
+        OSError: the disk that holds the run is full.
     """
     delivery.start()
     if not delivery.first.wait(ANSWER):
-        delivery.tell_away(f"no answer in {ANSWER:g} s")
+        delivery.tell(TimeoutError(f"no answer in {ANSWER:g} s"))
     if delivery.refusal is not None:
+        if explain(delivery.refusal) is not None:
+            raise delivery.refusal  # the disk is full: not MLflow's fault
         raise UserError(
             f"MLflow at {delivery.place} cannot be used ({reason(delivery.refusal)}): start that "
             "server, correct MLFLOW_TRACKING_URI, or set tracking=none."

@@ -39,21 +39,30 @@ def save(store: Store, step: int, tensors: dict[str, torch.Tensor], state: dict)
     store.write(_state_of(step), json.dumps(whole)[:-1].encode() + f', "state": {rest}}}'.encode())
 
 
-def prune(store: Store, keep: int, best: int | None = None) -> None:
-    """Delete all but the newest `keep` checkpoints and number `best`, and what is no checkpoint.
+def prune(store: Store, step: int, keep: int, best: int | None = None) -> None:
+    """Delete all but checkpoint `step`, just written, the `keep` - 1 before it and number `best`.
 
-    Nothing newer than the newest checkpoint is touched: it may be in the making.
+    Those of later steps go too: the run has come to `step` without them, as they were damaged. So
+    does what is no checkpoint.
     """
     there = steps(store)
-    kept = {*there[-keep:], best}
-    for step in there:
-        if step not in kept:
-            store.delete(_state_of(step))  # first: without it the rest is no checkpoint
-    used = {json.loads(store.read(_state_of(s)))["tensors"] for s in there if s in kept}
+    kept = {*[s for s in there if s <= step][-keep:], best}
+    for number in there:
+        if number not in kept:
+            store.delete(_state_of(number))  # first: without it the rest is no checkpoint
+    used = {_tensors_of(store, number) for number in there if number in kept}
     for name in store.names():
-        found = re.fullmatch(r"(\d{9})\.\w+\.safetensors", name)
-        if found and name not in used and int(found[1]) <= there[-1]:
+        if re.fullmatch(r"\d{9}\.\w+\.safetensors", name) and name not in used:
             store.delete(name)
+
+
+def _tensors_of(store: Store, step: int) -> str | None:
+    """The object that holds a checkpoint's tensors; a damaged checkpoint is deleted."""
+    try:
+        return json.loads(store.read(_state_of(step)))["tensors"]
+    except (ValueError, KeyError, TypeError):
+        store.delete(_state_of(step))
+        return None
 
 
 def load_latest(
@@ -68,7 +77,7 @@ def load_latest(
     for step in reversed(there):
         try:
             return load(store, step)
-        except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError, SafetensorError) as error:
             why: Exception = error
         except OSError as error:
             if error.errno != errno.EIO:
@@ -85,7 +94,7 @@ def ends_at(store: Store) -> int:
     try:
         newest = json.loads(store.read(_state_of(steps(store)[-1])))
         return int(newest["state"]["epochs_done"])
-    except (IndexError, FileNotFoundError, ValueError, KeyError):
+    except (IndexError, FileNotFoundError, ValueError, KeyError, TypeError):
         return 0
 
 

@@ -1,9 +1,10 @@
 """When a run's checkpoints are written: by rank 0, in the background, every so often."""
 
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from rhs.training import checkpoint
 from rhs.training.progress import Progress
 
 PATIENCE = 3  # checkpoints in a row that may fail
+WRITER = "writer"  # the object that names the try that writes, of those of one owner
 
 
 class Stopped(Exception):
@@ -36,6 +38,16 @@ class Often:
     every_seconds: float | None = 60
     every_steps: int | None = None
     keep: int = 2
+
+    @classmethod
+    def of(cls, settings: object) -> "Often":
+        """From the parameters. Raises UserError unless they are such settings."""
+        names = [field.name for field in fields(cls)]
+        if not isinstance(settings, dict) or set(settings) - set(names):
+            raise UserError(
+                f"cluster.checkpoint is {settings!r}; accepted are settings of {', '.join(names)}."
+            )
+        return cls(**settings)
 
     def __post_init__(self):
         if self.every_seconds is not None:
@@ -72,6 +84,9 @@ class Keeper:
         self.say, self.stopping, self.owner = say, stopping, owner
         self.saved_at, self.failures = time.monotonic(), 0
         store.sweep()
+        self.me = uuid.uuid4().hex.encode()
+        if owner is not None:
+            store.write(WRITER, self.me)
         self.writer = ThreadPoolExecutor(1, "checkpoint")
         self.writing: Future[None] | None = None
 
@@ -114,12 +129,22 @@ class Keeper:
         self._finish(last=kind is None)
 
     def _write(self, step: int, tensors: dict, state: dict, best: int | None) -> None:
-        if self.owner is not None and not _owns(self.store, self.owner):
+        self._check_owner()
+        checkpoint.save(self.store, step, tensors, state)
+        self._check_owner()
+        checkpoint.prune(self.store, step, self.often.keep, best)
+
+    def _check_owner(self) -> None:
+        """Raises UserError unless this is still the one that writes: a rank that was cut off from
+        the others may go on after they have started again without it."""
+        if self.owner is None:
+            return
+        from rhs.storage.alone import still_owner  # torch alone is enough where there is no lock
+
+        if not still_owner(self.store, self.owner) or self.store.read(WRITER) != self.me:
             raise UserError(
                 f"Another process has taken over the run in {self.store.location}: this one ends."
             )
-        checkpoint.save(self.store, step, tensors, state)
-        checkpoint.prune(self.store, self.often.keep, best)
 
     def _finish(self, last: bool = False) -> None:
         """Wait for the checkpoint in the making, if there is one."""
@@ -142,25 +167,31 @@ class Keeper:
             )
 
 
-def _owns(store: Store, owner: str) -> bool:
-    from rhs.storage.alone import (
-        still_owner,  # here: on a machine with torch alone there is no lock
-    )
-
-    return still_owner(store, owner)
-
-
 def best_step(history: list[dict]) -> int | None:
     """The step of the epoch with the highest Recall@1 on the held-out classes; None without any."""
     scored = [row for row in history if "val_recall@1" in row]
     return max(scored, key=lambda row: row["val_recall@1"])["step"] if scored else None
 
 
+def _newest(store: Store, say: Callable[[str], None]) -> tuple[dict, dict] | None:
+    try:
+        return checkpoint.load_latest(store, say)
+    except OSError as error:
+        raise UserError(
+            f"Checkpoints in {store.location} cannot be read ({error}): mend that and run the same "
+            "command; it continues."
+        ) from error
+
+
 def resume(
     store: Store, parts: tuple, plan: Any, device: torch.device, say: Callable[[str], None]
 ) -> Progress:
-    """Continue from rank 0's newest checkpoint; others may still see an older one."""
-    found = checkpoint.load_latest(store, say) if distributed.rank() == 0 else None
+    """Continue from rank 0's newest checkpoint; others may still see an older one.
+
+    Raises:
+        UserError: on rank 0, if the store is away.
+    """
+    found = _newest(store, say) if distributed.rank() == 0 else None
     newest = Progress(**found[1]).total(plan.steps) if found else 0
     step = int(distributed.from_first(torch.tensor([newest]), device))
     if step == 0:

@@ -45,6 +45,10 @@ class Settings:
         """Steps of the warm-up, of `total` in all."""
         return int(self.warmup * total) if self.warmup < 1 else int(self.warmup)
 
+    def rate(self, step: int, total: int) -> float:
+        """The learning rate of a step, from 0, of `total` in all."""
+        return learning_rate(step, total, self.lr, self.warmup_steps(total))
+
 
 def train(
     model: nn.Module,
@@ -73,21 +77,20 @@ def train(
         UserError: the loss or a gradient is not finite; before the update, on every rank at once.
     """
     steps = loader.plan.steps
-    total, rate = settings.epochs * steps, settings.lr
+    total = settings.epochs * steps
     for epoch in range(progress.epochs_done, settings.epochs):
         if progress.step == 0:  # else the checkpoint holds what came of it
             survey(model, objective, loader, epoch, device, say)
         model.train()
         meter = Meter(progress, steps, record)
-        for images, labels, *values in loader.epoch(epoch, progress.step):
+        for batch in loader.epoch(epoch, progress.step):
             meter.batch_is_here()
             done = progress.total(steps)
-            lr = learning_rate(done, total, rate, settings.warmup_steps(total))
-            set_learning_rate(optimizer, lr)
+            set_learning_rate(optimizer, settings.rate(done, total))
             loss, diagnostics = training_step(
-                model, objective, optimizer, images.to(device), labels.to(device),
+                model, objective, optimizer, batch[0].to(device), batch[1].to(device),
                 done / total, settings.precision, settings.seed * 1_000_003 + done,
-                *(value.to(device) for value in values),
+                *(values.to(device) for values in batch[2:]),
             )  # fmt: skip
             if (bad := not_finite(loss, model, objective)) is not None:
                 raise UserError(
@@ -103,8 +106,7 @@ def train(
             if meter.is_due():
                 say(f"epoch {epoch + 1}, step {progress.step}/{steps}  loss {loss:.4f}")
         meter.settle()
-        last = learning_rate((epoch + 1) * steps - 1, total, rate, settings.warmup_steps(total))
-        progress.end_epoch(steps, last)
+        progress.end_epoch(steps, settings.rate((epoch + 1) * steps - 1, total))
         warn_of_identity(progress.history, say)
         end_of_epoch(progress, meter.times(loader.plan.batch_size))
 

@@ -8,23 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rhs.errors import Interrupted
+
 EVERY = 0.2  # seconds between looks into the mailbox
+AGAIN = "the same command continues"
 LAST_WORDS = 30.0  # seconds that a message on its way, or an end foretold, is waited for
-
-
-class Interrupted(BaseException):
-    """The process was asked to end, by SIGTERM or Ctrl-C, and has done what it could before.
-
-    No Exception: nothing that goes on after errors may go on after this.
-
-    Args:
-        signum: of the signal.
-        said: what is known of the work so far, as a sentence.
-    """
-
-    def __init__(self, signum: int, said: str):
-        super().__init__(said)
-        self.signum = signum
 
 
 class Mailbox:
@@ -55,7 +43,9 @@ class RemoteMailbox(Mailbox):
         import ray
 
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-        self.actor: Any = ray.remote(num_cpus=0, label_selector=here)(Mailbox).remote()
+        self.actor: Any = ray.remote(num_cpus=0, label_selector=here, max_restarts=-1)(
+            Mailbox
+        ).remote()
         self.sent: Any = None
 
     def put(self, kind: str, what: Any) -> None:
@@ -71,7 +61,7 @@ class RemoteMailbox(Mailbox):
     def take(self) -> list[tuple[str, Any]]:
         import ray
 
-        return ray.get(self.actor.take.remote())
+        return ray.get(self.actor.take.remote(), timeout=LAST_WORDS)
 
     def stop(self) -> None:
         self.actor.stop.remote()
@@ -79,7 +69,10 @@ class RemoteMailbox(Mailbox):
     def is_stopping(self) -> bool:
         import ray
 
-        return bool(ray.get(self.actor.is_stopping.remote()))
+        try:
+            return bool(ray.get(self.actor.is_stopping.remote()))
+        except ray.exceptions.RayError:
+            return False  # it is being restarted; or the driver is gone, and this process with it
 
 
 def listen(mailbox: Mailbox, every: float = 0.5) -> threading.Event:
@@ -89,7 +82,7 @@ def listen(mailbox: Mailbox, every: float = 0.5) -> threading.Event:
     def ask() -> None:
         while not stopping.is_set():
             time.sleep(every)
-            if mailbox.is_stopping():  # where the driver is gone this fails, and so ends
+            if mailbox.is_stopping():
                 stopping.set()
 
     threading.Thread(target=ask, daemon=True).start()
@@ -139,37 +132,56 @@ def supervise(
     Raises:
         Interrupted: a signal came.
     """
+    course = _Course(mailbox, deliver, signals, grace)
     ended = _in_thread(fit)
-    training = asked = False
-    deadline, left = 0.0, math.inf
-    while True:
-        done = ended.wait(EVERY)
-        for kind, what in mailbox.take():
-            training |= kind == "training"
+    try:
+        while not ended.wait(EVERY):
+            course.hear()
+            if course.is_refused_and_waited_for():
+                return
+            if signals:
+                course.stop()
+        course.hear()
+        if ended.error is not None:
+            raise ended.error
+    except Exception as error:
+        if signals:  # sent to a whole group of processes, it ends Ray too
+            raise Interrupted(signals[0], f"stopped; {AGAIN} from the last checkpoint") from error
+        raise
+
+
+class _Course:
+    """What has been heard of a run, and asked of it."""
+
+    def __init__(self, mailbox: Mailbox, deliver: dict, signals: list[int], grace: float):
+        self.mailbox, self.deliver, self.signals, self.grace = mailbox, deliver, signals, grace
+        self.training, self.deadline, self.left = False, math.inf, math.inf
+
+    def hear(self) -> None:
+        """Deliver the messages that have come."""
+        for kind, what in self.mailbox.take():
+            self.training |= kind == "training"
             if kind == "refusal":
-                left = time.monotonic() + LAST_WORDS
-            if kind in deliver:
-                deliver[kind](what)
-            if kind == "stopped" and signals:
-                raise Interrupted(
-                    signals[0], f"stopped after step {what}; the same command continues from there"
-                )
-        if done:
-            if ended.error is not None:
-                raise ended.error
+                self.left = time.monotonic() + LAST_WORDS
+            if kind in self.deliver:
+                self.deliver[kind](what)
+            if kind == "stopped" and self.signals:
+                said = f"stopped after step {what}; {AGAIN} from there"
+                raise Interrupted(self.signals[0], said)
+
+    def is_refused_and_waited_for(self) -> bool:
+        """Whether a refusal has been heard and the ranks have had time to hear of it too."""
+        return self.left < math.inf and (bool(self.signals) or time.monotonic() > self.left)
+
+    def stop(self) -> None:
+        """Ask for the end, once, and insist on it when the time is up."""
+        if self.deadline == math.inf:
+            self.deadline = time.monotonic() + self.grace
+            self.mailbox.stop()
+        if self.training and time.monotonic() < self.deadline:
             return
-        if time.monotonic() > left:
-            return
-        if not signals:
-            continue
-        if not asked:
-            asked, deadline = True, time.monotonic() + grace
-            mailbox.stop()
-        if not training or time.monotonic() > deadline:
-            late = "" if not training else f" (no checkpoint within {grace:g} s)"
-            raise Interrupted(
-                signals[0], f"stopped{late}; the same command continues from the last checkpoint"
-            )
+        late = f" (no checkpoint within {self.grace:g} s)" if self.training else ""
+        raise Interrupted(self.signals[0], f"stopped{late}; {AGAIN} from the last checkpoint")
 
 
 class _Ended(threading.Event):

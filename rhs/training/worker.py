@@ -3,8 +3,8 @@
 import json
 import os
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rhs import distributed
 from rhs.cluster import connect, trainer_settings
+from rhs.data.loader import TrainLoader
+from rhs.data.plan import BatchPlan
+from rhs.data.shards import ShardedImages
 from rhs.data.source import input_threads
 from rhs.errors import UserError
-from rhs.methods.objective import build_objective
+from rhs.methods.objective import Objective, build_objective
 from rhs.models.embedder import Embedder, build_embedder
 from rhs.retrieval.recall import recall_at_k
 from rhs.run import Run, project
@@ -30,7 +33,7 @@ from rhs.training.embed import embed
 from rhs.training.keeper import Keeper, Often, Stopped, resume
 from rhs.training.loop import train
 from rhs.training.progress import Progress
-from rhs.training.schedule import build_optimizer
+from rhs.training.schedule import Optimizers, build_optimizer
 from rhs.training.setup import (
     Elsewhere,
     labels_of,
@@ -59,13 +62,9 @@ def fit(
     """
     from ray.train.torch import TorchTrainer
 
-    store, epochs = open_store(run.checkpoints), params.train.epochs
-    # The weights are read, and so verified, only where they should be the last ones.
-    if checkpoint.ends_at(store) >= epochs:
-        found = checkpoint.load_latest(store)
-        if found is not None and found[1]["epochs_done"] >= epochs:
-            print(f"already trained: {run.checkpoints}")
-            return
+    if _is_trained(run, params.train.epochs):
+        print(f"already trained: {run.checkpoints}")
+        return
     connect(params.cluster)
     mailbox = RemoteMailbox()
     config = plain(params)
@@ -84,10 +83,38 @@ def fit(
         "steps": tracker.steps,
         "refusal": refusals.append,
     }
-    with heeding() as signals:
+    with heeding() as signals, _deaths_told(params.cluster.max_failures):
         supervise(trainer.fit, mailbox, deliver, signals, params.cluster.grace_seconds)
     if refusals:
         raise UserError(refusals[0])
+
+
+@contextmanager
+def _deaths_told(allowed: int) -> Iterator[None]:
+    """Workers that died too often are no traceback: there is nothing in ours to mend."""
+    from ray.exceptions import RayActorError
+    from ray.train import TrainingFailedError
+
+    try:
+        yield
+    except TrainingFailedError as error:
+        failures = getattr(error, "worker_failures", {}).values()
+        deaths = [failure for failure in failures if isinstance(failure, RayActorError)]
+        if not deaths:
+            raise
+        why = str(deaths[0]).strip().splitlines()[0].rstrip(".")
+        raise UserError(
+            f"Workers died more often than cluster.max_failures = {allowed} allows (the last time: "
+            f"{why}): the same command continues from the last checkpoint."
+        ) from error
+
+
+def _is_trained(run: Run, epochs: int) -> bool:
+    store = open_store(run.checkpoints)
+    if checkpoint.ends_at(store) < epochs:
+        return False  # without reading its weights
+    found = checkpoint.load_latest(store)
+    return found is not None and found[1]["epochs_done"] >= epochs
 
 
 def _epoch_is_done(times: Path, tracker: NullTracker, row: dict) -> None:
@@ -168,34 +195,18 @@ def work(
     Raises:
         Stopped: on rank 0, which was to end early and has saved; the others wait for it in vain.
     """
-    # On a GPU some layers have no deterministic form: torch warns where it must use another.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
-    # That also fills memory before its use, a guard that costs a fifth of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    _be_deterministic(device)
     cluster, threads = params["cluster"], input_threads(params["cluster"])
     train_images, val_images = open_both(shards, cluster, device)
-    embedder = build_embedder(params["model"], params["seed"]).to(device)
-    labels, names = labels_of(params, train_images)
-    torch.manual_seed(params["seed"])  # signatures start at random
-    objective = build_objective(params["method"])
-    objective.prepare(len(names), embedder.dim, **values_for(train_images, names))
-    objective.to(device)
     settings = settings_of(params)
-    factors = {name: params["train"][name] for name in ("weight_decay", "head_lr")}
-    optimizer = build_optimizer(embedder, objective, settings.lr, **factors)
-    loader = loader_of(params, shards, train_images, labels, objective, embedder.image_size)
-    say(
-        f"{distributed.world_size()} worker(s), {loader.plan.steps} batches an epoch of "
-        f"{loader.plan.classes} classes x {loader.plan.per_class} images"
-    )
-    if loader.plan.left_out:
-        say(f"{loader.plan.left_out} images of the largest classes come in other epochs")
-    parts = (embedder, objective, optimizer)
+    parts, loader = _parts(params, shards, train_images, settings.lr, device)
+    embedder, objective, optimizer = parts
+    for line in _about(loader.plan):
+        say(line)
     progress = resume(checkpoints, parts, loader.plan, device, say)
     keeper: Keeper | None = None
     if distributed.rank() == 0:
-        often = Often(**cluster["checkpoint"])
+        often = Often.of(cluster["checkpoint"])
         keeper = Keeper(checkpoints, parts, loader.plan, often, say, stopping, owner)
     model: nn.Module = embedder
     if distributed.world_size() > 1:
@@ -210,10 +221,10 @@ def work(
             x_ND = embed(embedder, val_images, device, threads)
             if distributed.rank() == 0:
                 row["val_recall@1"] = recall_at_k(x_ND, val_images.labels, [1])["recall@1"]
-        if keeper is not None:
-            keeper.save(progress)
         say(_line(row | times, settings.epochs))
         report(row | times)
+        if keeper is not None:
+            keeper.save(progress)  # last: it may be what training ends with
 
     with keeper or nullcontext():
         train(
@@ -221,6 +232,39 @@ def work(
             record, keeper,
         )  # fmt: skip
     return embedder, progress
+
+
+def _be_deterministic(device: torch.device) -> None:
+    # On a GPU some layers have no deterministic form: torch warns where it must use another.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    # That also fills memory before its use, a guard that costs a fifth of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _parts(
+    params: dict, shards: Path, images: ShardedImages, lr: float, device: torch.device
+) -> tuple[tuple[Embedder, Objective, Optimizers], TrainLoader]:
+    """What training changes, as it is before the first step, and this rank's batches."""
+    embedder = build_embedder(params["model"], params["seed"]).to(device)
+    labels, names = labels_of(params, images)
+    torch.manual_seed(params["seed"])  # signatures start at random
+    objective = build_objective(params["method"])
+    objective.prepare(len(names), embedder.dim, **values_for(images, names))
+    objective.to(device)
+    factors = {name: params["train"][name] for name in ("weight_decay", "head_lr")}
+    optimizer = build_optimizer(embedder, objective, lr, **factors)
+    loader = loader_of(params, shards, images, labels, objective, embedder.image_size)
+    return (embedder, objective, optimizer), loader
+
+
+def _about(plan: BatchPlan) -> Iterator[str]:
+    yield (
+        f"{distributed.world_size()} worker(s), {plan.steps} batches an epoch of "
+        f"{plan.classes} classes x {plan.per_class} images"
+    )
+    if plan.left_out:
+        yield f"{plan.left_out} images of the largest classes come in other epochs"
 
 
 def _line(row: dict, epochs: int) -> str:

@@ -1,5 +1,6 @@
 """Every way in gives the same batches, and each batch is the plan's."""
 
+import sys
 from collections import Counter
 
 import numpy as np
@@ -55,6 +56,15 @@ def test_made_elsewhere_in_the_cluster(shards, ray_cluster):
         here = TrainLoader(images, plan(images), LIVELY, 12, rank, 2)
         there = FedLoader(shards, images, plan(images), LIVELY, 12, rank, 2, threads=2)
         assert_equal(batches(there, 0), batches(here, 0))
+
+
+def test_an_epoch_that_is_done_asks_nothing_of_the_cluster(shards, monkeypatch):
+    images = ShardedImages(shards, "train")
+    loader = FedLoader(shards, images, plan(images), LIVELY, 12)
+    monkeypatch.setitem(sys.modules, "ray.data", None)  # to import it is an error
+    assert list(loader.epoch(0, loader.plan.steps)) == []
+    with pytest.raises(ImportError):
+        next(loader.epoch(0, loader.plan.steps - 1))
 
 
 def test_continuous_labels_come_with_their_images(shards):
@@ -117,7 +127,10 @@ def test_settings_of_the_input():
         check_input({**cluster, "input": "dali"})
     with pytest.raises(UserError, match=r"cluster\.input_threads is 0"):
         check_input({**cluster, "input_threads": 0})
+    from_nodes = {**cluster, "input": "ray"}
+    check_input({**from_nodes, "storage": "/a/folder"})
     for wrong, said in (
+        ({"input": "ray", "storage": "s3://bucket/rhs"}, "input = ray .* URL in cluster.storage"),
         ({"decoded_gib": -1}, "decoded_gib is -1"),
         ({"decoded_folder": None}, "decoded_folder is None"),
         ({"resources_per_worker": None}, "resources_per_worker is None"),

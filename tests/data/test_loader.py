@@ -93,6 +93,17 @@ def test_an_epoch_can_be_left_half_way():
     assert torch.equal(next(made.epoch(0))[0], next(loader().epoch(0))[0])
 
 
+def test_an_epoch_goes_on_where_it_was_left_also_at_its_end():
+    made = loader()
+    whole = list(made.epoch(1))
+    for start in range(made.plan.steps + 1):
+        rest = list(made.epoch(1, start))
+        assert len(rest) == made.plan.steps - start
+        for (images, labels), (expected, of) in zip(rest, whole[start:], strict=True):
+            assert torch.equal(images, expected)
+            assert torch.equal(labels, of)
+
+
 def test_it_works_one_batch_ahead_and_no_further():
     made = loader()
     batches = made.epoch(0)

@@ -77,6 +77,7 @@ class Server:
     Attributes:
         lose: how many calls of log-batch are carried out, but answered with status 503.
         calls: of log-batch so far.
+        silent: while set, calls of any kind get no answer.
         die_after: calls of log-batch after which the server stops by itself.
     """
 
@@ -90,6 +91,7 @@ class Server:
         handlers.initialize_backend_stores(uri, uri, artifacts.as_uri())
         self.server = None
         self.lose = self.calls = 0
+        self.silent = False
         self.die_after: int | None = None
         self.start()
 
@@ -111,12 +113,15 @@ class Server:
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
+        self.silent = False
         if self.server is not None:
             self.server.shutdown()
             self.server.server_close()
             self.server = None  # its port is free
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+        while self.silent:
+            time.sleep(0.02)
         if not environ["PATH_INFO"].endswith("log-batch"):
             return self.app(environ, start_response)
         if self.calls == self.die_after:

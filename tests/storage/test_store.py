@@ -214,13 +214,13 @@ def test_a_server_that_is_not_there(s3, monkeypatch):
 
 
 def test_no_passwords_in_urls():
-    for url in ("s3://key:word@bucket/x", "s3://bucket/x?secret=word", "s3://bucket#word"):
+    for url in ("s3://k:word@b", "s3://b?s=word", "s3://b#word", "s3://word:/@b", "s3://k:[word@b"):
         said = refused(url)
         assert "word" not in said
         assert "AWS_SECRET_ACCESS_KEY" in said
 
 
-@pytest.mark.parametrize("url", ["ftp://host/folder", "http://host/folder", "s3://", "nope://x"])
+@pytest.mark.parametrize("url", ["ftp://host/folder", "s3://", "s3:///x", "nope://x"])
 def test_other_urls(url):
     said = refused(url)
     assert repr(url) in said

@@ -2,6 +2,9 @@
 
 import errno
 import json
+import os
+import time
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +35,6 @@ def test_groups_count_for_themselves(tmp_path):
     assert [(e["group"], e["step"]) for e in lines(spool)] == [
         ("step", 1), ("step", 2), ("step", 3), ("train", 2), ("step", 4),
     ]  # fmt: skip
-    assert (spool.next_step("step"), spool.next_step("system")) == (5, 0)
 
 
 def test_a_score_is_new_where_it_differs(tmp_path, monkeypatch):
@@ -52,7 +54,6 @@ def test_a_half_written_line_is_cut_off(tmp_path):
     for cut in (1, 10, len(whole.splitlines(keepends=True)[1]) - 1):
         spool.path.write_bytes(whole[:-cut])
         again = Spool(tmp_path)
-        assert again.next_step("step") == 2
         again.add("step", [(2, {"loss": 0.5})])
         assert [e["step"] for e in lines(again)] == [1, 2]
 
@@ -81,6 +82,33 @@ def test_what_was_sent_is_remembered_for_that_spool_only(tmp_path):
     assert again.waiting() == 1
     spool.path.unlink()
     assert Spool(tmp_path).sent() is None
+
+
+def test_two_stages_at_once_note_what_they_sent(tmp_path, monkeypatch):
+    first, second = Spool(tmp_path), Spool(tmp_path)
+    write, ours = Path.write_text, os.getpid()
+    monkeypatch.setattr("rhs.tracking.spool.os.getpid", lambda: pids[0])
+    pids = [ours]
+
+    def while_the_other_notes(path, text):
+        wrote = write(path, text)
+        if pids == [ours]:
+            pids[0] = ours + 1  # the second stage is another process
+            second.note(Sent("second", 0, {}))
+        return wrote
+
+    monkeypatch.setattr(Path, "write_text", while_the_other_notes)
+    first.note(Sent("first", 0, {}))
+    assert Spool(tmp_path).sent() == ("first", 0, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.sent"]
+
+
+def test_what_a_killed_stage_left_is_removed(tmp_path):
+    for age, name in ((3600, "metrics.sent.12.tmp"), (0, "metrics.sent.13.tmp")):
+        (tmp_path / name).write_text("{")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    Spool(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.sent.13.tmp"]  # being written
 
 
 def test_a_full_disk_leaves_whole_lines(small_disk, tmp_path):

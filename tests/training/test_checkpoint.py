@@ -93,27 +93,44 @@ def save_numbers(folder, *steps: int) -> None:
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     save_numbers(tmp_path, 1, 2, 10, 200, 1000)
-    prune(Folder(tmp_path), keep=2, best=10)
+    prune(Folder(tmp_path), 1000, keep=2, best=10)
     assert steps(Folder(tmp_path)) == [10, 200, 1000]
     assert len(list(tmp_path.iterdir())) == 6
     assert load_latest(Folder(tmp_path))[1] == {"epochs_done": 1000}
-    prune(Folder(tmp_path), keep=1, best=1000)
+    prune(Folder(tmp_path), 1000, keep=1, best=1000)
     assert steps(Folder(tmp_path)) == [1000]
 
 
-def test_what_is_no_checkpoint_goes_but_nothing_newer(tmp_path):
+def test_what_is_no_checkpoint_goes(tmp_path):
     save_numbers(tmp_path, 2, 4)
     for name in ("000000003.0badc0de.safetensors", "000000005.0badc0de.safetensors", "owner"):
         (tmp_path / name).touch()
-    prune(Folder(tmp_path), keep=2)
+    prune(Folder(tmp_path), 4, keep=2)
     left = {path.name[:9] for path in tmp_path.iterdir()}
-    assert left == {"000000002", "000000004", "000000005", "owner"}
+    assert left == {"000000002", "000000004", "owner"}
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_damaged_newer_ones_push_no_good_ones_out(tmp_path, keep):
+    save_numbers(tmp_path, 4, 6, 8)
+    (tmp_path / "000000008.json").write_text('{"tensors": ')
+    save_numbers(tmp_path, 7)  # the run went on from 6
+    prune(Folder(tmp_path), 7, keep=keep)
+    assert steps(Folder(tmp_path)) == [6, 7][-keep:]
+
+
+def test_a_damaged_best_does_not_disturb(tmp_path):
+    save_numbers(tmp_path, 2, 4, 6)
+    (tmp_path / "000000002.json").write_text("")
+    prune(Folder(tmp_path), 6, keep=1, best=2)
+    assert steps(Folder(tmp_path)) == [6]
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_step_written_again_replaces_the_first(tmp_path):
     save_numbers(tmp_path, 3)
     save(Folder(tmp_path), 3, {"x": torch.zeros(2)}, {"epochs_done": 9})
-    prune(Folder(tmp_path), keep=2)
+    prune(Folder(tmp_path), 3, keep=2)
     assert len(list(tmp_path.iterdir())) == 2
     assert load_latest(Folder(tmp_path))[1] == {"epochs_done": 9}
 
@@ -159,7 +176,7 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path, damage):
     assert "the one before" in said[0]
     # and the damaged one can be written again
     save_numbers(tmp_path, 2)
-    prune(Folder(tmp_path), keep=2)
+    prune(Folder(tmp_path), 2, keep=2)
     assert load_latest(Folder(tmp_path), pytest.fail)[1] == {"epochs_done": 2}
 
 

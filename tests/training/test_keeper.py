@@ -174,6 +174,17 @@ def test_who_has_lost_the_run_writes_nothing(keeper_of, tmp_path):
     assert steps(Folder(tmp_path)) == [1]
 
 
+def test_a_rank_that_was_cut_off_writes_nothing_beside_its_successor(keeper_of, tmp_path):
+    (tmp_path / "owner").write_text("me")
+    lost = keeper_of(NEVER, owner="me")
+    with keeper_of(NEVER, owner="me") as successor:
+        successor.save(at(2))
+    lost.save(at(3))
+    with pytest.raises(UserError, match="Another process has taken over"), lost:
+        pass
+    assert steps(Folder(tmp_path)) == [2]
+
+
 def test_leftovers_of_a_killed_writer_are_swept(keeper_of, tmp_path):
     (tmp_path / ".000000003.json.tmp").touch()
     keeper_of()

@@ -237,28 +237,3 @@ def test_no_warning_with_the_methods_own_centers():
     history = run(parts("rhs_npair"), epochs=3, say=said.append).history
     assert [line for line in said if line.startswith("warning")] == []
     assert history[-1]["rotations_unmoved"] < 0.05
-
-
-GOOD = {"epochs": 3, "lr": 0.1, "warmup": 0, "precision": "float32", "seed": 0}
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (
-            {"precision": "float16"},
-            r"train\.precision is 'float16'; it must be float32 or bfloat16",
-        ),
-        ({"epochs": 0}, r"train\.epochs is 0; it must be a whole number at least 1"),
-        ({"lr": 0.0}, r"train\.lr is 0\.0"),
-        ({"lr": -1.0}, r"train\.lr is -1"),
-        ({"lr": "fast"}, r"train\.lr is 'fast'; it must be a number above 0"),
-        ({"epochs": 2.5}, r"train\.epochs is 2\.5; it must be a whole number"),
-        ({"lr": math.nan}, r"train\.lr is nan"),
-        ({"warmup": -1}, r"train\.warmup is -1"),
-    ],
-)
-def test_settings_that_cannot_work(bad, message):
-    Settings(**GOOD)
-    with pytest.raises(UserError, match=message):
-        Settings(**GOOD | bad)

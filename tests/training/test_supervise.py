@@ -7,8 +7,9 @@ import time
 
 import pytest
 
+from rhs.errors import Interrupted
 from rhs.training import supervise as supervise_module
-from rhs.training.supervise import Interrupted, Mailbox, heeding, listen, supervise
+from rhs.training.supervise import Mailbox, heeding, listen, supervise
 
 
 @pytest.fixture
