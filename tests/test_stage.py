@@ -213,7 +213,7 @@ def test_the_real_thing(arguments, sentence, tmp_path):
         (SystemExit(3), 3, ""),
     ],
 )
-def test_signals_end_a_stage_without_a_traceback(project, monkeypatch, capsys, ending, status, said):
+def test_signals_end_a_stage_in_a_line(project, monkeypatch, capsys, ending, status, said):
     def main(params):
         raise ending
 

@@ -5,6 +5,7 @@ journal carries our lines alone, and stays with the run.
 """
 
 import errno
+import os
 import sys
 import time
 from functools import cache
@@ -12,20 +13,28 @@ from pathlib import Path
 
 
 def write(journal: Path, line: str) -> None:
-    """Print one line, with the time, and append it; on a full disk it is printed alone."""
+    """Print one line, with the time, and append it."""
     whole = f"{time.strftime('%H:%M:%S')}  {line}"
     print(whole, flush=True)
+    append(journal, whole)
+
+
+def append(path: Path, line: str) -> None:
+    """Add a line to a file, or nothing where the disk is full: that must not end training."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    end = path.stat().st_size if path.exists() else 0
     try:
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        with journal.open("a", encoding="utf-8") as file:
-            file.write(whole + "\n")
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        _tell_of_full_disk(journal)
+        if path.exists():
+            os.truncate(path, end)
+        _tell_of_full_disk(path)
 
 
 @cache  # once is enough
-def _tell_of_full_disk(journal: Path) -> None:
-    print(f"No space left on the disk that holds {journal}: lines are missing there.",
+def _tell_of_full_disk(path: Path) -> None:
+    print(f"No space left on the disk that holds {path}: lines are missing there.",
           file=sys.stderr, flush=True)  # fmt: skip

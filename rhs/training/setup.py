@@ -8,6 +8,7 @@ import torch
 
 from rhs import distributed
 from rhs.build import build
+from rhs.cluster import workers_of
 from rhs.data.fed import FedLoader
 from rhs.data.labels import training_labels, values_of
 from rhs.data.loader import TrainLoader
@@ -32,7 +33,7 @@ def check(config: dict, shards: Path) -> None:
     images = ShardedImages(shards, "train")
     labels, names = labels_of(config, images)
     plan = plan_of(config, labels)
-    check_workers(config["cluster"]["num_workers"], plan)
+    check_workers(config["cluster"], plan)
     Often.of(config["cluster"]["checkpoint"])
     number("cluster.max_failures", config["cluster"]["max_failures"], least=-1, whole=True)
     number("cluster.grace_seconds", config["cluster"]["grace_seconds"], above=0)
@@ -62,20 +63,12 @@ def check(config: dict, shards: Path) -> None:
         _tell_of_pairs(objective)
 
 
-def check_workers(workers: object, plan: BatchPlan) -> None:
+def check_workers(cluster: dict, plan: BatchPlan) -> None:
     """Raises UserError unless the batch divides among them; among some of an elastic range."""
-    if not isinstance(workers, list):
-        number("cluster.num_workers", workers, least=1, whole=True)
-        plan.check_workers(workers)  # type: ignore[arg-type]
-        return
-    if len(workers) != 2:
-        raise UserError(f"cluster.num_workers is {workers!r}; give a number, or [least, most].")
-    for count in workers:
-        number("cluster.num_workers", count, least=1, whole=True)
-    least, most = workers
-    if least > most:
-        raise UserError(f"cluster.num_workers is {workers!r}; the first must be the smaller.")
-    plan.check_workers(max(w for w in range(1, most + 1) if plan.batch_size % w == 0))
+    least, most = workers_of(cluster)
+    if least < most:
+        most = max(w for w in range(1, most + 1) if plan.batch_size % w == 0)
+    plan.check_workers(most)
 
 
 def _tell_of_pairs(objective: Objective) -> None:

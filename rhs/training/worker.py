@@ -118,9 +118,8 @@ def _is_trained(run: Run, epochs: int) -> bool:
 
 
 def _epoch_is_done(times: Path, tracker: NullTracker, row: dict) -> None:
-    with times.open("a") as file:
-        file.write(json.dumps(row) + "\n")
     tracker.metrics(row, row["step"])
+    journal.append(times, json.dumps(row))
 
 
 def ray_worker(config: dict) -> None:
