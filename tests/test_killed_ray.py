@@ -127,7 +127,7 @@ def test_asked_to_end_before_it_began(driver):
     driver.wait_for("run glyphs")
     time.sleep(1)
     driver.process.terminate()
-    assert driver.process.wait(30) not in (0, 1)
+    assert driver.process.wait(60) in (143, -signal.SIGTERM)  # with Ray begun, and before
     assert "Traceback" not in driver.log.read_text()
     assert not list(driver.project.glob("runs/*/checkpoints/*.json"))
 
