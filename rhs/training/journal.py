@@ -12,6 +12,15 @@ from functools import cache
 from pathlib import Path
 
 
+def of_epoch(row: dict, epochs: int) -> str:
+    """What an epoch came to, in a line."""
+    recall = f"  val Recall@1 {row['val_recall@1']:.1%}" if "val_recall@1" in row else ""
+    return (
+        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.4f}{recall}  "
+        f"{row['images_per_second']:,.0f} images/s"
+    )
+
+
 def write(journal: Path, line: str) -> None:
     """Print one line, with the time, and append it."""
     whole = f"{time.strftime('%H:%M:%S')}  {line}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rhs.errors import Interrupted
+from rhs.errors import Interrupted, UserError
 
 EVERY = 0.2  # seconds between looks into the mailbox
 AGAIN = "the same command continues"
@@ -111,6 +111,31 @@ def heeding() -> Iterator[list[int]]:
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)
+
+
+@contextmanager
+def deaths_told(allowed: int) -> Iterator[None]:
+    """Workers that died too often are no traceback: there is nothing in ours to mend."""
+    from ray.exceptions import RayActorError
+    from ray.train import TrainingFailedError
+
+    try:
+        yield
+    except TrainingFailedError as error:
+        failures = getattr(error, "worker_failures", {})
+        # What the others raise, as they lost it, is a consequence.
+        died = [rank for rank, failure in failures.items() if _is_death(failure, RayActorError)]
+        if not died:
+            raise
+        raise UserError(
+            f"Workers died more often than cluster.max_failures = {allowed} allows, the last time "
+            f"rank {died[0]} (killed, out of memory, or with its node): the same command continues "
+            "from the last checkpoint."
+        ) from error
+
+
+def _is_death(failure: BaseException, death: type[BaseException]) -> bool:
+    return isinstance(getattr(failure, "health_check_failure", failure), death)
 
 
 def supervise(

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from rhs.training.setup import (
     settings_of,
     values_for,
 )
-from rhs.training.supervise import RemoteMailbox, heeding, listen, supervise
+from rhs.training.supervise import RemoteMailbox, deaths_told, heeding, listen, supervise
 
 
 def fit(
@@ -83,30 +83,10 @@ def fit(
         "steps": tracker.steps,
         "refusal": refusals.append,
     }
-    with heeding() as signals, _deaths_told(params.cluster.max_failures):
+    with heeding() as signals, deaths_told(params.cluster.max_failures):
         supervise(trainer.fit, mailbox, deliver, signals, params.cluster.grace_seconds)
     if refusals:
         raise UserError(refusals[0])
-
-
-@contextmanager
-def _deaths_told(allowed: int) -> Iterator[None]:
-    """Workers that died too often are no traceback: there is nothing in ours to mend."""
-    from ray.exceptions import RayActorError
-    from ray.train import TrainingFailedError
-
-    try:
-        yield
-    except TrainingFailedError as error:
-        failures = getattr(error, "worker_failures", {}).values()
-        deaths = [failure for failure in failures if isinstance(failure, RayActorError)]
-        if not deaths:
-            raise
-        why = str(deaths[0]).strip().splitlines()[0].rstrip(".")
-        raise UserError(
-            f"Workers died more often than cluster.max_failures = {allowed} allows (the last time: "
-            f"{why}): the same command continues from the last checkpoint."
-        ) from error
 
 
 def _is_trained(run: Run, epochs: int) -> bool:
@@ -220,7 +200,7 @@ def work(
             x_ND = embed(embedder, val_images, device, threads)
             if distributed.rank() == 0:
                 row["val_recall@1"] = recall_at_k(x_ND, val_images.labels, [1])["recall@1"]
-        say(_line(row | times, settings.epochs))
+        say(journal.of_epoch(row | times, settings.epochs))
         report(row | times)
         if keeper is not None:
             keeper.save(progress)  # last: it may be what training ends with
@@ -264,11 +244,3 @@ def _about(plan: BatchPlan) -> Iterator[str]:
     )
     if plan.left_out:
         yield f"{plan.left_out} images of the largest classes come in other epochs"
-
-
-def _line(row: dict, epochs: int) -> str:
-    recall = f"  val Recall@1 {row['val_recall@1']:.1%}" if "val_recall@1" in row else ""
-    return (
-        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.4f}{recall}  "
-        f"{row['images_per_second']:,.0f} images/s"
-    )

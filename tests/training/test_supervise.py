@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from rhs.errors import Interrupted
+from rhs.errors import Interrupted, UserError
 from rhs.training import supervise as supervise_module
-from rhs.training.supervise import Mailbox, heeding, listen, supervise
+from rhs.training.supervise import Mailbox, deaths_told, heeding, listen, supervise
 
 
 @pytest.fixture
@@ -100,3 +100,17 @@ def test_a_second_signal_ends_at_once():
         with pytest.raises(Interrupted, match="twice"):
             os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_workers_that_died_too_often_are_a_sentence():
+    from ray.exceptions import RayActorError
+    from ray.train import WorkerGroupError
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    death = WorkerHealthCheckFailedError("Worker died", failure=RayActorError())
+    lost = RuntimeError("Connection closed by peer")
+    said = r"max_failures = 2 allows, the last time rank 1"
+    with pytest.raises(UserError, match=said), deaths_told(2):
+        raise WorkerGroupError("no", {0: lost, 1: death})
+    with pytest.raises(WorkerGroupError), deaths_told(2):
+        raise WorkerGroupError("no", {0: lost})
