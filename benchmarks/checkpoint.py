@@ -179,7 +179,7 @@ def write(megabytes: int, folder: Path) -> tuple[float, float]:
         middle = time.perf_counter()
         checkpoint.save(store, step, copies, {})
         seen.append((middle - start, time.perf_counter() - middle))
-        checkpoint.prune(store, 1)
+        checkpoint.prune(store, step, keep=1)
     copied, written = zip(*seen, strict=True)
     return statistics.median(copied), statistics.median(written)
 
