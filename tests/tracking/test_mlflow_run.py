@@ -12,29 +12,17 @@ from mlflow import MlflowClient
 from mlflow_away import (
     MANIFEST,
     Answering,
-    begin,
     empty_database,
     losses,
     numbers,
     rows,
     the_run,
 )
-from tiny import composed
 
 from rhs.errors import UserError
 from rhs.tracking.tracker import QUIET, tracked
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
-
-
-@pytest.fixture(scope="module")
-def params():
-    return composed("method=npair")
-
-
-@pytest.fixture
-def run(tmp_path, tmp_path_factory, monkeypatch):
-    return begin(tmp_path, tmp_path_factory, monkeypatch)
 
 
 def test_a_fresh_folder_takes_up_the_run_that_mlflow_has(params, run, tmp_path):

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import RestException
-from mlflow_away import MANIFEST, Server, begin, eventually, losses, numbers, rows
+from mlflow_away import MANIFEST, Server, eventually, losses, numbers, rows
 from sqlalchemy.exc import OperationalError
-from tiny import composed
 
 from pipelines.evaluate import track
 from rhs.errors import UserError
@@ -27,16 +26,6 @@ pytestmark = [  # within MLflow
     pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi"),
 ]
 FORBIDDEN = RestException({"error_code": "PERMISSION_DENIED", "message": "no registry for you"})
-
-
-@pytest.fixture(scope="module")
-def params():
-    return composed("method=npair")
-
-
-@pytest.fixture
-def run(tmp_path, tmp_path_factory, monkeypatch):
-    return begin(tmp_path, tmp_path_factory, monkeypatch)
 
 
 def fails(monkeypatch, error: BaseException) -> None:
