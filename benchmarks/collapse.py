@@ -24,7 +24,7 @@ from rhs.data.labels import training_labels
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.methods.diagnostics import intra_inter_ratio
 from rhs.models.embedder import Embedder, build_embedder
-from rhs.retrieval.recall import recall_at_k
+from rhs.retrieval.scores import score
 from rhs.run import Run, identify
 from rhs.stage import compose, plain
 from rhs.storage.store import open_store
@@ -188,7 +188,7 @@ def _centers(x_ND: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
 
 
 def _recall(x_ND: np.ndarray, labels_N: np.ndarray) -> float:
-    return recall_at_k(x_ND, labels_N, [1])["recall@1"]
+    return score(x_ND, labels_N, [1], draws=0).values["recall@1"]
 
 
 def describe_study(options: argparse.Namespace) -> dict:

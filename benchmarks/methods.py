@@ -20,7 +20,7 @@ import torch
 from benchmarks.machine import describe
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.models.embedder import build_embedder
-from rhs.retrieval.recall import recall_at_k
+from rhs.retrieval.scores import score
 from rhs.run import identify
 from rhs.stage import compose, plain
 from rhs.storage.store import open_store
@@ -72,7 +72,8 @@ def cell(method: str, seed: int, overrides: list[str]) -> dict[str, float]:
     for split in ("val", "test"):
         images = ShardedImages(shards, split)
         x_ND = embed(embedder, images, CPU)
-        scores[split] = round(100 * recall_at_k(x_ND, images.labels, [1])["recall@1"], 2)
+        recall = score(x_ND, images.labels, [1], draws=0).values["recall@1"]
+        scores[split] = round(100 * recall, 2)
     cached.parent.mkdir(parents=True, exist_ok=True)
     cached.write_text(json.dumps(scores))
     return scores

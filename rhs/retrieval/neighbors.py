@@ -19,8 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from rhs.errors import UserError
+from rhs.retrieval.vectors import TIE, searchable, unit_rows
 
-TIE = 1e-6
 _QUERY_CHUNK = 4096
 _ROW_BUDGET = 1 << 24  # similarities held at once when full rows are needed: 64 MiB of float32
 _SPARE = 8  # neighbors fetched beyond k, so that a short tie at the edge needs no full row
@@ -83,32 +83,6 @@ def neighbors(
         similarities.append(ranking.similarities[:, :k])
         indices.append(indices_Qk)
     return np.clip(np.concatenate(similarities), -1.0, 1.0), np.concatenate(indices)
-
-
-def searchable(count: int, queries_N: np.ndarray | None) -> int:
-    """How many of `count` items each query is compared with."""
-    return count - 1 if queries_N is None else int((~queries_N).sum())
-
-
-def unit_rows(embeddings_ND: np.ndarray) -> np.ndarray:
-    """Checked, L2-normalized, C-ordered float32 copy [N, D]; zero rows stay zero."""
-    embeddings_ND = np.asarray(embeddings_ND)
-    if embeddings_ND.ndim != 2 or 0 in embeddings_ND.shape:
-        raise UserError(f"Embeddings have shape {embeddings_ND.shape}; a matrix [N, D] is needed.")
-    if len(embeddings_ND) < 2:
-        raise UserError("There is only 1 embedding; retrieval needs at least 2.")
-    finite_N = np.isfinite(embeddings_ND).all(axis=1)
-    if not finite_N.all():
-        bad = np.flatnonzero(~finite_N)
-        more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
-        raise UserError(
-            f"Embedding row {bad[0]}{more} holds NaN or infinity; every value must be finite."
-        )
-    # In float64: the squares of large float32 activations overflow, those of small ones vanish.
-    wide_ND = embeddings_ND.astype(np.float64)
-    wide_ND /= np.maximum(np.abs(wide_ND).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    norms_N1 = np.linalg.norm(wide_ND, axis=1, keepdims=True)
-    return np.ascontiguousarray(wide_ND / np.where(norms_N1 > 0, norms_N1, 1.0), dtype=np.float32)
 
 
 def rank(

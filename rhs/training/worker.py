@@ -23,7 +23,7 @@ from rhs.data.source import input_threads
 from rhs.errors import UserError
 from rhs.methods.objective import Objective, build_objective
 from rhs.models.embedder import Embedder, build_embedder
-from rhs.retrieval.recall import recall_at_k
+from rhs.retrieval.scores import score
 from rhs.run import Run, project
 from rhs.stage import plain
 from rhs.storage.store import Store, is_url, open_store
@@ -199,7 +199,8 @@ def work(
         if val_images is not None:
             x_ND = embed(embedder, val_images, device, threads)
             if distributed.rank() == 0:
-                row["val_recall@1"] = recall_at_k(x_ND, val_images.labels, [1])["recall@1"]
+                scores = score(x_ND, val_images.labels, [1], draws=0)
+                row["val_recall@1"] = scores.values["recall@1"]
         say(journal.of_epoch(row | times, settings.epochs))
         report(row | times)
         if keeper is not None:

@@ -1,0 +1,160 @@
+"""The items that queries are compared with: what ranks need to know of them, without sorting.
+
+A query asks three things: the similarities of the items of its class, a bound below which no rank
+matters, and how many items lie above certain similarities. The answers of several parts of a
+gallery merge into that of the whole (rhs.retrieval.sharded).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from rhs.retrieval.counting import STRIDE, count_pairs, count_rows, exceeding, fold
+from rhs.retrieval.products import Float32, Int8, fast_bytes, pair_dots, rounding
+
+QUERIES = 1024  # in a block
+_TOUCHED = 0.2  # of a block's columns may hold something above a query's last edge: one item in 70
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Some queries, ordered by class.
+
+    ``unit`` float32 [Q, D]; ``labels`` int64 [Q]; ``ids`` int64 [Q], which of all items each is.
+    """
+
+    unit: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+
+class Gallery:
+    """A gallery, or a part of one, in the memory of one process.
+
+    Args:
+        unit_GD: float32 unit rows.
+        labels_G: int64 classes, ascending.
+        ids_G: int64, which of all items each is; a query is not compared with itself.
+        memory_mib: that comparing takes, beside the items and a quarter of them in codes.
+        device: "cpu" or "cuda"; None: the GPU where there is one.
+    """
+
+    def __init__(
+        self,
+        unit_GD: np.ndarray,
+        labels_G: np.ndarray,
+        ids_G: np.ndarray,
+        *,
+        memory_mib: int = 256,
+        device: str | None = None,
+    ):
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.unit = torch.from_numpy(unit_GD).to(self.device)
+        self.labels, self.ids = labels_G, ids_G
+        columns = memory_mib * 2**20 // (16 * QUERIES) // STRIDE * STRIDE
+        self._columns = min(max(STRIDE, columns), max(1, len(labels_G)))
+        # Any block is then a fair sample of the gallery; the first one is used as such.
+        blocks = max(1, -(-len(labels_G) // self._columns))
+        mixed = np.concatenate([np.arange(b, len(labels_G), blocks) for b in range(blocks)])
+        self._mixed = torch.from_numpy(mixed).to(self.device)
+        self._first: tuple[np.ndarray, torch.Tensor] | None = None
+
+    @cached_property
+    def _coarse(self) -> Int8 | Float32:
+        return (Int8 if fast_bytes(self.device) else Float32)(self.unit, self._mixed)
+
+    def relevant(self, queries: Queries) -> tuple[np.ndarray, np.ndarray]:
+        """Similarities, float64, of each query to the items of its class.
+
+        Returns:
+            [Q, M] in no order, without itself, filled with -inf; and [Q] to itself, -inf where it
+            is not here.
+        """
+        names_C, starts_C = np.unique(queries.labels, return_index=True)
+        firsts_C = np.searchsorted(self.labels, names_C)
+        lasts_C = np.searchsorted(self.labels, names_C, side="right")
+        sims_QM = np.full((len(queries.ids), int((lasts_C - firsts_C).max(initial=0))), -np.inf)
+        own_Q = np.full(len(queries.ids), -np.inf)
+        ends_C = [*starts_C[1:], len(queries.ids)]
+        for start, end, first, last in zip(starts_C, ends_C, firsts_C, lasts_C, strict=True):
+            theirs = self.unit[first:last].cpu().numpy().astype(np.float64)
+            block = queries.unit[start:end].astype(np.float64) @ theirs.T
+            itself, there = np.nonzero(queries.ids[start:end, None] == self.ids[first:last])
+            own_Q[start + itself] = block[itself, there]
+            block[itself, there] = -np.inf
+            sims_QM[start:end, : last - first] = block
+        return sims_QM, own_Q
+
+    def floor(self, queries: Queries, places_Q: np.ndarray) -> np.ndarray:
+        """A similarity [Q] that at least ``places_Q`` items reach, or -inf.
+
+        What the last few items of the top of a block reach, so do as many of all.
+        """
+        if not len(self.labels):
+            return np.full(len(queries.ids), -np.inf)
+        unit_QD = torch.from_numpy(queries.unit).to(self.device)
+        product_QS = self._first_product(queries, unit_QD)
+        folded_QSW = fold(product_QS)
+        most = int(places_Q.max())
+        if most > folded_QSW.shape[2] // 2:
+            return self._plain_floor(product_QS, unit_QD, places_Q)
+        # The best of each column are different items; the columns with the best of these.
+        column_QK = folded_QSW.amax(1).topk(most, dim=1).indices
+        at_QSK = folded_QSW.gather(2, column_QK[:, None].expand(-1, STRIDE, -1)).argmax(1)
+        item_QK = self._mixed[at_QSK * folded_QSW.shape[2] + column_QK]
+        row_P = torch.arange(len(unit_QD), device=self.device).repeat_interleave(most)
+        sims_QK = pair_dots(unit_QD, row_P, self.unit, item_QK.flatten()).view(-1, most)
+        sims_QK = sims_QK.sort(dim=1, descending=True).values.double().cpu().numpy()
+        return sims_QK[np.arange(len(sims_QK)), places_Q - 1] - rounding(unit_QD.shape[1])
+
+    def _plain_floor(self, product_QS: torch.Tensor, unit_QD, places_Q: np.ndarray) -> np.ndarray:
+        most = min(int(places_Q.max()), product_QS.shape[1])
+        top_QK = product_QS.float().topk(most, dim=1).values.double() * self._coarse.step**2
+        top_QK = top_QK - self._coarse.margin(self._coarse.encode(unit_QD)[1])[:, None]
+        at_Q = np.minimum(places_Q, most) - 1
+        low_Q = top_QK.cpu().numpy()[np.arange(len(at_Q)), at_Q]
+        return np.where(places_Q <= most, low_Q, -np.inf)
+
+    def above(self, queries: Queries, edges_QE: np.ndarray) -> np.ndarray:
+        """How many items, itself included, are more similar than each edge.
+
+        Args:
+            edges_QE: float64, descending in every row, with +inf for those that a row has not.
+
+        Returns:
+            int64 [Q, E]
+        """
+        unit_QD = torch.from_numpy(queries.unit).to(self.device)
+        edges = torch.from_numpy(edges_QE).to(self.device)
+        counts_QE = torch.zeros_like(edges, dtype=torch.int64)
+        if not len(self.labels):
+            return counts_QE.cpu().numpy()
+        code_QD, error_Q = self._coarse.encode(unit_QD)
+        limit_Q1 = self._coarse.limit(edges[:, -1] - self._coarse.margin(error_Q))
+        product_QG = self._first_product(queries, unit_QD)
+        touched_Q = (fold(product_QG).amax(1) > limit_Q1).float().mean(1)
+        is_many_Q = touched_Q > _TOUCHED  # not so in a gallery of fewer items than a column has
+        many, few = (are.nonzero()[:, 0] for are in (is_many_Q, ~is_many_Q))
+        counts_QE[many] = count_rows(unit_QD[many], self.unit, edges[many], self._columns)
+        if len(few):
+            for first in range(0, len(self.labels), self._columns):
+                if first:
+                    block = slice(first, first + self._columns)
+                    product_QG = self._coarse.product(code_QD[few], block)
+                elif len(many):
+                    product_QG = product_QG[few]
+                row_P, column_P = exceeding(product_QG, limit_Q1[few])
+                item_P = self._mixed[first + column_P]
+                counts_QE += count_pairs(unit_QD, few[row_P], self.unit, item_P, edges)
+        return counts_QE.cpu().numpy()
+
+    def _first_product(self, queries: Queries, unit_QD: torch.Tensor) -> torch.Tensor:
+        """The coarse product with the first block; `above` is asked after `floor`."""
+        if self._first is None or not np.array_equal(self._first[0], queries.ids):
+            code_QD, _ = self._coarse.encode(unit_QD)
+            self._first = queries.ids, self._coarse.product(code_QD, slice(0, self._columns))
+        return self._first[1]
