@@ -22,11 +22,17 @@ def fold(block_QG: torch.Tensor) -> torch.Tensor:
     return block_QG[:, : width * STRIDE].unflatten(1, (STRIDE, width))
 
 
-def exceeding(block_QG: torch.Tensor, limit_Q1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows [P] and columns [P] of the entries above their row's limit."""
+def exceeding(
+    block_QG: torch.Tensor, best_QW: torch.Tensor, limit_Q1: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows [P] and columns [P] of the entries above their row's limit.
+
+    Args:
+        best_QW: the largest of each column of the folded block.
+    """
     folded_QSW = fold(block_QG)
     width = folded_QSW.shape[2]
-    row_H, column_H = (folded_QSW.amax(1) > limit_Q1).nonzero(as_tuple=True)
+    row_H, column_H = (best_QW > limit_Q1).nonzero(as_tuple=True)
     hit, place = (folded_QSW[row_H, :, column_H] > limit_Q1[row_H]).nonzero(as_tuple=True)
     rest = block_QG[:, width * STRIDE :] > limit_Q1
     rest_row, rest_column = rest.nonzero(as_tuple=True)

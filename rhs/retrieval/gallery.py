@@ -32,6 +32,18 @@ class Queries:
     ids: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What queries see of the first block: products [Q, S], and the best [Q, W] of each column of
+    the folded block; with the queries' codes and margins."""
+
+    ids: np.ndarray
+    code: torch.Tensor
+    margin: torch.Tensor
+    product: torch.Tensor
+    best: torch.Tensor
+
+
 class Gallery:
     """A gallery, or a part of one, in the memory of one process.
 
@@ -61,11 +73,19 @@ class Gallery:
         blocks = max(1, -(-len(labels_G) // self._columns))
         mixed = np.concatenate([np.arange(b, len(labels_G), blocks) for b in range(blocks)])
         self._mixed = torch.from_numpy(mixed).to(self.device)
-        self._first: tuple[np.ndarray, torch.Tensor] | None = None
+        self._seen: _Look | None = None
 
     @cached_property
     def _coarse(self) -> Int8 | Float32:
         return (Int8 if fast_bytes(self.device) else Float32)(self.unit, self._mixed)
+
+    @cached_property
+    def _room(self) -> torch.Tensor:
+        return torch.empty(QUERIES * self._columns, dtype=self._coarse.kind, device=self.device)
+
+    @cached_property
+    def _first_room(self) -> torch.Tensor:
+        return torch.empty_like(self._room)
 
     def relevant(self, queries: Queries) -> tuple[np.ndarray, np.ndarray]:
         """Similarities, float64, of each query to the items of its class.
@@ -97,24 +117,23 @@ class Gallery:
         if not len(self.labels):
             return np.full(len(queries.ids), -np.inf)
         unit_QD = torch.from_numpy(queries.unit).to(self.device)
-        product_QS = self._first_product(queries, unit_QD)
-        folded_QSW = fold(product_QS)
-        most = int(places_Q.max())
-        if most > folded_QSW.shape[2] // 2:
-            return self._plain_floor(product_QS, unit_QD, places_Q)
+        look = self._look(queries, unit_QD)
+        most, width = int(places_Q.max()), look.best.shape[1]
+        if most > width // 2:
+            return self._plain_floor(look, places_Q)
         # The best of each column are different items; the columns with the best of these.
-        column_QK = folded_QSW.amax(1).topk(most, dim=1).indices
-        at_QSK = folded_QSW.gather(2, column_QK[:, None].expand(-1, STRIDE, -1)).argmax(1)
-        item_QK = self._mixed[at_QSK * folded_QSW.shape[2] + column_QK]
+        column_QK = look.best.topk(most, dim=1).indices
+        at_QSK = fold(look.product).gather(2, column_QK[:, None].expand(-1, STRIDE, -1)).argmax(1)
+        item_QK = self._mixed[at_QSK * width + column_QK]
         row_P = torch.arange(len(unit_QD), device=self.device).repeat_interleave(most)
         sims_QK = pair_dots(unit_QD, row_P, self.unit, item_QK.flatten()).view(-1, most)
         sims_QK = sims_QK.sort(dim=1, descending=True).values.double().cpu().numpy()
         return sims_QK[np.arange(len(sims_QK)), places_Q - 1] - rounding(unit_QD.shape[1])
 
-    def _plain_floor(self, product_QS: torch.Tensor, unit_QD, places_Q: np.ndarray) -> np.ndarray:
-        most = min(int(places_Q.max()), product_QS.shape[1])
-        top_QK = product_QS.float().topk(most, dim=1).values.double() * self._coarse.step**2
-        top_QK = top_QK - self._coarse.margin(self._coarse.encode(unit_QD)[1])[:, None]
+    def _plain_floor(self, look: _Look, places_Q: np.ndarray) -> np.ndarray:
+        most = min(int(places_Q.max()), look.product.shape[1])
+        top_QK = look.product.float().topk(most, dim=1).values.double() * self._coarse.step**2
+        top_QK = top_QK - look.margin[:, None]
         at_Q = np.minimum(places_Q, most) - 1
         low_Q = top_QK.cpu().numpy()[np.arange(len(at_Q)), at_Q]
         return np.where(places_Q <= most, low_Q, -np.inf)
@@ -133,28 +152,31 @@ class Gallery:
         counts_QE = torch.zeros_like(edges, dtype=torch.int64)
         if not len(self.labels):
             return counts_QE.cpu().numpy()
-        code_QD, error_Q = self._coarse.encode(unit_QD)
-        limit_Q1 = self._coarse.limit(edges[:, -1] - self._coarse.margin(error_Q))
-        product_QG = self._first_product(queries, unit_QD)
-        touched_Q = (fold(product_QG).amax(1) > limit_Q1).float().mean(1)
+        look = self._look(queries, unit_QD)
+        limit_Q1 = self._coarse.limit(edges[:, -1] - look.margin)
+        product_QG, best_QW = look.product, look.best
+        touched_Q = (best_QW > limit_Q1).float().mean(1)
         is_many_Q = touched_Q > _TOUCHED  # not so in a gallery of fewer items than a column has
         many, few = (are.nonzero()[:, 0] for are in (is_many_Q, ~is_many_Q))
         counts_QE[many] = count_rows(unit_QD[many], self.unit, edges[many], self._columns)
-        if len(few):
-            for first in range(0, len(self.labels), self._columns):
-                if first:
-                    block = slice(first, first + self._columns)
-                    product_QG = self._coarse.product(code_QD[few], block)
-                elif len(many):
-                    product_QG = product_QG[few]
-                row_P, column_P = exceeding(product_QG, limit_Q1[few])
-                item_P = self._mixed[first + column_P]
-                counts_QE += count_pairs(unit_QD, few[row_P], self.unit, item_P, edges)
+        # In the first block those of all queries are at hand.
+        limit_Q1[many] = torch.finfo(torch.float32).max if limit_Q1.is_floating_point() else 2**30
+        for first in range(0, len(self.labels) if len(few) else 0, self._columns):
+            if first:
+                block = slice(first, first + self._columns)
+                product_QG = self._coarse.product(look.code[few], block, self._room)
+                best_QW = fold(product_QG).amax(1)
+            row_P, column_P = exceeding(product_QG, best_QW, limit_Q1[few] if first else limit_Q1)
+            asking_P = row_P if first == 0 else few[row_P]
+            item_P = self._mixed[first + column_P]
+            counts_QE += count_pairs(unit_QD, asking_P, self.unit, item_P, edges)
         return counts_QE.cpu().numpy()
 
-    def _first_product(self, queries: Queries, unit_QD: torch.Tensor) -> torch.Tensor:
-        """The coarse product with the first block; `above` is asked after `floor`."""
-        if self._first is None or not np.array_equal(self._first[0], queries.ids):
-            code_QD, _ = self._coarse.encode(unit_QD)
-            self._first = queries.ids, self._coarse.product(code_QD, slice(0, self._columns))
-        return self._first[1]
+    def _look(self, queries: Queries, unit_QD: torch.Tensor) -> _Look:
+        """At the first block; `above` asks for what `floor` has seen."""
+        if self._seen is None or not np.array_equal(self._seen.ids, queries.ids):
+            code_QD, error_Q = self._coarse.encode(unit_QD)
+            product_QG = self._coarse.product(code_QD, slice(0, self._columns), self._first_room)
+            margin_Q, best_QW = self._coarse.margin(error_Q), fold(product_QG).amax(1)
+            self._seen = _Look(queries.ids, code_QD, margin_Q, product_QG, best_QW)
+        return self._seen

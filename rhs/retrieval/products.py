@@ -27,6 +27,8 @@ def fast_bytes(device: torch.device) -> bool:
 class Float32:
     """The product in float32 itself."""
 
+    kind = torch.float32  # of products
+
     def __init__(self, unit_GD: torch.Tensor, order_G: torch.Tensor):
         self.unit_GD, self.order_G = unit_GD, order_G
         self.step = 1.0
@@ -35,9 +37,10 @@ class Float32:
         """The queries as they are, and no error of their own [Q]."""
         return unit_QD, torch.zeros(len(unit_QD), dtype=torch.float64, device=unit_QD.device)
 
-    def product(self, code_QD: torch.Tensor, rows: slice) -> torch.Tensor:
-        """Similarities [Q, rows]."""
-        return code_QD @ self.unit_GD[self.order_G[rows]].T
+    def product(self, code_QD: torch.Tensor, rows: slice, room: torch.Tensor) -> torch.Tensor:
+        """Similarities [Q, rows], written into `room`."""
+        items_RD = self.unit_GD[self.order_G[rows]]
+        return torch.mm(code_QD, items_RD.T, out=_shaped(room, len(code_QD), len(items_RD)))
 
     def margin(self, error_Q: torch.Tensor) -> torch.Tensor:
         """How far [Q] a similarity may lie from its product."""
@@ -55,6 +58,8 @@ class Int8:
     The rotation changes no similarity, and makes all coordinates alike: without it a few large ones
     would set the step for all.
     """
+
+    kind = torch.int32
 
     def __init__(self, unit_GD: torch.Tensor, order_G: torch.Tensor):
         dim = unit_GD.shape[1]
@@ -76,9 +81,12 @@ class Int8:
         code_QD, error_Q, _ = self._round(unit_QD)
         return code_QD, error_Q
 
-    def product(self, code_QD: torch.Tensor, rows: slice) -> torch.Tensor:
-        """Products int32 [Q, rows]; `step` squared times them are about the similarities."""
-        return torch._int_mm(code_QD, self.code_GD[rows].T)
+    def product(self, code_QD: torch.Tensor, rows: slice, room: torch.Tensor) -> torch.Tensor:
+        """Products [Q, rows], written into `room`: `step` squared times them are about the
+        similarities."""
+        items_RD = self.code_GD[rows]
+        out = _shaped(room, len(code_QD), len(items_RD))
+        return torch._int_mm(code_QD, items_RD.T, out=out)
 
     def margin(self, error_Q: torch.Tensor) -> torch.Tensor:
         """How far [Q] a similarity may lie from its product."""
@@ -96,6 +104,12 @@ class Int8:
         length_R = rounded_RD.norm(dim=1).double() * (1 + 1e-5)
         error_R = (turned_RD - rounded_RD).norm(dim=1).double() * (1 + 1e-5)
         return code_RD.to(torch.int8), error_R, length_R
+
+
+def _shaped(room: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """The start of a flat tensor as a matrix: to ask the system for new memory each time would
+    double what a product costs."""
+    return room[: rows * columns].view(rows, columns)
 
 
 def rounding(dim: int) -> float:
