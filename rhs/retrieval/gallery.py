@@ -138,39 +138,45 @@ class Gallery:
         low_Q = top_QK.cpu().numpy()[np.arange(len(at_Q)), at_Q]
         return np.where(places_Q <= most, low_Q, -np.inf)
 
-    def above(self, queries: Queries, edges_QE: np.ndarray) -> np.ndarray:
+    def above(self, queries: Queries, edges_QE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many items, itself included, are more similar than each edge.
 
         Args:
             edges_QE: float64, descending in every row, with +inf for those that a row has not.
 
         Returns:
-            int64 [Q, E]
+            int64 [Q, E], and bool [Q], which queries have too many for that: these are not counted.
         """
         unit_QD = torch.from_numpy(queries.unit).to(self.device)
         edges = torch.from_numpy(edges_QE).to(self.device)
         counts_QE = torch.zeros_like(edges, dtype=torch.int64)
         if not len(self.labels):
-            return counts_QE.cpu().numpy()
+            return counts_QE.cpu().numpy(), np.zeros(len(edges_QE), dtype=bool)
         look = self._look(queries, unit_QD)
         limit_Q1 = self._coarse.limit(edges[:, -1] - look.margin)
+        many_Q = (look.best > limit_Q1).float().mean(1) > _TOUCHED
+        few = (~many_Q).nonzero()[:, 0]
+        # In the first block the products of all queries are at hand.
+        limit_Q1[many_Q] = torch.finfo(torch.float32).max if limit_Q1.is_floating_point() else 2**30
         product_QG, best_QW = look.product, look.best
-        touched_Q = (best_QW > limit_Q1).float().mean(1)
-        is_many_Q = touched_Q > _TOUCHED  # not so in a gallery of fewer items than a column has
-        many, few = (are.nonzero()[:, 0] for are in (is_many_Q, ~is_many_Q))
-        counts_QE[many] = count_rows(unit_QD[many], self.unit, edges[many], self._columns)
-        # In the first block those of all queries are at hand.
-        limit_Q1[many] = torch.finfo(torch.float32).max if limit_Q1.is_floating_point() else 2**30
         for first in range(0, len(self.labels) if len(few) else 0, self._columns):
             if first:
                 block = slice(first, first + self._columns)
                 product_QG = self._coarse.product(look.code[few], block, self._room)
                 best_QW = fold(product_QG).amax(1)
             row_P, column_P = exceeding(product_QG, best_QW, limit_Q1[few] if first else limit_Q1)
-            asking_P = row_P if first == 0 else few[row_P]
+            asking_P = few[row_P] if first else row_P
             item_P = self._mixed[first + column_P]
             counts_QE += count_pairs(unit_QD, asking_P, self.unit, item_P, edges)
-        return counts_QE.cpu().numpy()
+        return counts_QE.cpu().numpy(), many_Q.cpu().numpy()
+
+    def above_in_full(self, queries: Queries, edges_QE: np.ndarray) -> np.ndarray:
+        """The same by whole rows of similarities: int64 [Q, E]."""
+        unit_QD = torch.from_numpy(queries.unit).to(self.device)
+        edges = torch.from_numpy(edges_QE).to(self.device)
+        if not len(self.labels):
+            return np.zeros(edges_QE.shape, dtype=np.int64)
+        return count_rows(unit_QD, self.unit, edges, self._columns).cpu().numpy()
 
     def _look(self, queries: Queries, unit_QD: torch.Tensor) -> _Look:
         """At the first block; `above` asks for what `floor` has seen."""

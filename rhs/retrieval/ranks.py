@@ -31,7 +31,9 @@ class Compared(Protocol):
 
     def floor(self, queries: Queries, places_Q: np.ndarray) -> np.ndarray: ...
 
-    def above(self, queries: Queries, edges_QE: np.ndarray) -> np.ndarray: ...
+    def above(self, queries: Queries, edges_QE: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def above_in_full(self, queries: Queries, edges_QE: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,14 @@ class Ranks:
     Groups of which no item can be among the first R are left out, but for the first.
 
     Attributes:
-        labels: int64 [Q], of the queries.
+        ids, labels: int64 [Q], of the queries.
         relevant: int64 [Q], how many there are: R, at least 1.
         before: int64 [Q, G], items that stand surely before the group.
         right: int64 [Q, G], relevant items in the group; 0 where there is no such group.
         wrong: int64 [Q, G], items of other classes tied with them.
     """
 
+    ids: np.ndarray
     labels: np.ndarray
     relevant: np.ndarray
     before: np.ndarray
@@ -61,30 +64,117 @@ class Ranks:
 
 
 def ranks(chunks: Iterable[Queries], gallery: Compared) -> Iterator[Ranks]:
-    """The ranks of each chunk of queries, of which every one has a relevant item."""
+    """The ranks of each chunk of queries, of which every one has a relevant item.
+
+    Queries that have very many items above their edges wait for one another: whole rows of
+    similarities cost less for many queries at a time.
+    """
+    waiting: list[_Asked] = []
     for queries in chunks:
-        sims_QM, own_Q = gallery.relevant(queries)
-        sims_QM = -np.sort(-sims_QM, axis=1)
-        relevant_Q = (sims_QM > -np.inf).sum(axis=1)
-        sims_QM = sims_QM[:, : relevant_Q.max()]
-        # One place more: the query itself may hold one.
-        floor_Q = gallery.floor(queries, relevant_Q + 1)
-        edges_QGB, right_QG = _groups(sims_QM)
-        # Where R items surely stand above a group, its rank matters to nothing but Recall@K, which
-        # asks for the first group alone.
-        kept_QG = edges_QGB[:, :, 0] >= floor_Q[:, None]
-        kept_QG[:, 0] = True
-        kept_QG &= right_QG > 0
-        groups = int(kept_QG.sum(axis=1).max())
-        edges_QGB, right_QG = edges_QGB[:, :groups], np.where(kept_QG, right_QG, 0)[:, :groups]
-        above_QGB = _count(queries, gallery, edges_QGB, kept_QG[:, :groups])
+        asked = _ask(queries, gallery)
+        counts_QE, many_Q = gallery.above(queries, asked.edges())
+        if not many_Q.all():
+            yield asked.some(~many_Q).ranks(counts_QE[~many_Q])
+        if many_Q.any():
+            waiting.append(asked.some(many_Q))
+        if sum(len(one.relevant) for one in waiting) >= QUERIES:
+            yield _in_full(waiting, gallery)
+            waiting = []
+    if waiting:
+        yield _in_full(waiting, gallery)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Queries, and the edges of the groups whose ranks are wanted.
+
+    Attributes:
+        relevant: int64 [Q].
+        own: float64 [Q], the similarity of each query to itself; -inf where it is not compared.
+        borders: float64 [Q, G, 2], upper and lower edge of each group.
+        right: int64 [Q, G], its items; 0 where there is no such group.
+    """
+
+    queries: Queries
+    relevant: np.ndarray
+    own: np.ndarray
+    borders: np.ndarray
+    right: np.ndarray
+
+    def some(self, rows_Q: np.ndarray) -> _Asked:
+        """Those of some queries."""
+        groups = max(1, int((self.right[rows_Q] > 0).sum(axis=1).max(initial=0)))
+        queries = Queries(
+            self.queries.unit[rows_Q], self.queries.labels[rows_Q], self.queries.ids[rows_Q]
+        )
+        borders, right = self.borders[rows_Q, :groups], self.right[rows_Q, :groups]
+        return _Asked(queries, self.relevant[rows_Q], self.own[rows_Q], borders, right)
+
+    def edges(self) -> np.ndarray:
+        """The edges [Q, 2 G], descending, the last one last in every row; +inf fills up."""
+        kept_QE = np.repeat(self.right > 0, 2, axis=1)
+        flat_QE = np.where(kept_QE, self.borders.reshape(kept_QE.shape), np.inf)
+        return np.take_along_axis(flat_QE, self._columns(-1), axis=1)
+
+    def ranks(self, counts_QE: np.ndarray) -> Ranks:
+        """What the counts above `edges` amount to."""
+        width = self.borders.shape[1] * 2
+        counts_QE = np.take_along_axis(counts_QE[:, -width:], self._columns(1), axis=1)
+        above_QGB = counts_QE.reshape(self.borders.shape)
         # Those of the query's own class, and itself, are counted too, and known.
-        above_QGB -= own_Q[:, None, None] > edges_QGB
-        wrong_QG = above_QGB[:, :, 1] - above_QGB[:, :, 0] - right_QG
-        wrong_QG[right_QG == 0] = 0
-        before_QG = above_QGB[:, :, 0]
-        before_QG[right_QG == 0] = 0
-        yield Ranks(queries.labels, relevant_Q, before_QG, right_QG, wrong_QG)
+        above_QGB = above_QGB - (self.own[:, None, None] > self.borders)
+        wrong_QG = above_QGB[:, :, 1] - above_QGB[:, :, 0] - self.right
+        there_QG = self.right > 0
+        return Ranks(
+            self.queries.ids,
+            self.queries.labels,
+            self.relevant,
+            np.where(there_QG, above_QGB[:, :, 0], 0),
+            self.right,
+            np.where(there_QG, wrong_QG, 0),
+        )
+
+    def _columns(self, sign: int) -> np.ndarray:
+        """Where each edge goes, when those of every row move to its end (-1), or back (1)."""
+        width = self.right.shape[1] * 2
+        shift_Q = width - 2 * (self.right > 0).sum(axis=1)
+        return (np.arange(width)[None, :] + sign * shift_Q[:, None]) % width
+
+
+def _ask(queries: Queries, gallery: Compared) -> _Asked:
+    """Find out which edges matter."""
+    sims_QM, own_Q = gallery.relevant(queries)
+    sims_QM = -np.sort(-sims_QM, axis=1)
+    relevant_Q = (sims_QM > -np.inf).sum(axis=1)
+    # One place more: the query itself may hold one.
+    floor_Q = gallery.floor(queries, relevant_Q + 1)
+    borders_QGB, right_QG = _groups(sims_QM[:, : relevant_Q.max()])
+    # Where R items surely stand above a group, its rank matters to nothing but Recall@K, which asks
+    # for the first group alone.
+    kept_QG = borders_QGB[:, :, 0] >= floor_Q[:, None]
+    kept_QG[:, 0] = True
+    right_QG = np.where(kept_QG, right_QG, 0)
+    return _Asked(queries, relevant_Q, own_Q, borders_QGB, right_QG).some(np.arange(len(own_Q)))
+
+
+def _in_full(waiting: list[_Asked], gallery: Compared) -> Ranks:
+    """The ranks of queries that have waited, by whole rows of similarities."""
+    groups = max(asked.right.shape[1] for asked in waiting)
+    missing = [(0, groups - asked.right.shape[1]) for asked in waiting]
+    borders = [
+        np.pad(a.borders, ((0, 0), m, (0, 0))) for a, m in zip(waiting, missing, strict=True)
+    ]
+    right = [np.pad(a.right, ((0, 0), m)) for a, m in zip(waiting, missing, strict=True)]
+    fields = ("unit", "labels", "ids")
+    parts = [np.concatenate([getattr(a.queries, field) for a in waiting]) for field in fields]
+    together = _Asked(
+        Queries(*parts),
+        np.concatenate([asked.relevant for asked in waiting]),
+        np.concatenate([asked.own for asked in waiting]),
+        np.concatenate(borders),
+        np.concatenate(right),
+    )
+    return together.ranks(gallery.above_in_full(together.queries, together.edges()))
 
 
 def _groups(sims_QM: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,22 +206,6 @@ def _groups(sims_QM: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # What lies between two leaders belongs to the upper one's group first.
     edges_QGB[:, 1:, 0] = np.minimum(edges_QGB[:, 1:, 0], edges_QGB[:, :-1, 1])
     return edges_QGB, right_QG
-
-
-def _count(
-    queries: Queries, gallery: Compared, edges_QGB: np.ndarray, kept_QG: np.ndarray
-) -> np.ndarray:
-    """How many items of all parts lie above each edge of the groups that are kept [Q, G, 2]."""
-    groups = kept_QG.sum(axis=1)
-    width = edges_QGB.shape[1] * 2
-    # The last edge is to be the last in every row.
-    shift_Q = width - 2 * groups
-    columns_QE = (np.arange(width)[None, :] - shift_Q[:, None]) % width
-    flat_QE = np.where(np.repeat(kept_QG, 2, axis=1), edges_QGB.reshape(len(groups), width), np.inf)
-    sent_QE = np.take_along_axis(flat_QE, columns_QE, axis=1)
-    counts_QE = gallery.above(queries, sent_QE)
-    back_QE = (np.arange(width)[None, :] + shift_Q[:, None]) % width
-    return np.take_along_axis(counts_QE, back_QE, axis=1).reshape(edges_QGB.shape)
 
 
 def in_chunks(rows: np.ndarray, relevant_N: np.ndarray) -> Iterator[np.ndarray]:

@@ -90,13 +90,13 @@ def score(
     gallery = Gallery(
         unit_ND if whole else unit_ND[there],
         labels_N[there],
-        there,
+        order[there],
         memory_mib=memory_mib,
         device=device,
     )
     _, class_N, count_C = np.unique(labels_N, return_inverse=True, return_counts=True)
     plan = in_chunks(np.flatnonzero(answers_N), count_C[class_N])
-    chunks = (Queries(unit_ND[rows], labels_N[rows], rows) for rows in plan)
+    chunks = (Queries(unit_ND[rows], labels_N[rows], order[rows]) for rows in plan)
     told = shown(ranks(chunks, gallery), int(answers_N.sum()), progress)
     compared, left_out = searchable(len(order), queries_N), int(asks_N.sum() - answers_N.sum())
     return summed(told, ks, compared, left_out, draws=draws, seed=seed)
@@ -110,12 +110,15 @@ def summed(
     Args:
         compared: items that a query is compared with.
     """
-    labels, values = [], []
+    ids, labels, values = [], [], []
     for some in told:
+        ids.append(some.ids)
         labels.append(some.labels)
         values.append(per_query(some, [min(k, compared) for k in ks]))
+    # Some queries come later than others; sums are to be the same in the last bit all the same.
+    order = np.argsort(np.concatenate(ids))
     names = [f"recall@{k}" for k in ks] + ["precision@1", "r_precision", "map@r"]
-    values_QM, labels_Q = np.concatenate(values), np.concatenate(labels)
+    values_QM, labels_Q = np.concatenate(values)[order], np.concatenate(labels)[order]
     intervals = bootstrap(values_QM, labels_Q, draws=draws, seed=seed) if draws else []
     return Scores(
         dict(zip(names, values_QM.mean(axis=0).tolist(), strict=True)),

@@ -86,8 +86,13 @@ class ShardedGallery:
     def floor(self, queries: Queries, places_Q: np.ndarray) -> np.ndarray:
         return np.max(self._ask("floor", queries, places_Q), axis=0)
 
-    def above(self, queries: Queries, edges_QE: np.ndarray) -> np.ndarray:
-        return np.sum(self._ask("above", queries, edges_QE), axis=0)
+    def above(self, queries: Queries, edges_QE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        answers = self._ask("above", queries, edges_QE)
+        many_Q = np.any([many for _, many in answers], axis=0)
+        return np.sum([counts for counts, _ in answers], axis=0), many_Q
+
+    def above_in_full(self, queries: Queries, edges_QE: np.ndarray) -> np.ndarray:
+        return np.sum(self._ask("above_in_full", queries, edges_QE), axis=0)
 
     def queries(self, ids: np.ndarray, labels: np.ndarray) -> Queries:
         """Items as queries, their rows fetched from where they are held."""

@@ -58,4 +58,7 @@ def test_an_empty_part_answers_nothing():
     assert sims.shape == (2, 0)
     assert (own == -np.inf).all()
     assert (empty.floor(asked, np.array([1, 1])) == -np.inf).all()
-    assert empty.above(asked, np.array([[0.5], [0.1]])).tolist() == [[0], [0]]
+    counts, many = empty.above(asked, np.array([[0.5], [0.1]]))
+    assert counts.tolist() == [[0], [0]]
+    assert not many.any()
+    assert empty.above_in_full(asked, np.array([[0.5], [0.1]])).tolist() == [[0], [0]]
