@@ -44,7 +44,7 @@ ui: setup  ## browse the runs in MLflow, on this machine alone
 		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
 clean:  ## delete what the pipeline made (not .venv, downloads, DVC's cache)
-	@rm -rf data/raw data/shards data/decoded data_report models embeddings report runs metrics.json dvc_plots
+	@rm -rf data/raw data/shards data/decoded data_report models embeddings index report runs metrics.json dvc_plots
 
 setup: .venv/.installed-$(EXTRA)
 

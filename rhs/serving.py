@@ -4,7 +4,6 @@ MLflow stores this file's text with the model and runs it to load one ("models f
 weights beside it are safetensors. Nothing is unpickled.
 """
 
-import hashlib
 import io
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -35,10 +34,9 @@ class ImageEmbedder(PythonModel):
     """`predict` takes encoded images (JPEG, PNG, ...) and returns their embeddings."""
 
     def load_context(self, context) -> None:
-        from rhs.models.embedder import load_config, load_embedder
+        from rhs.search.encoded import EncodedEmbedder
 
-        folder = Path(context.artifacts["model"])
-        self.embedder, self.preprocess = load_embedder(folder), load_config(folder)["preprocess"]
+        self.model = EncodedEmbedder(Path(context.artifacts["model"]))
 
     def predict(self, context, model_input: pd.DataFrame, params=None) -> np.ndarray:
         """L2-normalized embeddings, float32 [N, D].
@@ -49,34 +47,33 @@ class ImageEmbedder(PythonModel):
         Raises:
             UserError: bytes that are not a readable image; names the row.
         """
-        import torch
-
         encoded = list(model_input.iloc[:, 0])
-        parts = [torch.empty(0, self.embedder.dim)]
-        for start in range(0, len(encoded), BATCH):
+        parts = [np.empty((0, self.model.dim), np.float32)]
+        for start in range(0, len(encoded), BATCH):  # no more pixels than these at a time
             rows = range(start, min(start + BATCH, len(encoded)))
-            pixels = np.stack([self._pixels(row, encoded[row]) for row in rows])
-            parts.append(self.embedder.embed(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
-        return torch.cat(parts).numpy()
+            parts.append(self.model.embed([self._pixels(row, encoded[row]) for row in rows]))
+        return np.concatenate(parts)
 
     def _pixels(self, row: int, data: bytes) -> np.ndarray:
-        """What preprocess and the loader make of an image, uint8 [S, S, 3]."""
-        from rhs.data.decode import decode
-        from rhs.data.images import BadImage, prepare_image
-        from rhs.data.transforms import view
+        from rhs.data.images import BadImage
         from rhs.errors import UserError
 
         try:
-            prepared = prepare_image(data, **self.preprocess)
+            return self.model.pixels(self.model.prepare(data))
         except BadImage as bad:
             raise UserError(f"Row {row} is no image that can be embedded: {bad}.") from bad
-        return view(decode(prepared.data), self.embedder.image_size)
 
 
 def register(
-    model: Path, name: str, score: float | None, run_id: str, data_digest: str, example: bytes
+    model: Path,
+    name: str,
+    score: float | None,
+    run_id: str,
+    data_digest: str,
+    example: bytes,
+    index: Path | None = None,
 ) -> str:
-    """Log a saved model to the active MLflow run and register it, once for the same weights.
+    """Log a saved model and its index to the active MLflow run and register them, once the same.
 
     The alias `champion` moves to it unless the present champion has a higher score on the same
     data; scores on other data say nothing about this one.
@@ -87,16 +84,24 @@ def register(
         score: validation Recall@1, or None where no classes are held out.
         run_id: of the active run.
         example: an encoded image, to be shown as an example of the input.
+        index: folder that `rhs.search.build.build_index` wrote, if there is one.
 
     Returns:
         The id of the logged model.
     """
+    from rhs.models.embedder import model_digest
+
     client = mlflow.MlflowClient()
-    digest = _digest(model)
+    tags = {"digest": model_digest(model)}
+    if index is not None:
+        from rhs.search.index import index_digest
+
+        tags["index.digest"] = index_digest(index)
     query = f"name = '{name}' and run_id = '{run_id}'"
-    same = [v for v in client.search_model_versions(query) if v.tags.get("digest") == digest]
-    version = same[0] if same else _log(model, name, example)
-    tags = {"digest": digest, "data.digest": data_digest}
+    logged = client.search_model_versions(query)
+    same = [v for v in logged if all(v.tags.get(key) == tag for key, tag in tags.items())]
+    version = same[0] if same else _log(model, name, example, index)
+    tags["data.digest"] = data_digest
     if score is not None:
         tags["val_recall_at_1"] = f"{score:.6f}"
     for key, value in tags.items():
@@ -106,14 +111,14 @@ def register(
     return str(version.source).removeprefix("models:/")
 
 
-def _log(model: Path, name: str, example: bytes) -> ModelVersion:
+def _log(model: Path, name: str, example: bytes, index: Path | None = None) -> ModelVersion:
     from rhs.models.embedder import load_config
 
     output = TensorSpec(np.dtype(np.float32), (-1, load_config(model)["dim"]))
     info = mlflow.pyfunc.log_model(
         name="embedder",
         python_model=str(Path(__file__)),
-        artifacts={"model": str(model)},
+        artifacts={"model": str(model)} | ({"index": str(index)} if index is not None else {}),
         signature=ModelSignature(Schema([ColSpec("binary")]), Schema([output])),
         input_example=pd.DataFrame({"image": [example]}),
         code_paths=[str(Path(__file__).parent)],
@@ -130,16 +135,6 @@ def _champion_score(client: mlflow.MlflowClient, name: str, data_digest: str) ->
         return float("-inf")
     same_data = tags.get("data.digest") == data_digest
     return float(tags.get("val_recall_at_1", "-inf")) if same_data else float("-inf")
-
-
-def _digest(model: Path) -> str:
-    """SHA-256 over the weights and the configuration."""
-    from rhs.models.embedder import CONFIG, WEIGHTS
-
-    digest = hashlib.sha256()
-    for file in (WEIGHTS, CONFIG):
-        digest.update((model / file).read_bytes())
-    return digest.hexdigest()
 
 
 def _requirements() -> list[str]:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from tiny import ROOT, SMALL, write_shards
 
-from benchmarks import collapse
+from benchmarks import collapse, retrieval, retrieval_peers
+from benchmarks.retrieval_peers import CONTENDERS
 
 # class000 to class003 are the group "class00", the other four the group "class0".
 GROUPS = "dataset.coarse='class00(?=[0-3])|class0'"
@@ -78,3 +79,52 @@ def test_the_spread_tells_collapsed_groups_from_open_ones():
 def test_a_spread_of_points_in_one_place_is_no_error():
     told = collapse.spread(np.ones((6, 3)), np.repeat([0, 1, 2], 2), np.repeat([0, 1], 3))
     assert all(np.isfinite(value) for value in told.values())
+
+
+@pytest.fixture(scope="module")
+def products():
+    """A hundredth of Stanford Online Products, as benchmarks.retrieval makes them."""
+    return retrieval.embeddings(605, 16, 113, 0.8)
+
+
+def test_embeddings_of_the_retrieval_benchmark_are_what_it_says(products):
+    x_ND, labels_N = products
+    assert (x_ND.shape, x_ND.dtype) == ((605, 16), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(x_ND, axis=1), 1, atol=1e-6)
+    sizes = np.unique(labels_N, return_counts=True)[1]
+    assert (len(sizes), sizes.min(), sizes.max() <= 12) == (113, 2, True)
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name not in ("ours", "oml1000")])
+def test_the_contenders_of_the_retrieval_benchmark_find_our_numbers(products, name):
+    made = CONTENDERS[name][1](*products, "cpu")
+    ours = CONTENDERS["ours"][1](*products, "cpu")
+    assert 0.3 < ours["map@r"] < ours["r_precision"] < ours["recall@1"] < 0.95
+    assert set(made) <= set(ours)
+    assert made == pytest.approx({metric: ours[metric] for metric in made}, abs=1e-9)
+    assert bool(made) == (name != "product")
+
+
+def test_the_retrieval_benchmark_writes_its_tables(tmp_path, monkeypatch):
+    def here(name, folder, options):  # in a process of its own it would load everything again
+        if name == "sklearn1000":
+            return {"failed": "out of | memory"}
+        return retrieval_peers.measure(name, folder, options.device)
+
+    out = tmp_path / "out.md"
+    arguments = ["--only=ours,faiss10,sklearn1000", "--size=0.01", "--rounds=2", f"--out={out}"]
+    monkeypatch.setattr(retrieval, "_measured", here)
+    monkeypatch.setattr(sys, "argv", ["retrieval", *arguments])
+    retrieval.main()
+    lines = out.read_text().splitlines()
+    assert (
+        "`python -m benchmarks.retrieval --only=ours,faiss10,sklearn1000 --size=0.01`" in lines[0]
+    )
+    assert "605 x 512, 113 classes of 2 to 12" in lines[2]
+    cells = {line.split(" | ")[0]: line.split(" | ") for line in lines if " | " in line}
+    times = [line for line in lines if line.startswith(("| ours | `", "| faiss10 | faiss"))]
+    assert times[0].split(" | ")[3] == "1.00"
+    assert float(times[1].split(" | ")[3]) > 0
+    assert any("failed: out of   memory" in line for line in lines)
+    assert cells["| faiss10"][-2:] == ["0.0e+00", " |"]  # the last table: as ours
+    assert cells["| faiss10"][1:3] == cells["| ours"][1:3]

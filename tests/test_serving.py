@@ -11,22 +11,15 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from PIL import Image
+from searchable import save_model
 
 from rhs.data.decode import decode
 from rhs.data.transforms import view
-from rhs.models.embedder import build_embedder, load_embedder, save_embedder
+from rhs.models.embedder import load_embedder
 from rhs.serving import register
 
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range")  # within MLflow
 NAME = "rhs-tiny"
-CONFIG = {
-    "trunk": {"_target_": "rhs.models.convnet.ConvNet", "widths": [8, 16]},
-    "dim": 6,
-    "image_size": 16,
-    "mean": [0.5, 0.5, 0.5],
-    "std": [0.5, 0.5, 0.5],
-    "preprocess": {"short_side": 24, "quality": 95},
-}
 
 
 def encoded(mode: str, size: tuple[int, int] = (20, 24)) -> bytes:
@@ -34,12 +27,6 @@ def encoded(mode: str, size: tuple[int, int] = (20, 24)) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels, "RGBA").convert(mode).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def save_model(folder: Path, seed: int) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_embedder(folder, build_embedder(CONFIG, seed), CONFIG)
-    return folder
 
 
 @pytest.fixture(scope="module")

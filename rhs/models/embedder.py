@@ -1,5 +1,6 @@
 """Image -> embedding: pixels, trunk, linear head."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -115,6 +116,19 @@ def load_config(folder: Path) -> dict:
     if not (folder / WEIGHTS).exists() or not (folder / CONFIG).exists():
         raise UserError(f"{folder} holds no model: {WEIGHTS} and {CONFIG} are expected there.")
     return json.loads((folder / CONFIG).read_text())
+
+
+def model_digest(folder: Path) -> str:
+    """SHA-256 over the weights and the configuration: which model this is.
+
+    Raises:
+        UserError: the folder does not hold a saved model.
+    """
+    load_config(folder)
+    digest = hashlib.sha256()
+    for file in (WEIGHTS, CONFIG):
+        digest.update((folder / file).read_bytes())
+    return digest.hexdigest()
 
 
 def load_embedder(folder: Path) -> Embedder:

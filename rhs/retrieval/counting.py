@@ -88,7 +88,7 @@ def count_rows(
         if len(rows_R):
             last = 2 if few else edges_QE.shape[1]
             edges_RE, some_RD = edges_QE[rows_R, -last:], unit_QD[rows_R]
-            for block_GD in unit_GD.split(max(STRIDE, columns // 2 // _LANES * _LANES)):
+            for block_GD in unit_GD.split(max(_LANES, columns // 2 // _LANES * _LANES)):
                 counts_QE[rows_R, -last:] += count(some_RD, block_GD, edges_RE)
     return counts_QE
 

@@ -54,7 +54,9 @@ class NullTracker:
     def artifacts(self, folder: Path, name: str) -> None:
         """Nothing is kept."""
 
-    def register(self, model: Path, name: str, score: float | None, example: bytes) -> str | None:
+    def register(
+        self, model: Path, name: str, score: float | None, example: bytes, index: Path | None = None
+    ) -> str | None:
         """Nothing is kept."""
 
 
@@ -104,8 +106,13 @@ class Tracker(NullTracker):
             f"{folder} was not attached to the run; `python -m pipelines.report` attaches it",
         )
 
-    def register(self, model: Path, name: str, score: float | None, example: bytes) -> str | None:
-        """Log a saved model and register it; see `rhs.serving.register`. None: it was left out."""
+    def register(
+        self, model: Path, name: str, score: float | None, example: bytes, index: Path | None = None
+    ) -> str | None:
+        """Log a saved model, with its index if there is one, and register it.
+
+        See `rhs.serving.register`. None: it was left out.
+        """
 
         def log(run_id: str) -> str:
             import mlflow
@@ -116,7 +123,7 @@ class Tracker(NullTracker):
             home = self.delivery.client.get_run(run_id).info.experiment_id
             mlflow.set_experiment(experiment_id=home)
             with mlflow.start_run(run_id=run_id):
-                return register(model, name, score, run_id, self.data_digest, example)
+                return register(model, name, score, run_id, self.data_digest, example, index)
 
         return self._now(
             log, f"{model} was not registered; `python -m pipelines.evaluate` registers it"

@@ -1,0 +1,205 @@
+"""The command `rhs`: what a trained model is good for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from rhs.errors import UserError
+
+if TYPE_CHECKING:
+    from rhs.data.images import Prepared
+    from rhs.search.encoded import EncodedEmbedder
+
+MODEL = (
+    "which model: a folder (models/NAME), a run (the name of a folder in runs/, or the id of an "
+    "MLflow run), or a registered model (NAME@ALIAS, models:/NAME@ALIAS, models:/NAME/VERSION). "
+    "Left out: the one in models/, if there is exactly one"
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """A mistake in the arguments is a sentence, like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command line may be."""
+    whole = Parser(prog="rhs", description="Search with a trained model, and take it elsewhere.")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    about = "print and draw the images of an index that are nearest to some of yours"
+    find = commands.add_parser("search", help=about, description=f"{about.capitalize()}.")
+    find.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="of any usual format")
+    find.add_argument("--model", metavar="WHERE", help=MODEL)
+    find.add_argument(
+        "--index", type=Path, metavar="FOLDER", help="to search in; left out: the model's own"
+    )
+    find.add_argument("-k", "--k", type=int, default=5, help="how many neighbors (default: 5)")
+    find.add_argument(
+        "--out",
+        type=Path,
+        default=Path("search.html"),
+        metavar="FILE",
+        help="the contact sheet, one HTML file (default: search.html)",
+    )
+    find.add_argument("--open", action="store_true", help="show the contact sheet in a browser")
+    find.set_defaults(run=search)
+
+    about = "embed every image beneath a folder"
+    more = (
+        "An image's class is the name of the folder it lies in. Files that are no image are named, "
+        "with the reason, and left out."
+    )
+    every = commands.add_parser("embed", help=about, description=f"{about.capitalize()}. {more}")
+    every.add_argument("folder", type=Path, metavar="FOLDER")
+    every.add_argument("--model", metavar="WHERE", help=MODEL)
+    every.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="a Parquet file, made anew"
+    )
+    every.set_defaults(run=embed)
+
+    about = "write a model as ONNX"
+    more = "It takes uint8 images [B, 3, S, S] and gives unit embeddings [B, D]."
+    other = commands.add_parser("export", help=about, description=f"{about.capitalize()}. {more}")
+    other.add_argument("--model", metavar="WHERE", help=MODEL)
+    other.add_argument("--out", type=Path, required=True, metavar="FILE", help="made anew")
+    other.set_defaults(run=export)
+    return whole
+
+
+def search(options: argparse.Namespace) -> None:
+    """`rhs search`."""
+    from rhs.search.encoded import EncodedEmbedder
+    from rhs.search.folder import printable
+    from rhs.search.index import open_index
+    from rhs.search.resolve import resolve
+    from rhs.search.sheet import write_sheet
+
+    if options.k < 1:
+        raise UserError(f"--k is {options.k}; the number of neighbors must be at least 1.")
+    _writable(options.out)
+    place = resolve(options.model)
+    folder = options.index or place.index
+    if folder is None:
+        raise UserError(
+            f"{place.model} has no index: run the evaluate stage, or give one with --index."
+        )
+    index, model = open_index(folder, place.model), EncodedEmbedder(place.model)
+    names = [printable(str(path)) for path in options.images]
+    queries = [_prepared(path, model) for path in options.images]
+    found = index.search(model.embed([model.pixels(query) for query in queries]), options.k)
+    for name, hits in zip(names, found, strict=True):
+        width = max((len(hit.item.class_name) for hit in hits), default=0)
+        print(name)
+        for rank, hit in enumerate(hits, 1):
+            line = f"{rank:>4}  {hit.similarity:6.3f}  {hit.item.class_name:<{width}}"
+            print(printable(f"{line}  {hit.item.name}"))
+    about = f"{len(index):,} images, {index.facts['kind']} index; cosine similarity"
+    drawn = [(name, query.data) for name, query in zip(names, queries, strict=True)]
+    write_sheet(options.out, drawn, found, about)
+    print(f"drawn in {options.out}")
+    if options.open:
+        _show(options.out)
+
+
+def _prepared(path: Path, model: EncodedEmbedder) -> Prepared:
+    from rhs.data.images import BadImage
+    from rhs.search.folder import printable
+
+    try:
+        return model.prepare(path.read_bytes())
+    except BadImage as bad:
+        raise UserError(f"{printable(str(path))} cannot be embedded: {bad}.") from bad
+
+
+def embed(options: argparse.Namespace) -> None:
+    """`rhs embed`."""
+    from rhs.models.embedder import model_digest
+    from rhs.retrieval.stored import write_embedded
+    from rhs.search.encoded import EncodedEmbedder
+    from rhs.search.folder import embed_folder
+    from rhs.search.resolve import resolve
+
+    _writable(options.out)
+    model = resolve(options.model).model
+    embedded, refused = embed_folder(options.folder, EncodedEmbedder(model), model_digest(model))
+    write_embedded(options.out, embedded)
+    classes = len(set(embedded.class_names) - {""})
+    print(
+        f"{options.out}: {len(embedded):,} images of {classes:,} classes, "
+        f"{embedded.embeddings.shape[1]} dimensions"
+    )
+    if refused:
+        print(f"{len(refused):,} files were left out:", file=sys.stderr)
+        for name, reason in refused:
+            print(f"  {name}: {reason}", file=sys.stderr)
+
+
+def export(options: argparse.Namespace) -> None:
+    """`rhs export`."""
+    from rhs.models.embedder import load_config
+    from rhs.models.onnx import export_onnx
+    from rhs.search.resolve import resolve
+
+    _writable(options.out)
+    model = resolve(options.model).model
+    worst = export_onnx(model, options.out)
+    config = load_config(model)
+    size = config["image_size"]
+    print(
+        f"{options.out}: uint8 images [B, 3, {size}, {size}] -> unit embeddings "
+        f"[B, {config['dim']}]; differs from the model by {worst:.1e} at most"
+    )
+
+
+def _writable(out: Path) -> None:
+    """Before the work: raises UserError unless a file may come to be at `out`."""
+    if out.is_dir() or not out.parent.is_dir():
+        raise UserError(f"--out is {out}; it must be a file in a folder that exists.")
+
+
+def _show(path: Path) -> None:
+    import webbrowser
+
+    if not webbrowser.open(path.absolute().as_uri()):
+        print(f"no browser was found: open {path}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; a user's mistake is one sentence and status 1."""
+    try:
+        options = parser().parse_args(arguments)
+        from rhs.stage import PRIVATE
+
+        for name, value in PRIVATE.items():
+            os.environ.setdefault(name, value)
+        options.run(options)
+        sys.stdout.flush()  # here, where a reader who left is understood
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # who reads the lines has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # anything that is not the user's to mend keeps its traceback
+        from rhs.stage import explain
+
+        sentence = explain(error)
+        if sentence is None and isinstance(error, OSError) and error.filename:
+            sentence = f"{error.filename}: {error.strerror}."
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Using a trained model: an index of its embeddings, and searching in it."""

@@ -1,0 +1,76 @@
+"""Embedding a folder: every image once, and every other file named."""
+
+import os
+
+import numpy as np
+import pytest
+from folders import make_images
+from tiny import class_image, png
+
+from rhs.errors import UserError
+from rhs.search.encoded import EncodedEmbedder
+from rhs.search.folder import embed_folder, printable
+
+
+@pytest.fixture
+def model(made):
+    return EncodedEmbedder(made.model)
+
+
+def test_every_image_with_its_name_and_class(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("rhs.search.folder.BATCH", 2)
+    root = make_images(tmp_path / "in", [3, 2])
+    (root / "loose.png").write_bytes(png(class_image(7, 0)))
+    (root / "deep/class0").mkdir(parents=True)
+    (root / "deep/class0/a.png").write_bytes(png(class_image(7, 1)))
+    embedded, refused = embed_folder(root, model, "digest")
+    assert refused == []
+    assert embedded.names == [
+        "class0/0.png", "class0/1.png", "class0/2.png", "class1/0.png", "class1/1.png",
+        "deep/class0/a.png", "loose.png",
+    ]  # fmt: skip
+    assert embedded.class_names == [*["class0"] * 3, *["class1"] * 2, "class0", ""]
+    assert embedded.labels.tolist() == [0, 0, 0, 1, 1, 0, -1]
+    assert (embedded.queries, embedded.model) == (None, "digest")
+    for name, row in zip(embedded.names, embedded.embeddings, strict=True):
+        (alone,) = model.embed([model.pixels(model.prepare((root / name).read_bytes()))])
+        np.testing.assert_allclose(row, alone, atol=1e-6)
+
+
+def test_what_cannot_be_embedded_is_named_with_the_reason(model, tmp_path):
+    root = make_images(tmp_path / "in", [2, 1], class0=b"junk")
+    (root / "class1/0.png").write_bytes(b"")
+    (root / "notes.txt").write_text("hello")
+    (root / ".hidden.png").write_bytes(b"junk")
+    (root / ".git").mkdir()
+    (root / ".git/a.png").write_bytes(b"junk")
+    (root / "gone.png").symlink_to(root / "nowhere")
+    os.mkfifo(root / "pipe.png")
+    cut = png(class_image(0, 5))[:-60]
+    (root / "class1/cut.png").write_bytes(cut)
+    embedded, refused = embed_folder(root, model)
+    assert embedded.names == ["class0/1.png"]
+    reasons = dict(refused)
+    assert reasons.pop("class1/cut.png").startswith(("truncated", "damaged"))
+    assert reasons == {
+        "class0/0.png": "not an image",
+        "class1/0.png": "zero size",
+        "notes.txt": "not an image",
+        "gone.png": "not a regular file",
+        "pipe.png": "not a regular file",
+    }
+
+
+def test_nothing_to_embed_is_refused(model, tmp_path):
+    with pytest.raises(UserError, match="none is not a folder"):
+        embed_folder(tmp_path / "none", model)
+    with pytest.raises(UserError, match=r"holds no image that can be embedded\."):
+        embed_folder(tmp_path, model)
+    (tmp_path / "a.png").write_bytes(b"junk")
+    with pytest.raises(UserError, match=r"embedded: a.png is refused \(not an image\)"):
+        embed_folder(tmp_path, model)
+
+
+def test_names_are_made_printable():
+    assert printable("Größe 日本.png") == "Größe 日本.png"
+    assert printable("a\x1b[2J\n\udcff") == "a\ufffd[2J\ufffd\ufffd"
