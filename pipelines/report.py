@@ -1,10 +1,9 @@
-"""Report: what every stage before left behind -> report/index.html and report/failures.html."""
+"""Report: what every stage before left behind -> report/: index, failures and explorer pages."""
 
 import csv
 import json
 from pathlib import Path
 
-import numpy as np
 from omegaconf import DictConfig
 
 from rhs.data.shards import ShardedImages, load_manifest
@@ -12,7 +11,8 @@ from rhs.data.travel import find_shards
 from rhs.errors import UserError
 from rhs.models.embedder import load_config
 from rhs.redact import redacted
-from rhs.report.page import build_report
+from rhs.report.page import Results, build_report
+from rhs.retrieval.stored import read_split
 from rhs.run import named
 from rhs.stage import plain, stage
 from rhs.storage.atomic import whole_folder
@@ -35,21 +35,24 @@ def main(params: DictConfig) -> None:
     for path, maker in ((model, "train"), (embeddings, "evaluate"), (metrics, "evaluate")):
         if not path.exists():
             raise UserError(f"{path} not found: run the {maker} stage first.")
-    history, embedded = model / "history.csv", sorted(embeddings.glob("*.npz"))
+    history = model / "history.csv"
+    splits = sorted({path.name.rpartition("-")[0] for path in embeddings.glob("*-*.parquet")})
+    embedded = {split: read_split(embeddings, split) for split in splits}
     run = named(load_config(model)["run"])
+    results = Results(
+        title=f"{name}: retrieval on unseen classes",
+        params={k: v for k, v in redacted(plain(params)).items() if k not in ELSEWHERE},
+        manifest=manifest,
+        history=list(csv.DictReader(history.open(newline="", encoding="utf-8"))),
+        metrics=json.loads(metrics.read_text(encoding="utf-8")),
+        shards={split: ShardedImages(shards, split) for split in splits},
+        splits={split: (rows.embeddings, rows.labels) for split, rows in embedded.items()},
+        seed=params.seed,
+        collapse=_study(STUDIES / f"collapse_{name}.json"),
+        run=run.name,
+    )
     with whole_folder(OUT) as folder:
-        build_report(
-            out=folder,
-            title=f"{name}: retrieval on unseen classes",
-            params={k: v for k, v in redacted(plain(params)).items() if k not in ELSEWHERE},
-            manifest=manifest,
-            history=list(csv.DictReader(history.open(newline="", encoding="utf-8"))),
-            metrics=json.loads(metrics.read_text(encoding="utf-8")),
-            shards={path.stem: ShardedImages(shards, path.stem) for path in embedded},
-            splits={path.stem: _read(path) for path in embedded},
-            seed=params.seed,
-            collapse=_study(STUDIES / f"collapse_{name}.json"),
-        )
+        build_report(folder, results)
     with tracked(params, run, manifest) as tracker:
         tracker.artifacts(OUT, "report")
     print(f"open {OUT / 'index.html'}")
@@ -57,11 +60,6 @@ def main(params: DictConfig) -> None:
 
 def _study(path: Path) -> dict | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return arrays["embeddings"], arrays["labels"]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from tiny import composed
 
 from rhs import cluster
 from rhs.errors import UserError
-from rhs.evaluation import embedding_pool
+from rhs.evaluation.batches import embedding_pool
 from rhs.stage import plain
 
 ELASTIC = "cluster.num_workers=[1,2] cluster.input=ray"

@@ -13,6 +13,9 @@ from cloned import DVC, STAGES, choose, run
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
+from rhs.models.embedder import model_digest
+from rhs.retrieval.stored import read_split
+
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
 
 
@@ -41,10 +44,17 @@ def test_what_it_leaves(project):
     assert set(metrics) == {"val", "test", "untrained"}
     assert all(0 <= metrics[split]["recall@1"] <= 1 for split in metrics)
     assert metrics["test"]["queries"] == 24
-    with np.load(project / "embeddings/folder/test.npz") as test:
-        assert test["embeddings"].shape == (24, 16)
-        assert test["labels"].tolist() == [label for label in (4, 5, 6, 7) for _ in range(6)]
-        np.testing.assert_allclose(np.linalg.norm(test["embeddings"], axis=1), 1, atol=1e-5)
+    test = read_split(project / "embeddings/folder", "test")
+    assert test.embeddings.shape == (24, 16)
+    assert test.labels.tolist() == [label for label in (4, 5, 6, 7) for _ in range(6)]
+    np.testing.assert_allclose(np.linalg.norm(test.embeddings, axis=1), 1, atol=1e-5)
+    assert test.model == model_digest(project / "models/folder")
+    for split in metrics:
+        for name, (low, high) in metrics[split]["intervals"].items():
+            assert 0 <= low <= metrics[split][name] <= high <= 1
+    facts = json.loads((project / "index/folder/index.json").read_text())
+    assert (facts["images"], facts["model"]) == (48, test.model)
+    assert list((project / "runs").glob("*/embeddings")) == []
     with (project / "models/folder/history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     assert {f.name for f in (project / "models/folder").iterdir()} == {
@@ -71,12 +81,14 @@ def test_mlflow_has_one_run_with_all_of_it(project):
     metrics = json.loads((project / "metrics.json").read_text())
     for split, scores in metrics.items():
         assert kept.data.metrics[f"{split}/recall_at_1"] == scores["recall@1"]
+        assert kept.data.metrics[f"{split}/map_at_r_high"] == scores["intervals"]["map@r"][1]
+    assert kept.data.metrics["index/images"] == 48
     losses = client.get_metric_history(kept.info.run_id, "train/loss")
     assert len(losses) == 2
     assert losses[0].step < losses[1].step
     assert "system/cpu_utilization_percentage" in kept.data.metrics
     report = client.list_artifacts(kept.info.run_id, "report")
-    assert {Path(a.path).name for a in report} == {"index.html", "failures.html"}
+    assert {Path(a.path).name for a in report} == {"index.html", "failures.html", "explorer.html"}
     version = client.get_model_version_by_alias("rhs-folder", "champion")
     assert version.run_id == kept.info.run_id
 
@@ -98,6 +110,8 @@ def test_a_second_repro_runs_nothing(project):
         (["method=symm_npair", "cluster=one_gpu"], set()),
         (["method=symm_npair", "tracking=none"], set()),
         (["method=symm_npair", "evaluate.untrained=false"], {"evaluate", "report"}),
+        (["method=symm_npair", "index.thumbnail=0"], {"evaluate"}),
+        (["method=symm_npair", "cluster.gallery_shards=2"], set()),
         (["method=symm_npair", "preprocess.quality=90"], {"preprocess", "report"}),
     ],
 )

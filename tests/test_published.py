@@ -10,9 +10,11 @@ from standins import put
 from tiny import composed
 
 from pipelines import fetch, preprocess
-from rhs import evaluation
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.datasets import inshop
+from rhs.evaluation import batches, embed
+from rhs.evaluation.scoring import measure
+from rhs.retrieval.stored import read_files
 from rhs.stage import stage
 
 
@@ -49,15 +51,19 @@ def test_in_shop_from_a_mirror(ray_cluster, staged, project, tmp_path, monkeypat
     for query in np.flatnonzero(test.queries):
         same = test.labels == test.labels[query]
         x[query] = 0.9 * x[gallery & ~same][0] + 0.4 * x[gallery & same][0]
-    embedded = {"test": {"label": test.labels, "trained": x, "untrained": x}}
-    monkeypatch.setattr(evaluation, "embed_splits", lambda *_: embedded)
+    monkeypatch.setattr(batches, "embeddings", lambda *_: [(0, {"trained": x, "untrained": x})])
+    monkeypatch.setattr(embed, "model_digest", lambda _: "of this model")
     params = composed("dataset=inshop")
-    scores = evaluation.evaluate(params, shards, project, project / "embeddings")["test"]
+    (work := tmp_path / "work").mkdir()
+    made = embed.embed(params, shards, ["test"], project, work)
+    np.testing.assert_array_equal(read_files(made["test"]).queries, test.queries)
+    scores = measure(params, made["test"])
     assert [key for key in scores if key.startswith("recall")] == [
         f"recall@{k}" for k in (1, 10, 20, 30, 40)
     ]
     assert scores["queries"] == 2
     assert (scores["recall@1"], scores["recall@10"]) == (0, 1)
+    assert scores["intervals"]["recall@1"] == [0, 0]
 
 
 def test_a_mirror_that_is_not_there(staged, project, tmp_path, capsys):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
-from rhs.retrieval.neighbors import TIE, neighbors, unit_rows
-from rhs.retrieval.recall import answerable
+from rhs.report.search import Found
 
 THUMBNAIL_SIDE = 96
-_JPEG_QUALITY = 82
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {"optimize": True},
+    "jpeg": {"quality": 82},
+    "webp": {"quality": 70, "method": 4},
+}
 
 
 class Images(Protocol):
@@ -64,17 +67,24 @@ class Failure:
     rank: int
 
 
-def thumbnail(encoded: bytes, side: int = THUMBNAIL_SIDE) -> tuple[str, int, int]:
-    """An encoded image as (data URI, width, height), its longer side at most ``side`` pixels."""
+def thumbnail(
+    encoded: bytes, side: int = THUMBNAIL_SIDE, photograph: str = "jpeg"
+) -> tuple[str, int, int]:
+    """An encoded image as (data URI, width, height), its longer side at most ``side`` pixels.
+
+    Drawings come out smaller, and sharper, as PNG; others as ``photograph``: "jpeg", or "webp",
+    half as large at 64 pixels.
+    """
     with Image.open(io.BytesIO(encoded)) as image:
+        image.draft(None, (2 * side, 2 * side))  # a JPEG need not be decoded at its full size
         small = image.convert("L" if image.mode in ("1", "L") else "RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     choices = []
-    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": _JPEG_QUALITY})):
+    # More than 256 colors are no drawing: a PNG of them is never the smaller one.
+    for kind in ("png", photograph) if small.getcolors() else (photograph,):
         buffer = io.BytesIO()
-        small.save(buffer, kind, **options)
+        small.save(buffer, kind, **_OPTIONS[kind])
         choices.append((len(buffer.getvalue()), kind, buffer.getvalue()))
-    # Drawings come out smaller, and sharper, as PNG; photographs as JPEG.
     _, kind, data = min(choices)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *small.size
 
@@ -89,88 +99,48 @@ def picture(
 
 
 def random_queries(
-    images: Images,
-    embeddings_ND: np.ndarray,
-    labels_N: np.ndarray,
-    *,
-    count: int,
-    k: int,
-    seed: int,
+    images: Images, found: Found, *, count: int, k: int, seed: int
 ) -> list[Retrieved]:
     """``count`` seeded draws among the queries that have an answer, each with its k nearest."""
-    candidates = np.flatnonzero(answerable(labels_N, images.queries))
+    candidates = np.flatnonzero(found.answerable_Q)
     if not len(candidates):
         return []
-    drawn = np.random.default_rng(seed).permutation(candidates)[:count]
-    similarities_Qk, indices_Qk = neighbors(embeddings_ND, k, images.queries)
-    rows = np.searchsorted(_asking(images), drawn)
+    # Over the images' own numbers, so that the draw does not depend on who else asks.
+    drawn = np.random.default_rng(seed).permutation(found.asking_Q[candidates])[:count]
+    rows = np.searchsorted(found.asking_Q, drawn)
+    labels_N = found.labels_N
     return [
         Retrieved(
             picture(images, query),
             [
                 picture(images, i, float(similarity), bool(labels_N[i] == labels_N[query]))
-                for i, similarity in zip(indices_Qk[row], similarities_Qk[row], strict=True)
+                for i, similarity in zip(
+                    found.indices_Qk[row, :k], found.similarities_Qk[row, :k], strict=True
+                )
             ],
         )
         for query, row in zip(drawn, rows, strict=True)
     ]
 
 
-def _asking(images: Images) -> np.ndarray:
-    """The queries [Q], row for row those of `neighbors`."""
-    everything = np.arange(len(images.labels))
-    return everything if images.queries is None else everything[images.queries]
-
-
-def worst_failures(
-    images: Images, embeddings_ND: np.ndarray, labels_N: np.ndarray, *, count: int
-) -> tuple[list[Failure], int]:
-    """The ``count`` failures with the largest gap, largest first, and how many there are in all.
-
-    A wrong item that only ties with the best right one is no failure: another order of the same
-    similarities would have been right.
-    """
-    if not answerable(labels_N, images.queries).any():
+def worst_failures(images: Images, found: Found, *, count: int) -> tuple[list[Failure], int]:
+    """The ``count`` failures with the largest gap, largest first, and how many there are in all."""
+    failing = np.flatnonzero(found.failing_Q)
+    if not len(failing):
         return [], 0
-    unit_ND, asking = unit_rows(embeddings_ND), _asking(images)
-    nearest_s, nearest_i = (column[:, 0] for column in neighbors(embeddings_ND, 1, images.queries))
-    best_s, best_i = (a[asking] for a in _nearest_right(unit_ND, labels_N, images.queries))
-    gap_Q = nearest_s - best_s
-    gap_Q[(labels_N[nearest_i] == labels_N[asking]) | ~np.isfinite(gap_Q) | (gap_Q <= TIE)] = -1
-    failing = np.flatnonzero(gap_Q > 0)
-    worst = failing[np.argsort(-gap_Q[failing], kind="stable")][:count]
-    rows = []
-    for row in worst:
-        nearer_N = unit_ND @ unit_ND[asking[row]] > best_s[row] + TIE
-        nearer_N[asking[row] if images.queries is None else images.queries] = False
-        rows.append(
-            Failure(
-                query=picture(images, asking[row]),
-                wrong=picture(images, nearest_i[row], float(nearest_s[row]), False),
-                right=picture(images, best_i[row], float(best_s[row]), True),
-                gap=float(gap_Q[row]),
-                rank=int(nearer_N.sum()) + 1,
-            )
+    gap_F = found.similarities_Qk[failing, 0] - found.right_s_Q[failing]
+    order = np.argsort(-gap_F, kind="stable")[:count]
+    worst = failing[order]
+    rows = [
+        Failure(
+            query=picture(images, found.asking_Q[row]),
+            wrong=picture(
+                images, found.indices_Qk[row, 0], float(found.similarities_Qk[row, 0]), False
+            ),
+            right=picture(images, found.right_i_Q[row], float(found.right_s_Q[row]), True),
+            gap=float(gap),
+            rank=int(rank),
         )
+        for row, gap, rank in zip(worst, gap_F[order], found.ranks(worst), strict=True)
+    ]
     return rows, len(failing)
-
-
-def _nearest_right(
-    unit_ND: np.ndarray, labels_N: np.ndarray, queries_N: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Similarity [N] and index [N] of every item's nearest of its class; -inf where it has none."""
-    best_s = np.full(len(labels_N), -np.inf, dtype=np.float32)
-    best_i = np.full(len(labels_N), -1, dtype=np.int64)
-    order = np.argsort(labels_N, kind="stable")
-    for members in np.split(order, np.flatnonzero(np.diff(labels_N[order])) + 1):
-        if len(members) < 2:
-            continue
-        within = unit_ND[members] @ unit_ND[members].T
-        if queries_N is None:
-            np.fill_diagonal(within, -np.inf)
-        else:
-            within[:, queries_N[members]] = -np.inf
-        best = within.argmax(axis=1)
-        best_s[members] = within[np.arange(len(members)), best]
-        best_i[members] = members[best]
-    return best_s, best_i

@@ -9,12 +9,20 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from rhs.report.gallery import Images, thumbnail
-from rhs.retrieval.neighbors import unit_rows
+from rhs.retrieval.vectors import unit_rows
 
 WIDTH, HEIGHT, MARGIN = 1000, 720, 34
 _THUMBNAIL_SIDE = 64
 _PICTURE = 30  # side of a class's picture, in units of the view box
 _FEWEST = 4  # below this many points a map says nothing
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Where images lie in two dimensions: their indices [P], ascending, and coordinates [P, 2]."""
+
+    items_P: np.ndarray
+    xy_P2: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,20 @@ def draw_map(
     seed: int,
     max_classes: int = 40,
     max_points: int = 1500,
+    known: Projection | None = None,
 ) -> Map | None:
-    """Map of a sample of large classes, each class whole; None when there is too little to map."""
+    """Map of a sample of large classes, each class whole; None when there is too little to map.
+
+    Args:
+        known: a projection that was made already; used if it is of the same images.
+    """
     chosen = choose_items(labels_N, max_classes=max_classes, max_points=max_points, seed=seed)
-    if len(chosen) < _FEWEST:
+    if known is None or not np.array_equal(known.items_P, chosen):
+        known = project(embeddings_ND, chosen, seed=seed)
+    if known is None:
         return None
     unit_PD = unit_rows(embeddings_ND[chosen])
-    xy_P2 = _fit_view(_project(unit_PD, seed))
+    xy_P2 = _fit_view(known.xy_P2)
     labels_P = labels_N[chosen]
     classes: list[MapClass] = []
     for position, label in enumerate(np.unique(labels_P)):
@@ -96,8 +111,11 @@ def choose_items(
     return np.flatnonzero(np.isin(class_N, taken))
 
 
-def _project(unit_PD: np.ndarray, seed: int) -> np.ndarray:
-    """t-SNE coordinates [P, 2]."""
+def project(embeddings_ND: np.ndarray, items_P: np.ndarray, *, seed: int) -> Projection | None:
+    """t-SNE of these images; None of too few."""
+    if len(items_P) < _FEWEST:
+        return None
+    unit_PD = unit_rows(embeddings_ND[items_P])
     # A start from principal components keeps the large-scale layout, but divides by their spread.
     has_spread = min(unit_PD.shape) >= 2 and float(unit_PD.std(axis=0).max()) > 1e-6
     tsne = TSNE(
@@ -110,7 +128,7 @@ def _project(unit_PD: np.ndarray, seed: int) -> np.ndarray:
     # One thread: the same map on any number of cores, and a thousand short steps do not spend their
     # time waiting at barriers on a machine that has other work (27 s instead of 1 s, measured).
     with threadpool_limits(1):
-        return tsne.fit_transform(unit_PD)
+        return Projection(items_P, tsne.fit_transform(unit_PD))
 
 
 def _fit_view(xy_P2: np.ndarray) -> np.ndarray:

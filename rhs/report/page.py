@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rhs.errors import UserError
 from rhs.report import curves
 from rhs.report.collapse import collapse_section
-from rhs.report.gallery import Images, Picture, random_queries, worst_failures
-from rhs.report.map2d import draw_map
+from rhs.report.explored import NEIGHBORS, choose_shown, explored
+from rhs.report.explorer import write_explorer
+from rhs.report.gallery import (
+    Images,
+    Picture,
+    Retrieved,
+    random_queries,
+    worst_failures,
+)
+from rhs.report.map2d import Projection, draw_map, project
+from rhs.report.search import Found, search
 from rhs.report.tables import data_facts, flatten, headline, named_images, recall_table
 from rhs.report.templating import render
 
 GALLERY_QUERIES = 12
 GALLERY_NEIGHBORS = 5
 FAILURES_SHOWN = 40
+EXPLORER_IMAGES = 5000
 
 
-def build_report(
-    *,
-    out: Path,
-    title: str,
-    params: Mapping,
-    manifest: Mapping,
-    history: Sequence[Mapping],
-    metrics: Mapping,
-    shards: Mapping[str, Images],
-    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    seed: int,
-    collapse: Mapping | None = None,
-) -> None:
-    """Write ``index.html`` and ``failures.html`` into the folder ``out``, which is made if absent.
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What the other stages left behind.
 
-    The pages are a pure function of the arguments: no date, no host name.
-
-    Args:
+    Attributes:
         title: heading of the pages.
         params: all parameters, nested.
         manifest: ``manifest.json`` of the shards.
@@ -46,46 +45,96 @@ def build_report(
         metrics: ``metrics.json``: split name -> scores.
         shards: split name -> images, for at least every name in ``splits``.
         splits: split name -> (embeddings [N, D], labels [N]), row i being image i of the shards.
-            "test" is needed: the gallery, the map and the failures show it.
+            "test" is needed: the gallery, the map, the failures and the explorer show it.
         seed: draws the queries and the map.
         collapse: the study of class collapse on this data set, as `python -m benchmarks.collapse`
             wrote it (rhs.report.collapse lists its keys); None: the page has no such section.
+        run: the run's name.
+    """
+
+    title: str
+    params: Mapping
+    manifest: Mapping
+    history: Sequence[Mapping]
+    metrics: Mapping
+    shards: Mapping[str, Images]
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    seed: int
+    collapse: Mapping | None = None
+    run: str = ""
+
+
+def build_report(out: Path, results: Results, *, explorer_images: int = EXPLORER_IMAGES) -> None:
+    """Write ``index.html``, ``failures.html`` and ``explorer.html`` into the folder ``out``.
+
+    It is made if absent. The pages are a pure function of the arguments: no date, no host name.
+
+    Args:
+        explorer_images: how many images at most the explorer shows as queries; of more, a sample.
 
     Raises:
         UserError: no test split, or embeddings that do not belong to the shards.
     """
-    _check(shards, splits)
-    images, (embeddings_ND, labels_N) = shards["test"], splits["test"]
-    failures, failures_in_all = worst_failures(
-        images, embeddings_ND, labels_N, count=FAILURES_SHOWN
-    )
+    _check(results.shards, results.splits)
+    images, (embeddings_ND, labels_N) = results.shards["test"], results.splits["test"]
+    found = search(embeddings_ND, labels_N, images.queries, max(NEIGHBORS, GALLERY_NEIGHBORS))
+    failures, failures_in_all = worst_failures(images, found, count=FAILURES_SHOWN)
     gallery = random_queries(
-        images, embeddings_ND, labels_N, count=GALLERY_QUERIES, k=GALLERY_NEIGHBORS, seed=seed
+        images, found, count=GALLERY_QUERIES, k=GALLERY_NEIGHBORS, seed=results.seed
     )
+    shown_S = choose_shown(labels_N, explorer_images)
+    placed = project(embeddings_ND, shown_S, seed=results.seed)
     shared = {
-        "title": title,
-        "subtitle": _subtitle(params, manifest),
+        "title": results.title,
+        "subtitle": _subtitle(results.params, results.manifest),
         "failures_in_all": failures_in_all,
         "tile_ratio": _tile_ratio([r.query for r in gallery] + [f.query for f in failures]),
     }
-    index = {
-        "headline": headline(metrics, manifest, history, labels_N),
-        "recall": recall_table(metrics),
+    index = _index(results, gallery, placed)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, values in (("index.html", index), ("failures.html", {"failures": failures})):
+        (out / name).write_text(render(name, **shared, **values), encoding="utf-8")
+    data = explored(images, found, shown_S, placed, _about(results, found))
+    write_explorer(out / "explorer.html", data, shared)
+
+
+def _index(
+    results: Results, gallery: Sequence[Retrieved], placed: Projection | None
+) -> dict[str, Any]:
+    """What the index page shows."""
+    history, manifest = results.history, results.manifest
+    images, (embeddings_ND, labels_N) = results.shards["test"], results.splits["test"]
+    return {
+        "headline": headline(results.metrics, manifest, history, labels_N),
+        "recall": recall_table(results.metrics),
         "loss_curve": curves.loss_curve(history),
         "recall_curve": curves.recall_curve(history),
         "best_recall": curves.best_recall(history),
         "diagnostics": curves.diagnostics(history),
-        "collapse": collapse_section(collapse),
+        "collapse": collapse_section(results.collapse),
         "gallery": gallery,
-        "map": draw_map(images, embeddings_ND, labels_N, seed=seed),
+        "map": draw_map(images, embeddings_ND, labels_N, seed=results.seed, known=placed),
         "manifest": manifest,
         "facts": data_facts(manifest),
         **named_images(manifest),
-        "parameters": flatten(params),
+        "parameters": flatten(results.params),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    for name, values in (("index.html", index), ("failures.html", {"failures": failures})):
-        (out / name).write_text(render(name, **shared, **values), encoding="utf-8")
+
+
+def _about(results: Results, found: Found) -> dict[str, Any]:
+    """Facts of the run that the explorer prints, and compares with another run's."""
+    scores = results.metrics.get("test", {})
+    return {
+        "title": results.title,
+        "run": results.run,
+        "facts": _subtitle(results.params, results.manifest),
+        "recall": found.recall,
+        "interval": list(scores.get("intervals", {}).get("recall@1", [])),
+        "images": len(found.labels_N),
+        "queries": len(found.asking_Q),
+        "answerable": int(found.answerable_Q.sum()),
+        "classes": len(np.unique(found.labels_N)),
+    }
 
 
 def _check(

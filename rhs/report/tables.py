@@ -19,6 +19,14 @@ _ROW_TITLES = {
 }
 
 
+_TITLES = {
+    "precision@1": "Precision@1",
+    "r_precision": "R-precision",
+    "map@r": "MAP@R",
+    "nmi": "NMI",
+}
+
+
 @dataclass(frozen=True)
 class Figure:
     """One headline number: what it is, its value as text, and a line that puts it in context."""
@@ -29,11 +37,23 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A score and its 95 % interval as text; blank where there is none."""
+
+    text: str = ""
+    interval: str = ""
+
+
+@dataclass(frozen=True)
 class ScoreTable:
-    """Columns of scores; rows of (title, note, cells), a cell blank where there is no score."""
+    """Columns of scores; rows of (title, note, cells)."""
 
     columns: list[str]
-    rows: list[tuple[str, str, list[str]]]
+    rows: list[tuple[str, str, list[Cell]]]
+
+    @property
+    def has_intervals(self) -> bool:
+        return any(cell.interval for _, _, cells in self.rows for cell in cells)
 
 
 def breakable(name: str) -> Markup:
@@ -70,16 +90,21 @@ def headline(
 def recall_table(metrics: Mapping) -> ScoreTable:
     """Every score of every split: Recall@K by K, then whatever else was measured."""
     rows = _score_rows(metrics)
-    names = list(dict.fromkeys(name for _, group in rows for name in group))
+    names = list(
+        dict.fromkeys(
+            name for _, g in rows for name, value in g.items() if not isinstance(value, Mapping)
+        )
+    )
     recalls = [name for name in names if name.startswith("recall@")]
     recalls.sort(key=lambda name: int(name.split("@")[1]))
-    columns = recalls + [name for name in names if name not in recalls]
+    others = [name for name in _TITLES if name in names]
+    columns = recalls + others + [n for n in names if n not in recalls and n not in others]
     return ScoreTable(
-        [name.replace("recall@", "Recall@").replace("_", " ") for name in columns],
+        [_title(name) for name in columns],
         [
             (
                 *_ROW_TITLES.get(row, (row, "")),
-                [_cell(name, group[name]) if name in group else "" for name in columns],
+                [_cell(name, group) for name in columns],
             )
             for row, group in rows
         ],
@@ -92,12 +117,21 @@ def _score_rows(metrics: Mapping) -> list[tuple[str, Mapping]]:
     return [(name, groups[name]) for name in first + [n for n in groups if n not in first]]
 
 
-def _cell(name: str, value: float | int | str) -> str:
-    if name.startswith("recall@"):
-        return percent(float(value))
+def _title(name: str) -> str:
+    return _TITLES.get(name, name.replace("recall@", "Recall@").replace("_", " "))
+
+
+def _cell(name: str, group: Mapping) -> Cell:
+    value = group.get(name)
+    if value is None:
+        return Cell()
+    if name.startswith("recall@") or name in _TITLES:
+        interval = group.get("intervals", {}).get(name)
+        low_high = f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}" if interval else ""
+        return Cell(percent(float(value)), low_high)
     if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return Cell(f"{value:,}")
+    return Cell(f"{value:.4g}" if isinstance(value, float) else str(value))
 
 
 def data_facts(manifest: Mapping) -> list[tuple[str, str]]:

@@ -7,11 +7,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rhs.report.tables import breakable
 
+TEMPLATES = Path(__file__).parent / "templates"
+
 
 def render(template: str, **values: Any) -> str:
     """The page that a template of `templates/` makes of these values; all text is escaped."""
     pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rhs.report.page import build_report
+from rhs.report.page import Results, build_report
 
 NASTY = "<b>&\"'</b>"
 
@@ -59,7 +59,10 @@ def clusters(n: int, classes: int, noise: float = 0.9) -> tuple[np.ndarray, np.n
     return embeddings.astype(np.float32), labels
 
 
-def write(out: Path, embeddings: np.ndarray, labels: np.ndarray, **changed) -> tuple[Tags, Tags]:
+def write(
+    out: Path, embeddings: np.ndarray, labels: np.ndarray, settings: dict | None = None, **changed
+) -> tuple[Tags, Tags]:
+    """The index and the failures, read back; `settings` of build_report, `changed` results."""
     manifest = {
         "dataset": "made-up",
         "digest": "0123456789abcdef",
@@ -98,7 +101,7 @@ def write(out: Path, embeddings: np.ndarray, labels: np.ndarray, **changed) -> t
         "splits": {"test": (embeddings, labels)},
         "seed": 3,
     }
-    build_report(out=out, **(arguments | changed))
+    build_report(out, Results(**(arguments | changed)), **(settings or {}))
     return tuple(
         Tags((out / name).read_text(encoding="utf-8")) for name in ("index.html", "failures.html")
     )

@@ -12,13 +12,15 @@ from PIL import Image
 from rhs.report.curves import best_recall, diagnostics, loss_curve, recall_curve, series
 from rhs.report.gallery import random_queries, thumbnail, worst_failures
 from rhs.report.map2d import HEIGHT, WIDTH, choose_items, draw_map
-from rhs.report.tables import breakable, flatten, recall_table
+from rhs.report.search import search
+from rhs.report.tables import Cell, breakable, flatten, recall_table
 
 
 def test_right_and_wrong_follow_the_labels():
     embeddings, labels = clusters(60, 6)
     images = FakeImages(labels)
-    rows = random_queries(images, embeddings, labels, count=12, k=5, seed=3)
+    rows = random_queries(images, search(embeddings, labels, None, 5), count=12, k=5, seed=3)
+    assert len(rows) == 12
     for row in rows:
         similarities = [neighbor.similarity for neighbor in row.neighbors]
         assert similarities == sorted(similarities, reverse=True)
@@ -31,7 +33,7 @@ def test_the_seed_draws_the_queries():
     embeddings, labels = clusters(60, 6)
     drawn = [
         [row.query.name for row in random_queries(
-            FakeImages(labels), embeddings, labels, count=4, k=1, seed=seed)]
+            FakeImages(labels), search(embeddings, labels, None, 1), count=4, k=1, seed=seed)]
         for seed in (1, 1, 2)
     ]  # fmt: skip
     assert drawn[0] == drawn[1] != drawn[2]
@@ -42,10 +44,11 @@ def test_queries_find_what_is_in_the_gallery():
     queries = np.arange(60) % 5 < 2
     images = FakeImages(labels, queries=queries)
     asked = {name for name, query in zip(images.names, queries, strict=True) if query}
-    for row in random_queries(images, embeddings, labels, count=12, k=5, seed=3):
+    found = search(embeddings, labels, queries, 5)
+    for row in random_queries(images, found, count=12, k=5, seed=3):
         assert row.query.name in asked
         assert not asked & {neighbor.name for neighbor in row.neighbors}
-    failures, number = worst_failures(images, embeddings, labels, count=99)
+    failures, number = worst_failures(images, found, count=99)
     assert len(failures) == number > 0
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     for failure in failures:
@@ -115,10 +118,23 @@ def test_tables():
     table = recall_table({"val": {"map": 0.5, "recall@10": 1}, "test": {"recall@2": 0.5}, "n": 1})
     assert table.columns == ["Recall@2", "Recall@10", "map"]
     assert [row[0] for row in table.rows] == ["Test", "Validation"]
-    assert [row[2] for row in table.rows] == [["50.0 %", "", ""], ["", "100.0 %", "0.5"]]
+    cells = [[cell.text for cell in row[2]] for row in table.rows]
+    assert cells == [["50.0 %", "", ""], ["", "100.0 %", "0.5"]]
+    assert not table.has_intervals
     assert flatten({"a": {"b": 1, "c": {}}, "d": None, "e": [1, "x"]}) == [
         ("a.b", "1"), ("a.c", ""), ("d", "none"), ("e", "1, x")]  # fmt: skip
     assert breakable("a_b/<i>") == "a_<wbr>b/<wbr>&lt;i&gt;"
+
+
+def test_scores_come_with_their_intervals():
+    scores = {"recall@1": 0.5, "queries": 7, "nmi": 0.25, "map@r": 0.125,
+              "intervals": {"recall@1": [0.4, 0.625], "map@r": [0.1, 0.15]}}  # fmt: skip
+    table = recall_table({"test": scores, "untrained": {"recall@1": 0.25}})
+    assert table.columns == ["Recall@1", "MAP@R", "NMI", "queries"]
+    assert table.has_intervals
+    assert table.rows[0][2] == [Cell("50.0 %", "40.0–62.5"), Cell("12.5 %", "10.0–15.0"),
+                                Cell("25.0 %"), Cell("7")]  # fmt: skip
+    assert table.rows[1][2] == [Cell("25.0 %"), Cell(), Cell(), Cell()]
 
 
 def test_the_pictures_on_the_map_avoid_each_other():

@@ -11,7 +11,8 @@ from pages import NASTY, FakeImages, clusters, write
 from rhs.errors import UserError
 from rhs.report.gallery import worst_failures
 from rhs.report.page import FAILURES_SHOWN
-from rhs.retrieval.recall import recall_at_k
+from rhs.report.search import search
+from rhs.retrieval.scores import score
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,10 @@ def test_every_query_has_five_framed_neighbors(pages):
 def test_failures_are_the_wrong_queries_worst_first(pages):
     _, page = pages
     embeddings, labels = clusters(60, 6)
-    failures, in_all = worst_failures(FakeImages(labels), embeddings, labels, count=1000)
-    scores = recall_at_k(embeddings, labels, [1])
+    found = search(embeddings, labels, None, 10)
+    failures, in_all = worst_failures(FakeImages(labels), found, count=1000)
+    scores = score(embeddings, labels, [1]).values
+    assert found.recall == pytest.approx(scores["recall@1"])
     assert in_all == len(failures) == round(60 * (1 - scores["recall@1"]))
     gaps = [failure.gap for failure in failures]
     assert gaps == sorted(gaps, reverse=True)
@@ -64,6 +67,7 @@ def test_pages_need_nothing_from_elsewhere(pages):
                 assert target.startswith(("data:", "#")) or target in (
                     "index.html",
                     "failures.html",
+                    "explorer.html",
                 )
             assert "url(http" not in (attributes.get("style") or "")
 
@@ -102,7 +106,7 @@ def test_numbers_and_lists_are_there(pages):
 def test_the_same_arguments_give_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         write(tmp_path / name, *clusters(24, 4))
-    for page in ("index.html", "failures.html"):
+    for page in ("index.html", "failures.html", "explorer.html"):
         assert (tmp_path / "a" / page).read_bytes() == (tmp_path / "b" / page).read_bytes()
 
 

@@ -1,0 +1,123 @@
+"""What the stage leaves, says and refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+from folders import files
+from tiny import composed
+
+from pipelines.evaluate import track
+from rhs.data.shards import load_manifest
+from rhs.evaluation import scoring
+from rhs.models.embedder import model_digest
+from rhs.retrieval.scores import score
+from rhs.retrieval.stored import read_split
+from rhs.tracking.tracker import NullTracker
+
+
+def test_what_the_stage_leaves_and_says(at_hand, stage_of, project, shards, model, capsys):
+    before = files(project)
+    stage_of("evaluate", "dataset.recall_at=[1,3]", "evaluate.nmi_seeds=2")
+    said = capsys.readouterr().out.splitlines()
+    shown = {f"embeddings/folder/{s['file']}" for s in load_manifest(shards)["shards"]}
+    index = {f"index/folder/{name}" for name in ("index.faiss", "index.json", "items.parquet")}
+    assert files(project) - before == {"metrics.json"} | shown | index
+
+    metrics = json.loads((project / "metrics.json").read_text())
+    assert list(metrics) == ["val", "test", "untrained"]
+    test = read_split(project / "embeddings/folder", "test")
+    expected = score(test.embeddings, test.labels, (1, 3))
+    for name, value in expected.values.items():
+        assert metrics["test"][name] == value
+        assert metrics["test"]["intervals"][name] == list(expected.intervals[name])
+    assert set(metrics["test"]) == {*expected.values, "nmi", "queries", "left_out", "intervals"}
+    low, high = metrics["test"]["intervals"]["nmi"]
+    assert 0 <= low <= metrics["test"]["nmi"] <= high <= 1
+    assert (metrics["test"]["queries"], metrics["test"]["left_out"]) == (11, 1)
+    assert metrics["untrained"]["map@r"] != metrics["test"]["map@r"]
+    facts = json.loads((project / "index/folder/index.json").read_text())
+    assert (facts["images"], facts["model"]) == (54, model_digest(model))
+
+    assert said[0].startswith("index: 54 images, flat, ")
+    low, high = (100 * end for end in expected.intervals["recall@1"])
+    start = (
+        f"recall@1 {100 * expected.values['recall@1']:.1f} % ({low:.1f} to {high:.1f})  recall@3 "
+    )
+    assert [line.split()[0] for line in said[1:]] == ["val", "test", "untrained"]
+    assert said[2].strip().startswith(f"test  {start}")
+    assert "left out" not in said[1]
+    assert said[2].endswith("left out: 1 query, no other image of its class")
+
+
+def test_what_fails_after_embedding_does_not_embed_again(at_hand, stage_of, project, capsys):
+    before = files(project)
+    with pytest.raises(SystemExit):
+        stage_of("evaluate", "index.kind=ivf_pq", "evaluate.nmi_seeds=0")
+    assert "error: index.kind=ivf_pq learns" in capsys.readouterr().err
+    work = {path.parent for path in (project / "runs").rglob("*.parquet")}
+    assert work == {project / "runs/glyphs-x/embeddings"}
+    assert not any(name.startswith(("embeddings", "index", "metrics")) for name in files(project))
+    stage_of("evaluate", "evaluate.nmi_seeds=0")
+    assert capsys.readouterr().out.startswith("embedding 0 of 9 shards, 9 are there\n")
+    assert len(at_hand) == 1
+    assert not [name for name in files(project) - before if name.startswith("runs")]
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("evaluate.batch_size=0", "evaluate.batch_size is 0; it must be a whole number at least 1"),
+        ("evaluate.nmi_seeds=-1", "evaluate.nmi_seeds is -1; it must be a whole number at least 0"),
+        ("evaluate.nmi_seeds=null", "evaluate.nmi_seeds is None; it must be a whole number"),
+        ("evaluate.bootstrap=1.5", "evaluate.bootstrap is 1.5; it must be a whole number"),
+        (
+            "evaluate.memory_mib=1",
+            "evaluate.memory_mib is 1; it must be a whole number at least 16",
+        ),
+        ("cluster.gallery_shards=0", "cluster.gallery_shards is 0; it must be a whole number"),
+        ("dataset.recall_at=[1,0]", "dataset.recall_at is 0; it must be a whole number at least 1"),
+        ("dataset.recall_at=[]", "dataset.recall_at is []; it must be a list of whole numbers"),
+        ("dataset.recall_at=4", "dataset.recall_at is 4; it must be a list of whole numbers"),
+        ("index.kind=tree", "index.kind is 'tree'; accepted: auto, flat"),
+        ("index.splits=[dev]", "index.splits is"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_refused_before_anything(at_hand, refused, override, sentence):
+    assert sentence in refused("evaluate", override)
+    assert at_hand == []
+
+
+def test_without_intervals_nmi_and_untrained_network(at_hand, stage_of, project):
+    stage_of("evaluate", "evaluate.untrained=false", "evaluate.nmi_seeds=0", "evaluate.bootstrap=0",
+             "index.splits=[test]")  # fmt: skip
+    assert at_hand[0] == [
+        f"{s}.parquet" for s in ("val-00000", "val-00001", "test-00000", "test-00001")
+    ]
+    metrics = json.loads((project / "metrics.json").read_text())
+    assert set(metrics) == {"val", "test"}
+    assert not {"nmi", "intervals"} & set(metrics["test"])
+    assert "intervals" not in scoring.flat(metrics["test"])
+
+
+def test_what_mlflow_gets():
+    got = {}
+
+    class Tracker(NullTracker):
+        def register(self, model, name, score, example, index=None):
+            got["registered"] = (model, score, example, index)
+            return "m-1"
+
+        def metrics(self, values, step, group="train", model_id=None):
+            got[group] = (values, step, model_id)
+
+    val = {"recall@1": 0.5, "map@r": 0.25, "queries": 4, "left_out": 0,
+           "intervals": {"recall@1": [0.25, 0.75]}}  # fmt: skip
+    facts = {"kind": "flat", "images": 9, "recall_at_10": 1.0, "settings": {"splits": ["test"]}}
+    track(Tracker(), composed(), {"val": val}, Path("m"), b"x", Path("i"), facts)
+    assert got["registered"] == (Path("m"), 0.5, b"x", Path("i"))
+    assert got["val"][1:] == got["index"][1:] == (0, "m-1")
+    assert got["val"][0] == {
+        "recall@1": 0.5, "map@r": 0.25, "recall@1_low": 0.25, "recall@1_high": 0.75,
+    }  # fmt: skip
+    assert got["index"][0] == {"images": 9, "recall_at_10": 1.0}
