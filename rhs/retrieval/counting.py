@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import torch
 
-from rhs.retrieval.products import exact_dots, pair_dots, rounding
+from rhs.retrieval.products import exact_dots, full_float32, pair_dots, rounding
 
 STRIDE = 16  # columns that share one look: most hold nothing that a query asks for
 _PAIRS = 1 << 18  # settled at a time
 _UNDECIDED = 1 / 256  # of a row's items may be; else the row is computed in float64
 _LANES = 8 * 128  # entries whose bytes are added as one
+_CELLS = 1 << 20  # edges gathered at a time
 
 
 def fold(block_QG: torch.Tensor) -> torch.Tensor:
@@ -68,7 +69,9 @@ def count_pairs(
         open_P = (torch.minimum(over.abs(), under.abs()) <= near).nonzero()[:, 0]
         open_rows = rows[open_P]
         exact_P = exact_dots(unit_QD, open_rows, unit_GD, items[open_P])
-        slot_P[open_P] = torch.searchsorted(rising_QE[open_rows], exact_P[:, None])[:, 0]
+        for some in torch.arange(len(open_P), device=open_P.device).split(1 + _CELLS // edges):
+            rising_SE = rising_QE[open_rows[some]]
+            slot_P[open_P[some]] = torch.searchsorted(rising_SE, exact_P[some, None])[:, 0]
         counts_QE += _cumulated(rows, slot_P, queries, edges)
     return counts_QE
 
@@ -88,7 +91,9 @@ def count_rows(
         if len(rows_R):
             last = 2 if few else edges_QE.shape[1]
             edges_RE, some_RD = edges_QE[rows_R, -last:], unit_QD[rows_R]
-            for block_GD in unit_GD.split(max(_LANES, columns // 2 // _LANES * _LANES)):
+            # In float64 an entry takes eight times as much memory, with its place.
+            step = columns // (2 if few else 16)
+            for block_GD in unit_GD.split(max(_LANES, step // _LANES * _LANES)):
                 counts_QE[rows_R, -last:] += count(some_RD, block_GD, edges_RE)
     return counts_QE
 
@@ -98,7 +103,8 @@ def _count_between(
 ) -> torch.Tensor:
     """For two edges that lie close together: float32, but for what lies between or near them."""
     near = rounding(unit_QD.shape[1]) + 1e-7  # the edges are made float32, too
-    sims_QG = unit_QD @ unit_GD.T
+    with full_float32():
+        sims_QG = unit_QD @ unit_GD.T
     over_QG = sims_QG > (edges_Q2[:, :1] + near).float()
     between_QG = over_QG ^ (sims_QG > (edges_Q2[:, 1:] - near).float())
     counts_Q2 = _true_in_rows(over_QG)[:, None].repeat(1, 2)
@@ -109,7 +115,9 @@ def _count_between(
     slot_P = (exact_P[:, None] > edges_Q2[row_P]).sum(1)
     counts_Q2 += _cumulated(row_P, slot_P, *edges_Q2.shape)
     if exactly_Q.any():
-        counts_Q2[exactly_Q] = _count_exactly(unit_QD[exactly_Q], unit_GD, edges_Q2[exactly_Q])
+        rest_RD, rest_R2 = unit_QD[exactly_Q], edges_Q2[exactly_Q]
+        parts = [_count_exactly(rest_RD, part, rest_R2) for part in unit_GD.split(_LANES)]
+        counts_Q2[exactly_Q] = torch.stack(parts).sum(0)
     return counts_Q2
 
 
@@ -135,5 +143,5 @@ def _true_in_rows(mask_QG: torch.Tensor) -> torch.Tensor:
     """How many entries of each row are true, int64 [Q]; eight bytes at a time where that fits."""
     if mask_QG.shape[1] % _LANES:
         return mask_QG.sum(1)
-    lanes_QW = mask_QG.view(torch.int64).unflatten(1, (-1, 128)).sum(2)
+    lanes_QW = mask_QG.view(torch.int64).unflatten(1, (-1, _LANES // 8)).sum(2)
     return lanes_QW.view(torch.uint8).sum(1)

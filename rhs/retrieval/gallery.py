@@ -51,7 +51,7 @@ class Gallery:
         unit_GD: float32 unit rows.
         labels_G: int64 classes, ascending.
         ids_G: int64, which of all items each is; a query is not compared with itself.
-        memory_mib: that comparing takes, beside the items and a quarter of them in codes.
+        memory_mib: that comparing takes, about, beside the items and a quarter of them in codes.
         device: "cpu" or "cuda"; None: the GPU where there is one.
     """
 
@@ -77,7 +77,9 @@ class Gallery:
 
     @cached_property
     def _coarse(self) -> Int8 | Float32:
-        return (Int8 if fast_bytes(self.device) else Float32)(self.unit, self._mixed)
+        return (Int8 if fast_bytes(self.device, self.unit.shape[1]) else Float32)(
+            self.unit, self._mixed
+        )
 
     @cached_property
     def _room(self) -> torch.Tensor:

@@ -9,16 +9,29 @@ lengths are known: the bound is no estimate.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 _ROWS = 8192
-_SLACK = 2e-5  # rounding in the rotation, and in the lengths of the errors
+_WIDEST = 2048  # dimensions; beyond, the rotation costs more than bytes save
 
 
-def fast_bytes(device: torch.device) -> bool:
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Float32 products in float32, whatever the process has chosen for its training."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def fast_bytes(device: torch.device, dim: int) -> bool:
     """Whether products of int8 are both there and fast."""
-    if device.type != "cpu" or not hasattr(torch, "_int_mm"):
+    if device.type != "cpu" or dim > _WIDEST or not hasattr(torch, "_int_mm"):
         return False
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(able.get("avx512_vnni") or able.get("amx_int8"))
@@ -40,7 +53,8 @@ class Float32:
     def product(self, code_QD: torch.Tensor, rows: slice, room: torch.Tensor) -> torch.Tensor:
         """Similarities [Q, rows], written into `room`."""
         items_RD = self.unit_GD[self.order_G[rows]]
-        return torch.mm(code_QD, items_RD.T, out=_shaped(room, len(code_QD), len(items_RD)))
+        with full_float32():
+            return torch.mm(code_QD, items_RD.T, out=_shaped(room, len(code_QD), len(items_RD)))
 
     def margin(self, error_Q: torch.Tensor) -> torch.Tensor:
         """How far [Q] a similarity may lie from its product."""
@@ -67,7 +81,10 @@ class Int8:
         square = torch.randn(dim, dim, generator=random, dtype=torch.float64)
         self.rotation_DD = torch.linalg.qr(square).Q.float()
         rows = [slice(first, first + _ROWS) for first in range(0, len(unit_GD), _ROWS)]
-        largest = max(float((unit_GD[r] @ self.rotation_DD).abs().max()) for r in rows)
+        largest = max(float(self._turn(unit_GD[some]).abs().max()) for some in rows)
+        # Most that float32 may have moved a turned row, however it is summed, and that the rotation
+        # itself, as float32, may have changed of a similarity.
+        self._turned, self._skewed = 1.01 * dim**1.5 * 2.0**-24, dim**0.5 * 2.0**-22
         self.step = max(largest, 1e-3) / 127  # an item cut short would widen the margin of all
         self.code_GD = torch.empty(unit_GD.shape, dtype=torch.int8)
         error, length = 0.0, 0.0
@@ -90,19 +107,23 @@ class Int8:
 
     def margin(self, error_Q: torch.Tensor) -> torch.Tensor:
         """How far [Q] a similarity may lie from its product."""
-        return self._error + error_Q * self._length + _SLACK
+        return self._error + error_Q * self._length + self._skewed
 
     def limit(self, value_Q: torch.Tensor) -> torch.Tensor:
         """Products [Q, 1] that are not above it belong to similarities that are not above value."""
         most = 2.0**30
         return (value_Q / self.step**2).floor().clamp(-most, most).int()[:, None]
 
+    def _turn(self, unit_RD: torch.Tensor) -> torch.Tensor:
+        with full_float32():
+            return unit_RD @ self.rotation_DD
+
     def _round(self, unit_RD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        turned_RD = unit_RD @ self.rotation_DD
+        turned_RD = self._turn(unit_RD)
         code_RD = (turned_RD / self.step).round_().clamp_(-127, 127)
         rounded_RD = code_RD * self.step
-        length_R = rounded_RD.norm(dim=1).double() * (1 + 1e-5)
-        error_R = (turned_RD - rounded_RD).norm(dim=1).double() * (1 + 1e-5)
+        length_R = rounded_RD.norm(dim=1).double() * (1 + 1e-3)
+        error_R = (turned_RD - rounded_RD).norm(dim=1).double() * (1 + 1e-3) + self._turned
         return code_RD.to(torch.int8), error_R, length_R
 
 
@@ -120,7 +141,8 @@ def rounding(dim: int) -> float:
 def pair_dots(x_ND: torch.Tensor, i_P: torch.Tensor, y_MD: torch.Tensor, j_P: torch.Tensor):
     """Dot products [P] of x[i] and y[j] in float32, see `rounding`."""
     if x_ND.device.type != "cpu":
-        steps = zip(i_P.split(1 << 18), j_P.split(1 << 18), strict=True)
+        size = 1 + (1 << 24) // x_ND.shape[1]
+        steps = zip(i_P.split(size), j_P.split(size), strict=True)
         return torch.cat([(x_ND[i] * y_MD[j]).sum(1) for i, j in steps])
     import faiss
 
@@ -134,6 +156,7 @@ def pair_dots(x_ND: torch.Tensor, i_P: torch.Tensor, y_MD: torch.Tensor, j_P: to
 
 def exact_dots(x_ND: torch.Tensor, i_P: torch.Tensor, y_MD: torch.Tensor, j_P: torch.Tensor):
     """The same in float64."""
-    steps = zip(i_P.split(1 << 14), j_P.split(1 << 14), strict=True)
+    size = 1 + (1 << 21) // x_ND.shape[1]
+    steps = zip(i_P.split(size), j_P.split(size), strict=True)
     parts = [(x_ND[i].double() * y_MD[j].double()).sum(1) for i, j in steps]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64, device=x_ND.device)

@@ -21,7 +21,7 @@ import numpy as np
 from rhs.retrieval.gallery import QUERIES, Queries
 from rhs.retrieval.vectors import TIE
 
-_RELEVANT = 1 << 21  # similarities of relevant items held at once
+_RELEVANT = 1 << 19  # similarities of relevant items held at once
 
 
 class Compared(Protocol):
@@ -75,13 +75,22 @@ def ranks(chunks: Iterable[Queries], gallery: Compared) -> Iterator[Ranks]:
         counts_QE, many_Q = gallery.above(queries, asked.edges())
         if not many_Q.all():
             yield asked.some(~many_Q).ranks(counts_QE[~many_Q])
-        if many_Q.any():
-            waiting.append(asked.some(many_Q))
-        if sum(len(one.relevant) for one in waiting) >= QUERIES:
+        if not many_Q.any():
+            continue
+        late = asked.some(many_Q)
+        if waiting and not _fit([*waiting, late]):
             yield _in_full(waiting, gallery)
             waiting = []
+        waiting.append(late)
     if waiting:
         yield _in_full(waiting, gallery)
+
+
+def _fit(waiting: list[_Asked]) -> bool:
+    """Whether they are not too many for one time."""
+    queries = sum(len(asked.relevant) for asked in waiting)
+    groups = max(asked.right.shape[1] for asked in waiting)
+    return queries <= QUERIES and queries * groups <= _RELEVANT
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,7 @@ class _Asked:
             self.relevant,
             np.where(there_QG, above_QGB[:, :, 0], 0),
             self.right,
-            np.where(there_QG, wrong_QG, 0),
+            np.where(there_QG, np.maximum(wrong_QG, 0), 0),  # -1: a tie decided by the last bit
         )
 
     def _columns(self, sign: int) -> np.ndarray:
@@ -184,7 +193,8 @@ def _groups(sims_QM: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         the upper and lower edge [Q, G, 2] of each group, and how many items it has [Q, G].
     """
     leader_QM = sims_QM.copy()
-    for column in range(1, leader_QM.shape[1]):
+    near_QM = sims_QM[:, 1:] >= sims_QM[:, :-1] - TIE
+    for column in np.flatnonzero((near_QM & (sims_QM[:, 1:] > -np.inf)).any(axis=0)) + 1:
         above_Q = leader_QM[:, column - 1]
         tied_Q = sims_QM[:, column] >= above_Q - TIE
         leader_QM[tied_Q, column] = above_Q[tied_Q]

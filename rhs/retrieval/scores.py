@@ -24,7 +24,7 @@ from rhs.retrieval.gallery import Gallery, Queries
 from rhs.retrieval.ranks import Ranks, in_chunks, ranks
 from rhs.retrieval.vectors import answerable, searchable, unit_rows
 
-_DRAWS = 64  # resamplings at a time
+_DRAWN = 1 << 20  # classes drawn at a time
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Scores:
 
     Attributes:
         values: "recall@1", ..., "precision@1", "r_precision", "map@r".
-        intervals: of the same, 95 %; empty where no draws were asked for.
+        intervals: of the same, 95 %; empty where no draws were asked for, or all queries are of one
+            class.
         queries: how many count.
         left_out: queries that have no item of their class to be found, and cannot be answered; they
             stay in the gallery of the others.
@@ -79,12 +80,13 @@ def score(
             that can be answered.
     """
     labels_N = np.asarray(labels_N)
+    queries_N = None if queries_N is None else np.asarray(queries_N)
     unit_ND = unit_rows(embeddings_ND)
     answers_N = checked(labels_N, len(unit_ND), ks, queries_N)
     # By class: then the items of a class lie together, for queries and gallery alike.
     order = np.argsort(labels_N, kind="stable")
     unit_ND, labels_N, answers_N = unit_ND[order], labels_N[order], answers_N[order]
-    asks_N = np.ones(len(order), bool) if queries_N is None else np.asarray(queries_N)[order]
+    asks_N = np.ones(len(order), bool) if queries_N is None else queries_N[order]
     there = np.arange(len(order)) if queries_N is None else np.flatnonzero(~asks_N)
     whole = len(there) == len(order)
     gallery = Gallery(
@@ -119,7 +121,8 @@ def summed(
     order = np.argsort(np.concatenate(ids))
     names = [f"recall@{k}" for k in ks] + ["precision@1", "r_precision", "map@r"]
     values_QM, labels_Q = np.concatenate(values)[order], np.concatenate(labels)[order]
-    intervals = bootstrap(values_QM, labels_Q, draws=draws, seed=seed) if draws else []
+    several = len(np.unique(labels_Q)) > 1
+    intervals = bootstrap(values_QM, labels_Q, draws=draws, seed=seed) if draws and several else []
     return Scores(
         dict(zip(names, values_QM.mean(axis=0).tolist(), strict=True)),
         dict(zip(names, intervals, strict=False)),
@@ -145,9 +148,14 @@ def per_query(some: Ranks, ks: Sequence[int]) -> np.ndarray:
     first_QG = some.right_before + 1.0
     sum_QG = slope_QG * inside_QG + (first_QG - slope_QG * (before_QG + 1)) * harmonic_QG
     exact_QG = np.where(inside_QG == 1, first_QG / (before_QG + 1), sum_QG)
-    precise_Q = np.where(inside_QG > 0, share_QG * exact_QG, 0).sum(axis=1)
-    rates = [found_QG.sum(axis=1) / some.relevant, precise_Q / some.relevant]
+    precise_QG = np.where(inside_QG > 0, share_QG * exact_QG, 0)
+    rates = [_row_sums(found_QG) / some.relevant, _row_sums(precise_QG) / some.relevant]
     return np.stack([*recalls, *rates], axis=1)
+
+
+def _row_sums(values_QG: np.ndarray) -> np.ndarray:
+    """One column after the other: then groups that a row has not change no bit of its sum."""
+    return np.ascontiguousarray(values_QG.T).sum(axis=0)
 
 
 def _miss(right_Q: np.ndarray, wrong_Q: np.ndarray, slots_Q: np.ndarray) -> np.ndarray:
@@ -168,17 +176,19 @@ def _miss(right_Q: np.ndarray, wrong_Q: np.ndarray, slots_Q: np.ndarray) -> np.n
 def bootstrap(
     values_QM: np.ndarray, labels_Q: np.ndarray, *, draws: int = 1000, seed: int = 0
 ) -> list[tuple[float, float]]:
-    """95 % percentile intervals of the means of each column.
+    """95 % percentile intervals of the means of each column; of two classes at least.
 
-    Whole classes are drawn, with replacement, as many as there are: the queries of a class are not
-    independent, and what is asked is how other unseen classes would do.
+    Whole classes of queries are drawn, with replacement, as many as there are, against the gallery
+    as it is: the queries of a class are not independent, and what is asked is how queries of other
+    classes would do.
     """
     _, class_Q, count_C = np.unique(labels_Q, return_inverse=True, return_counts=True)
     sums_CM = np.stack([np.bincount(class_Q, column) for column in values_QM.T], axis=1)
     random = np.random.default_rng(seed)
     means = []
-    for first in range(0, draws, _DRAWS):
-        size = (min(_DRAWS, draws - first), len(count_C))
+    step = 1 + _DRAWN // len(count_C)
+    for first in range(0, draws, step):
+        size = (min(step, draws - first), len(count_C))
         drawn = random.integers(len(count_C), size=size)
         weights = np.stack([np.bincount(row, minlength=len(count_C)) for row in drawn])
         means.append((weights @ sums_CM) / (weights @ count_C)[:, None])
@@ -206,6 +216,13 @@ def checked(
         )
     if not ks or min(ks) < 1:
         raise UserError(f"Recall@K was asked for K = {list(ks)}; every K must be at least 1.")
+    if queries_N is not None and (queries_N.shape != (count,) or queries_N.dtype != bool):
+        raise UserError(
+            f"Queries have shape {queries_N.shape} and type {queries_N.dtype}; one bool for each "
+            f"of the {count} embeddings is needed."
+        )
+    if queries_N is not None and queries_N.all():
+        raise UserError(f"All {count} items are queries; the gallery has none to be found.")
     answers_N = answerable(labels_N, queries_N)
     if not answers_N.any():
         raise UserError(

@@ -1,8 +1,8 @@
 """What retrieval compares: unit vectors, their similarity, and which differences mean anything.
 
 The similarity of two items is the cosine of their embeddings: the dot product of the two float32
-unit rows, in exact arithmetic. Products in float32 or int8 only narrow down where it lies; what
-they leave open is settled in float64. So no result depends on the size of a block, on the
+unit rows, in float64. Products in float32 or int8 only narrow down where it lies; what they leave
+open is settled. So no result depends on the size of a block, on the
 processor or on how many machines share the gallery.
 
 What counts as a tie. The embeddings themselves carry the network's float32 rounding (a few 1e-7),

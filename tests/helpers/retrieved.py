@@ -6,7 +6,10 @@ from math import comb
 
 import numpy as np
 
+from rhs.retrieval.scores import score
 from rhs.retrieval.vectors import TIE, unit_rows
+
+KS = (1, 2, 4, 8)
 
 Groups = list[tuple[int, int, int]]  # (items surely before, right ones, wrong ones tied with them)
 
@@ -105,3 +108,8 @@ def reference(
     every = [groups_of(x_ND, labels, int(query), queries) for query in asking]
     each = [scores_of(groups, ks) for groups in every if groups]
     return {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
+
+
+def values(embeddings, labels, queries=None, ks=KS, **settings) -> dict[str, float]:
+    """The scores under test, without intervals."""
+    return score(embeddings, labels, ks, queries, draws=0, **settings).values

@@ -1,4 +1,4 @@
-"""Retrieval scores against plain Python in float64, and what no block or product may change."""
+"""Retrieval scores against plain Python in float64."""
 
 from __future__ import annotations
 
@@ -9,18 +9,10 @@ import numpy as np
 import pytest
 import torch
 from brute import library
-from retrieved import CASES, clustered, groups_of, on_a_grid, reference, scores_of, with_duplicates
+from retrieved import CASES, KS, clustered, groups_of, reference, scores_of, values, with_duplicates
 
 from rhs.errors import UserError
-from rhs.retrieval import gallery, ranks
-from rhs.retrieval.products import Float32, Int8
 from rhs.retrieval.scores import bootstrap, score
-
-KS = (1, 2, 4, 8)
-
-
-def values(embeddings, labels, queries=None, ks=KS, **settings) -> dict[str, float]:
-    return score(embeddings, labels, ks, queries, draws=0, **settings).values
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -114,44 +106,6 @@ def test_collapse_with_float_noise_is_still_chance():
     assert values(noisy, labels)["recall@1"] == pytest.approx(4 / 99)
 
 
-def heavy(rng) -> tuple:
-    """Two coordinates hold nearly everything: eight bits say little of the others."""
-    embeddings, labels = clustered(rng, 900, 150, dim=48)
-    embeddings[:, :2] *= 60
-    return embeddings, labels
-
-
-def many(rng) -> tuple:
-    return clustered(rng, 900, 150, dim=48)
-
-
-def few_classes(rng) -> tuple:
-    return clustered(rng, 240, 2, dim=24)
-
-
-def collapsed(rng) -> tuple:
-    embeddings, labels = clustered(rng, 600, 100, dim=24)
-    return (embeddings[0] + 1e-4 * embeddings).astype(np.float32), labels
-
-
-@pytest.mark.parametrize("data", [many, heavy, few_classes, collapsed, with_duplicates, on_a_grid])
-def test_no_product_and_no_block_changes_a_rank(data, monkeypatch):
-    """Not by the last bit: with eight bits, in float32, in blocks of 32 queries and 16 items,
-    with nothing or everything left to whole rows."""
-    embeddings, labels = data(np.random.default_rng(0))
-    expected = values(embeddings, labels, ks=(1, 10, 100))
-    assert expected == pytest.approx(reference(embeddings, labels, (1, 10, 100)), abs=1e-12)
-    for product in (Float32, Int8):
-        monkeypatch.setattr(gallery, "fast_bytes", lambda _, made=product: made is Int8)
-        for touched in (-1.0, 0.2, 2.0):
-            monkeypatch.setattr(gallery, "_TOUCHED", touched)
-            assert values(embeddings, labels, ks=(1, 10, 100)) == expected
-    monkeypatch.setattr(gallery, "QUERIES", 32)
-    monkeypatch.setattr(ranks, "QUERIES", 32)
-    monkeypatch.setattr(ranks, "_RELEVANT", 500)
-    assert values(embeddings, labels, ks=(1, 10, 100), memory_mib=0) == expected
-
-
 @pytest.mark.parametrize("case", ["plain", "duplicates", "ties", "almost tied"])
 def test_the_order_of_the_items_changes_nothing(case):
     rng = np.random.default_rng(5)
@@ -225,6 +179,22 @@ def test_intervals_hold_the_values():
 def test_bad_input_is_named(embeddings, labels, ks, says):
     with pytest.raises(UserError, match=says):
         score(embeddings, labels, ks)
+
+
+@pytest.mark.parametrize(
+    ("queries", "says"),
+    [
+        (
+            np.array([1, 0, 0, 1]),
+            "shape .4,. and type int64; one bool for each of the 4 embeddings",
+        ),
+        (np.array([True, False]), "shape .2,. and type bool"),
+        (np.ones(4, dtype=bool), "All 4 items are queries"),
+    ],
+)
+def test_queries_that_are_no_mask(queries, says):
+    with pytest.raises(UserError, match=says):
+        score(np.eye(4), np.array([0, 0, 1, 1]), [1], queries)
 
 
 def test_no_query_with_an_answer():
