@@ -9,12 +9,13 @@ from omegaconf import DictConfig
 from rhs.data.shards import ShardedImages, has_split, load_manifest
 from rhs.data.travel import find_shards
 from rhs.evaluation.embed import UNTRAINED, embed, kept, publish
-from rhs.evaluation.scoring import check_settings, flat, line, measure
+from rhs.evaluation.scoring import check_answers, check_settings, flat, line, measure
 from rhs.models.embedder import load_config
 from rhs.models.travel import find_model
 from rhs.retrieval.stored import read_files
 from rhs.run import named
 from rhs.search.build import build_index
+from rhs.search.index import LEFT_OUT
 from rhs.search.kinds import checked
 from rhs.stage import plain, stage
 from rhs.storage.atomic import whole_folder
@@ -30,22 +31,55 @@ def main(params: DictConfig) -> None:
     manifest, model = load_manifest(shards), find_model(params)
     # Before anything is embedded: a mistake is refused at once.
     check_settings(params)
-    settings = checked(plain(params.index))
+    scored = [s for s in SCORED if has_split(shards, s)]
+    check_answers(shards, scored)
+    indexed = _indexed(params, manifest, load_config(model)["dim"])
+    splits = list(dict.fromkeys([*scored, *indexed]))
     example = ShardedImages(shards, "test").bytes(0)
-    splits = [s for s in (*SCORED, *settings["splits"]) if has_split(shards, s)]
     run = named(load_config(model)["run"])
     with tracked(params, run, manifest) as tracker:
         with kept(run.folder / "embeddings") as work:
-            files = embed(params, shards, list(dict.fromkeys(splits)), model, work)
-            metrics = {s: measure(params, files[s]) for s in (*SCORED, UNTRAINED) if s in files}
+            files = embed(params, shards, splits, model, work)
+            metrics = {split: measure(params, files[split]) for split in scored}
+            if UNTRAINED in files:
+                seeds = min(1, params.evaluate.nmi_seeds)  # it is there to compare with
+                metrics[UNTRAINED] = measure(params, files[UNTRAINED], seeds)
             with whole_folder(index) as folder:
-                embedded = {s: read_files(files[s]) for s in settings["splits"] if s in files}
-                facts = build_index(folder, shards, embedded, model, settings)
-            publish(files, out)
-            write(metrics)
-        track(tracker, params, metrics, model, example, index, facts)
+                facts = None
+                if indexed:
+                    embedded = {split: read_files(files[split]) for split in indexed}
+                    facts = build_index(folder, shards, embedded, model, plain(params.index))
+                else:
+                    _leave_out(folder, params)
+                publish(files, out)
+                write(metrics)
+        track(tracker, params, metrics, model, example, index if indexed else None, facts)
     for split, values in metrics.items():
         print(line(split, values))
+
+
+def _indexed(params: DictConfig, manifest: Mapping, dim: int) -> list[str]:
+    """The splits whose images are indexed; none where no process can hold them.
+
+    Raises:
+        UserError: settings of the index that are wrong, or impossible for these images.
+    """
+    settings = checked(plain(params.index))
+    images = {split: manifest["splits"][split]["images"] for split in settings["splits"]}
+    if params.cluster.get("gallery_shards"):
+        return []
+    checked(settings, images=sum(images.values()), dim=dim)
+    return [split for split, count in images.items() if count]
+
+
+def _leave_out(folder: Path, params: DictConfig) -> None:
+    """DVC wants the folder of the index; it says why there is none."""
+    why = (
+        f"no index: one process would have to hold all images, and cluster.gallery_shards = "
+        f"{params.cluster.gallery_shards} says that none can"
+    )
+    (folder / LEFT_OUT).write_text(f"{why}.\n")
+    print(why)
 
 
 def write(metrics: dict) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, NoReturn
 
 from rhs.errors import UserError
@@ -54,8 +56,9 @@ def parser() -> argparse.ArgumentParser:
 
     about = "embed every image beneath a folder"
     more = (
-        "An image's class is the name of the folder it lies in. Files that are no image are named, "
-        "with the reason, and left out."
+        "An image's class is the path of the folder it lies in, below FOLDER. Files that are no "
+        "image, and folders that cannot be read, are named, with the reason, and left out; hidden "
+        "ones are passed over."
     )
     every = commands.add_parser("embed", help=about, description=f"{about.capitalize()}. {more}")
     every.add_argument("folder", type=Path, metavar="FOLDER")
@@ -66,7 +69,11 @@ def parser() -> argparse.ArgumentParser:
     every.set_defaults(run=embed)
 
     about = "write a model as ONNX"
-    more = "It takes uint8 images [B, 3, S, S] and gives unit embeddings [B, D]."
+    more = (
+        "It takes uint8 images [B, 3, S, S] and gives unit embeddings [B, D]. The channels are "
+        "red, green, blue; an image is turned upright and stretched to the square by antialiased "
+        "bilinear resampling, not cropped. The file's metadata says it too."
+    )
     other = commands.add_parser("export", help=about, description=f"{about.capitalize()}. {more}")
     other.add_argument("--model", metavar="WHERE", help=MODEL)
     other.add_argument("--out", type=Path, required=True, metavar="FILE", help="made anew")
@@ -84,7 +91,7 @@ def search(options: argparse.Namespace) -> None:
 
     if options.k < 1:
         raise UserError(f"--k is {options.k}; the number of neighbors must be at least 1.")
-    _writable(options.out)
+    _writable(options.out, ".html")
     place = resolve(options.model)
     folder = options.index or place.index
     if folder is None:
@@ -95,26 +102,33 @@ def search(options: argparse.Namespace) -> None:
     names = [printable(str(path)) for path in options.images]
     queries = [_prepared(path, model) for path in options.images]
     found = index.search(model.embed([model.pixels(query) for query in queries]), options.k)
+    flat = index.facts["kind"] == "flat"
+    measure = "cosine similarity" if flat else "estimated cosine similarity"
+    about = f"{len(index):,} images, {index.facts['kind']} index; {measure}"
+    drawn = [(name, query.data) for name, query in zip(names, queries, strict=True)]
+    write_sheet(options.out, drawn, found, about)  # before a reader of the lines may leave
     for name, hits in zip(names, found, strict=True):
         width = max((len(hit.item.class_name) for hit in hits), default=0)
         print(name)
         for rank, hit in enumerate(hits, 1):
             line = f"{rank:>4}  {hit.similarity:6.3f}  {hit.item.class_name:<{width}}"
             print(printable(f"{line}  {hit.item.name}"))
-    about = f"{len(index):,} images, {index.facts['kind']} index; cosine similarity"
-    drawn = [(name, query.data) for name, query in zip(names, queries, strict=True)]
-    write_sheet(options.out, drawn, found, about)
-    print(f"drawn in {options.out}")
+        if len(hits) < min(options.k, len(index)):
+            print(f"      found {len(hits)} of {options.k}: the index is approximate")
+    print(f"{about}; drawn in {options.out}")
     if options.open:
         _show(options.out)
 
 
 def _prepared(path: Path, model: EncodedEmbedder) -> Prepared:
     from rhs.data.images import BadImage
-    from rhs.search.folder import printable
+    from rhs.search.folder import printable, read_image
+
+    if not path.exists():
+        raise UserError(f"{printable(str(path))} does not exist; an image file is needed.")
 
     try:
-        return model.prepare(path.read_bytes())
+        return model.prepare(read_image(path))
     except BadImage as bad:
         raise UserError(f"{printable(str(path))} cannot be embedded: {bad}.") from bad
 
@@ -127,7 +141,7 @@ def embed(options: argparse.Namespace) -> None:
     from rhs.search.folder import embed_folder
     from rhs.search.resolve import resolve
 
-    _writable(options.out)
+    _writable(options.out, ".parquet")
     model = resolve(options.model).model
     embedded, refused = embed_folder(options.folder, EncodedEmbedder(model), model_digest(model))
     write_embedded(options.out, embedded)
@@ -145,10 +159,10 @@ def embed(options: argparse.Namespace) -> None:
 def export(options: argparse.Namespace) -> None:
     """`rhs export`."""
     from rhs.models.embedder import load_config
-    from rhs.models.onnx import export_onnx
+    from rhs.search.onnx import export_onnx
     from rhs.search.resolve import resolve
 
-    _writable(options.out)
+    _writable(options.out, ".onnx")
     model = resolve(options.model).model
     worst = export_onnx(model, options.out)
     config = load_config(model)
@@ -159,10 +173,19 @@ def export(options: argparse.Namespace) -> None:
     )
 
 
-def _writable(out: Path) -> None:
-    """Before the work: raises UserError unless a file may come to be at `out`."""
+def _writable(out: Path, suffix: str) -> None:
+    """Before the work: raises UserError unless such a file may come to be at `out`."""
+    if out.suffix.lower() != suffix:  # what is there already may be somebody's photograph
+        raise UserError(f"--out is {out}; its name must end in {suffix}.")
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"--out is {out}; it must be a file in a folder that exists.")
+    try:
+        with NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}."):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--out is {out}; nothing can be written there: {error.strerror}."
+        ) from error
 
 
 def _show(path: Path) -> None:
@@ -176,6 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; a user's mistake is one sentence and status 1."""
     try:
         options = parser().parse_args(arguments)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # names may have what a terminal has not
         from rhs.stage import PRIVATE
 
         for name, value in PRIVATE.items():

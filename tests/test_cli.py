@@ -62,7 +62,7 @@ def test_search_prints_and_draws_the_nearest(project, capsys):
     similarities = [float(line.split()[1]) for line in hits]
     assert similarities == sorted(similarities, reverse=True)
     assert out.splitlines()[5] == hits[0]
-    assert out.splitlines()[-1] == "drawn in search.html"
+    assert out.splitlines()[-1] == "17 images, flat index; cosine similarity; drawn in search.html"
     page = (project / "search.html").read_text()
     assert page.count("<section>") == 2
     assert page.count("<figure") == 8
@@ -93,7 +93,9 @@ def test_mistakes_in_a_search(refused, project):
     (project / "junk.jpg").write_bytes(b"junk")
     save_model(project.parent / "lonely/model", 1)
     assert "arguments are required: IMAGE; see `rhs search --help`" in refused("search")
-    assert "none.png: No such file" in refused("search", "none.png")
+    assert "none.png does not exist; an image file" in refused("search", "none.png")
+    os.mkfifo(project / "pipe.png")
+    assert "pipe.png cannot be embedded: not a regular file" in refused("search", "pipe.png")
     assert "junk.jpg cannot be embedded: not an image." in refused("search", "junk.jpg")
     assert "--k is 0; the number" in refused("search", "query.png", "--k=0")
     assert "invalid int value: 'many'" in refused("search", "query.png", "--k=many")
@@ -107,7 +109,12 @@ def test_mistakes_in_a_search(refused, project):
     assert "--out is nowhere/a.html; it must be a file in a folder that exists" in refused(
         "search", "query.png", "--out=nowhere/a.html"
     )
-    assert "--out is models" in refused("search", "query.png", "--out=models")
+    assert "--out is models; its name must end in .html" in refused(
+        "search", "query.png", "--out=models"
+    )
+    assert "--out is query.png; its name must end in .html" in refused(
+        "search", "query.png", "--out=query.png"
+    )
 
 
 def test_mistakes_in_the_command(refused):
@@ -154,6 +161,9 @@ def test_what_embed_and_search_make_of_an_image_is_the_same(project, whole, caps
 
 
 def test_mistakes_in_embed(refused, project):
+    assert "--out is /proc/a.parquet; nothing can be written there: " in refused(
+        "embed", "models", "--out=/proc/a.parquet"
+    )
     assert "none is not a folder" in refused("embed", "none", "--out=a.parquet")
     assert "holds no image that can be embedded: config.json is refused" in refused(
         "embed", "models/tiny", "--out=a.parquet"
@@ -207,14 +217,16 @@ def test_help_is_quick_and_complete(capsys):
 def test_a_reader_who_leaves_early_ends_it_quietly(project):
     reading, writing = os.pipe()
     os.close(reading)
+    (project / "search.html").unlink(missing_ok=True)
     command = [sys.executable, "-m", "rhs.cli", "search", "query.png"]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+    assert (project / "search.html").exists()
 
 
 def test_a_sentence_has_no_traceback_outside_of_the_tests(project):
     command = [sys.executable, "-m", "rhs.cli", "search", "none.png"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: none.png: No such file or directory.\n"
+    assert done.stderr == "error: none.png does not exist; an image file is needed.\n"

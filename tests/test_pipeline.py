@@ -136,6 +136,20 @@ def test_git_sees_the_choice_and_the_lock_file(project):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("model", [[], ["--model", "rhs-folder@champion"]])
+def test_search_finds_the_image_itself(project, model):
+    """With the model and index of this folder, and with those that MLflow has registered."""
+    image = project.parent / "images/class 5/2.png"
+    command = [sys.executable, "-m", "rhs.cli", "search", str(image), "-k", "3", *model]
+    said = run(command, project).stdout
+    first = next(line for line in said.splitlines() if line.split()[:1] == ["1"])
+    assert "class 5" in first
+    assert "2.png" in first
+    assert "1.000" in first
+    assert (project / "search.html").read_text().count("<img") >= 4
+    (project / "search.html").unlink()
+
+
 def test_trained_already(project):
     weights = project / "models/folder/model.safetensors"
     before = weights.read_bytes()

@@ -12,6 +12,7 @@ import yaml
 from readme import README, commands
 from tiny import ROOT
 
+from rhs.cli import parser
 from rhs.stage import compose
 
 
@@ -53,6 +54,10 @@ def check_export(words: list[str]) -> None:
     assert re.fullmatch(r"[A-Z_]+=\w+", words[1])
 
 
+def check_rhs(words: list[str]) -> None:
+    parser().parse_args(words[1:])  # test_cli.py and test_pipeline.py run them
+
+
 CHECKS = {
     "make": check_make,
     "dvc": check_dvc,
@@ -60,6 +65,7 @@ CHECKS = {
     "ray": check_ray,
     "source": check_source,
     "export": check_export,
+    "rhs": check_rhs,
 }
 
 

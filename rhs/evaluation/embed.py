@@ -27,6 +27,7 @@ from rhs.data.shards import load_manifest
 from rhs.data.splits import RETRIEVAL
 from rhs.errors import UserError
 from rhs.evaluation import batches
+from rhs.evaluation.again import survived
 from rhs.models.embedder import model_digest
 from rhs.retrieval.stored import Embedded, read_embedded, write_embedded
 from rhs.storage.atomic import whole_folder
@@ -35,6 +36,7 @@ UNTRAINED = "untrained"
 ON = "test"  # the split that the untrained network embeds, too
 # What an embedding depends on, of this package.
 CODE = ("build.py", "data/decode.py", "data/transforms.py", "evaluation/batches.py", "models")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")  # and of others
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,11 @@ def embed(
         print(f"embedding {len(missing)} of {len(pieces)} shards, {there} are there", flush=True)
     if missing:
         connect(params.cluster)
-        _embed(params, shards, missing, model)
+
+        def rest() -> None:
+            _embed(params, shards, [piece for piece in missing if not piece.there()], model)
+
+        survived(rest, params.cluster, "embedding")
     files = {split: [p.made["trained"] for p in pieces if p.split == split] for split in splits}
     untrained = [piece.made[UNTRAINED] for piece in pieces if UNTRAINED in piece.made]
     return files | ({UNTRAINED: untrained} if untrained else {})
@@ -134,7 +140,7 @@ def _pieces(
     common = {
         "model": model_digest(model),
         "code": _code(),
-        "torch": version("torch"),
+        "packages": {name: version(name) for name in PACKAGES},
         "batch": params.evaluate.batch_size,
         "gpu": bool(params.cluster.resources_per_worker.get("GPU", 0)),
     }
@@ -172,17 +178,28 @@ def _embed(params: DictConfig, shards: Path, missing: list[Piece], model: Path) 
     done = 0
     with tqdm(total=sum(task.rows for task in tasks), desc="embed", disable=None) as bar:
         for task, made in batches.embeddings(params, shards, tasks, model):
-            assert task == done, "Ray changed the order"
+            if task != done:
+                raise _other_rows(shards, missing[min(task, done)])
             parts.append(made)
             bar.update(len(made["trained"]))
             piece = missing[task]
             if sum(len(part["trained"]) for part in parts) == piece.rows:
                 about = _about(shards / piece.file)
+                if len(about[0]) != piece.rows:
+                    raise _other_rows(shards, piece)
                 for net, path in piece.made.items():
                     x_ND = np.concatenate([part[net] for part in parts])
                     write_embedded(path, Embedded(x_ND, *about, names[net]))
                 parts, done = [], done + 1
-    assert done == len(missing), f"{len(missing)} shards, {done} embedded"
+    if done < len(missing):
+        raise _other_rows(shards, missing[done])
+
+
+def _other_rows(shards: Path, piece: Piece) -> UserError:
+    return UserError(
+        f"{shards / piece.file} has not the {piece.rows:,} images that its manifest says: run the "
+        "preprocess stage again."
+    )
 
 
 def _about(shard: Path) -> tuple[NDArray[np.int64], list[str], list[str], NDArray[np.bool_] | None]:

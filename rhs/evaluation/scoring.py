@@ -4,25 +4,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, ListConfig
 
 from rhs.cluster import connect
+from rhs.data.shards import ShardedImages
 from rhs.errors import UserError, number
-from rhs.retrieval.clusters import Clustering, nmi
+from rhs.evaluation.again import survived
+from rhs.retrieval.clusters import ITERATIONS, Clustering, nmi
 from rhs.retrieval.scores import Scores, score
 from rhs.retrieval.sharded import sharded_score
-from rhs.retrieval.stored import read_files
+from rhs.retrieval.stored import read_about, read_files
+from rhs.retrieval.vectors import answerable
 from rhs.stage import plain
 
 COUNTS = ("queries", "left_out")  # facts of the data, no scores
 TOLD = ("r_precision", "map@r", "nmi")  # beside Recall@K; precision@1 is Recall@1
 RANGED = ("recall@1", "map@r")  # told with their intervals
+LONG = 5e13  # operations of k-means, above which they are told before: minutes
 
 
 def check_settings(params: DictConfig) -> None:
     """Raises UserError unless the settings of scoring are in range."""
     for name, least in (("batch_size", 1), ("nmi_seeds", 0), ("bootstrap", 0), ("memory_mib", 16)):
         number(f"evaluate.{name}", params.evaluate.get(name), least=least, whole=True)
+    number("cluster.max_failures", params.cluster.get("max_failures"), least=-1, whole=True)
     if (shards := params.cluster.get("gallery_shards")) is not None:
         number("cluster.gallery_shards", shards, least=1, whole=True)
     ks = params.dataset.recall_at
@@ -32,18 +38,41 @@ def check_settings(params: DictConfig) -> None:
         number("dataset.recall_at", k, least=1, whole=True)
 
 
-def measure(params: DictConfig, files: Sequence[Path]) -> dict:
+def check_answers(shards: Path, splits: Sequence[str]) -> None:
+    """Raises UserError unless each split has a query that can be answered."""
+    for split in splits:
+        images = ShardedImages(shards, split)
+        if not answerable(images.labels, images.queries).any():
+            raise UserError(
+                f"None of the {len(images)} images of split {split!r} has another of its class to "
+                "be found; it cannot be scored."
+            )
+
+
+def measure(params: DictConfig, files: Sequence[Path], nmi_seeds: int | None = None) -> dict:
     """The scores of a split whose embeddings these files hold.
+
+    Args:
+        nmi_seeds: runs of k-means; None: `evaluate.nmi_seeds`.
 
     Returns:
         {"recall@1": share in [0, 1], ..., "precision@1", "r_precision", "map@r", "nmi", "queries":
         counted, "left_out": queries that have no item of their class to be found, "intervals":
         {"recall@1": [low, high], ...}}, the intervals being of 95 %.
+
+    Raises:
+        UserError: an image without a class, or see `rhs.retrieval.scores.score`.
     """
+    if unknown := int((read_about(files).labels < 0).sum()):
+        raise UserError(
+            f"{files[0].parent}: {unknown:,} images have no class (label -1); every image that is "
+            "scored needs one."
+        )
     scores = _score(params, files)
     values, intervals = dict(scores.values), dict(scores.intervals)
-    if params.evaluate.nmi_seeds and not params.cluster.get("gallery_shards"):
-        found = _cluster(params, files)
+    seeds = params.evaluate.nmi_seeds if nmi_seeds is None else nmi_seeds
+    if seeds and not params.cluster.get("gallery_shards"):
+        found = _cluster(params, files, seeds)
         values["nmi"] = found.value
         if found.interval is not None:
             intervals["nmi"] = found.interval
@@ -62,17 +91,27 @@ def _score(params: DictConfig, files: Sequence[Path]) -> Scores:
     }
     if params.cluster.get("gallery_shards"):
         connect(params.cluster)
-        return sharded_score(files, ks, plain(params.cluster), **settings)
+        cluster = plain(params.cluster)
+        return survived(
+            lambda: sharded_score(files, ks, cluster, **settings), cluster, "holding the gallery"
+        )
     embedded = read_files(files)
     return score(embedded.embeddings, embedded.labels, ks, embedded.queries, **settings)
 
 
-def _cluster(params: DictConfig, files: Sequence[Path]) -> Clustering:
+def _cluster(params: DictConfig, files: Sequence[Path], seeds: int) -> Clustering:
     embedded = read_files(files)
+    (count, dim), classes = embedded.embeddings.shape, len(np.unique(embedded.labels))
+    if (work := 2.0 * count * classes * dim * ITERATIONS * seeds) > LONG:
+        print(
+            f"NMI: {seeds} runs of k-means on {count:,} images of {classes:,} classes take about "
+            f"{work:.0e} operations; evaluate.nmi_seeds=1 takes one run, 0 none",
+            flush=True,
+        )
     return nmi(
         embedded.embeddings,
         embedded.labels,
-        seeds=params.evaluate.nmi_seeds,
+        seeds=seeds,
         seed=params.seed,
         draws=params.evaluate.bootstrap,
         progress=True,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -13,6 +14,7 @@ from rhs.build import build
 from rhs.errors import UserError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+NEEDED = ("trunk", "dim", "image_size", "mean", "std")  # to build a model from
 
 
 class Embedder(nn.Module):
@@ -68,7 +70,7 @@ def build_embedder(config: dict, seed: int = 0) -> Embedder:
     Args:
         config: `trunk`, `dim`, `image_size`, `mean` and `std`; other keys only describe it.
     """
-    settings = {key: config[key] for key in ("trunk", "dim", "image_size", "mean", "std")}
+    settings = {key: config[key] for key in NEEDED}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # A configuration may have come with a model from anywhere.
@@ -115,7 +117,14 @@ def load_config(folder: Path) -> dict:
     """
     if not (folder / WEIGHTS).exists() or not (folder / CONFIG).exists():
         raise UserError(f"{folder} holds no model: {WEIGHTS} and {CONFIG} are expected there.")
-    return json.loads((folder / CONFIG).read_text())
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        whole = all(key in config for key in NEEDED) and "_target_" in config["trunk"]
+    except (ValueError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{folder / CONFIG} is damaged, or describes no model.")
+    return config
 
 
 def model_digest(folder: Path) -> str:
@@ -141,5 +150,9 @@ def load_embedder(folder: Path) -> Embedder:
     if "pretrained" in config["trunk"]:
         config["trunk"]["pretrained"] = False  # the saved weights replace them
     embedder = build_embedder(config)
-    embedder.load_state_dict(load_file(folder / WEIGHTS))
+    try:
+        embedder.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError) as error:  # of torch: other tensors than the model's
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"The model in {folder} is damaged ({said}).") from error
     return embedder.eval()

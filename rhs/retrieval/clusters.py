@@ -18,6 +18,7 @@ from tqdm import tqdm
 from rhs.errors import UserError
 from rhs.retrieval.vectors import unit_rows
 
+ITERATIONS = 20  # of k-means, each run
 _COVERED = 95  # percent, of an interval
 
 
@@ -41,7 +42,7 @@ def nmi(
     seeds: int = 5,
     seed: int = 0,
     draws: int = 200,
-    iterations: int = 20,
+    iterations: int = ITERATIONS,
     progress: bool = False,
 ) -> Clustering:
     """Normalized mutual information of the classes and the clusters of k-means.

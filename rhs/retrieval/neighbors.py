@@ -1,12 +1,9 @@
 """Exact cosine neighbors: every item queries all the others, or the queries query a gallery.
 
-What counts as a tie. Two float32 dot products of the *same* pair of unit vectors can differ in the
-last bits, because BLAS sums in another order for another block shape, and the embeddings themselves
-already carry the network's float32 rounding (a few 1e-7). A difference below ``TIE`` = 1e-6 is
-therefore not information. "Within 1e-6" is not transitive, and chains of near-equal values could
-swallow a whole dense gallery, so a tie group is anchored: its leader is the highest similarity not
-yet taken, and everything within ``TIE`` below the leader belongs to it. Groups depend on the values
-alone, never on the order of the items.
+Similarities within ``TIE`` of each other are tied (rhs.retrieval.vectors). That is not transitive,
+and chains of near-equal values could swallow a whole dense gallery, so a tie group is anchored: its
+leader is the highest similarity not yet taken, and everything within ``TIE`` below the leader
+belongs to it. Groups depend on the values alone, never on the order of the items.
 """
 
 from __future__ import annotations
@@ -65,11 +62,17 @@ def neighbors(
         neighbor, even when exact copies of it rank beside it.
 
     Raises:
-        UserError: not a matrix, fewer than two rows, NaN or infinity (names the row), or k < 1.
+        UserError: not a matrix, fewer than two rows, NaN or infinity (names the row), k < 1, or no
+            query or no gallery.
     """
     unit_ND = unit_rows(embeddings_ND)
     if k < 1:
         raise UserError(f"k is {k}; the number of neighbors must be at least 1.")
+    if queries_N is not None and (queries_N.all() or not queries_N.any()):
+        raise UserError(
+            f"There are {queries_N.sum():,} queries and {(~queries_N).sum():,} images of the "
+            "gallery; at least one of each is needed."
+        )
     k = min(k, searchable(len(unit_ND), queries_N))
     similarities, indices = [], []
     for ranking in rank(unit_ND, k, queries_N, progress=progress):

@@ -121,31 +121,56 @@ def read_files(files: Sequence[Path]) -> Embedded:
 
     Only one array of embeddings is made, and filled a row group at a time.
     """
-    heads = [_head(file) for file in files]
-    (dim, model), rows = heads[0][1:], [head[0] for head in heads]
-    for file, head in zip(files, heads, strict=True):
-        if head[1:] != (dim, model):
-            raise UserError(
-                f"{files[0]} and {file} were made by different models: run the evaluate stage "
-                "again."
-            )
+    rows, dim, model = _heads(files)
     x_ND = np.empty((sum(rows), dim), np.float32)
     tables, start = [], 0
     for file, count in zip(files, rows, strict=True):
         tables.append(_fill(file, x_ND[start : start + count]))
         start += count
     columns = pa.concat_tables(tables)
-    missing = columns["query"].null_count
-    if missing not in (0, len(columns)):
-        raise UserError(f"{files[0].parent}: some images are queries or gallery, others neither.")
     return Embedded(
         embeddings=x_ND,
         labels=columns["label"].to_numpy(),
         names=columns["name"].to_pylist(),
         class_names=columns["class_name"].to_pylist(),
-        queries=None if missing == len(columns) else columns["query"].to_numpy(),
+        queries=_queries(files, columns),
         model=model,
     )
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of N embeddings without them.
+
+    ``rows``: of each file; ``dim``: D; ``labels`` and ``queries``: as in `Embedded`.
+    """
+
+    rows: list[int]
+    dim: int
+    labels: NDArray[np.int64]
+    queries: NDArray[np.bool_] | None
+
+
+def read_about(files: Sequence[Path]) -> About:
+    """Read everything of several files but the embeddings and names; raises as `read_files`."""
+    rows, dim, _ = _heads(files)
+    columns = pa.concat_tables([_about(file) for file in files])
+    labels_N = columns["label"].to_numpy().astype(np.int64, copy=False)
+    return About(rows, dim, labels_N, _queries(files, columns))
+
+
+def _about(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=["label", "query"])
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, error) from error
+
+
+def _queries(files: Sequence[Path], columns: pa.Table) -> NDArray[np.bool_] | None:
+    missing = columns["query"].null_count
+    if missing not in (0, len(columns)):
+        raise UserError(f"{files[0].parent}: some images are queries or gallery, others neither.")
+    return None if missing == len(columns) else columns["query"].to_numpy()
 
 
 def _schema(dim: int, model: str) -> pa.Schema:
@@ -156,6 +181,19 @@ def _schema(dim: int, model: str) -> pa.Schema:
         for name, kind in zip(_COLUMNS, types, strict=True)
     ]
     return pa.schema(fields, metadata={MODEL: model.encode()})
+
+
+def _heads(files: Sequence[Path]) -> tuple[list[int], int, str]:
+    """Rows of each file, and D and the model that all of them share."""
+    heads = [_head(file) for file in files]
+    dim, model = heads[0][1:]
+    for file, head in zip(files, heads, strict=True):
+        if head[1:] != (dim, model):
+            raise UserError(
+                f"{files[0]} and {file} were made by different models: run the evaluate stage "
+                "again."
+            )
+    return [head[0] for head in heads], dim, model
 
 
 def _head(path: Path) -> tuple[int, int, str]:

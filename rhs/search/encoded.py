@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from rhs.data.decode import decode
 from rhs.data.images import Prepared, prepare_image
@@ -33,11 +32,7 @@ class EncodedEmbedder:
         config = load_config(folder)
         if not isinstance(config.get("preprocess"), dict):
             raise UserError(f"{folder}/config.json does not say how images are preprocessed.")
-        try:
-            self.embedder = load_embedder(folder)
-        except (SafetensorError, RuntimeError) as error:
-            said = " ".join(str(error).split())[:200]
-            raise UserError(f"The model in {folder} is damaged ({said}).") from error
+        self.embedder = load_embedder(folder)
         self.preprocess = config["preprocess"]
 
     @property

@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from rhs.data.images import BadImage
 from rhs.errors import UserError
 from rhs.retrieval.stored import Embedded
 from rhs.search.encoded import BATCH, EncodedEmbedder
+
+LARGE_FILE, MOST_BYTES = 2**26, 2**30
+LINK = "a link to a folder"
+_LARGE = Lock()
 
 
 class Refused(NamedTuple):
@@ -30,8 +37,9 @@ def embed_folder(
 ) -> tuple[Embedded, list[Refused]]:
     """Embed every file beneath a folder, in the order of their names; hidden ones are passed over.
 
-    An image's name is its path below the folder. Its class is the name of the folder it lies in;
-    those right in `folder` have none (label -1). Links to folders are not followed.
+    An image's name is its path below the folder. Its class is the path of the folder it lies in,
+    as in training (rhs.datasets.folder); those right in `folder` have none (label -1). Links to
+    folders are not followed, but named.
 
     Args:
         digest: of the model, kept with the embeddings.
@@ -44,8 +52,9 @@ def embed_folder(
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; a folder with images is needed.")
-    paths = sorted(_files(folder), key=lambda path: path.relative_to(folder).parts)
-    names, embedded, refused = [], [np.empty((0, model.dim), np.float32)], []
+    refused: list[Refused] = []
+    paths = sorted(_files(folder, refused), key=lambda path: path.relative_to(folder).parts)
+    names, classes, embedded = [], [], [np.empty((0, model.dim), np.float32)]
     with (
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
         tqdm(total=len(paths), desc="embed", unit="image", disable=None) as bar,
@@ -61,34 +70,61 @@ def embed_folder(
                     refused.append(Refused(name, seen))
                 else:
                     names.append(name)
+                    classes.append(path.relative_to(folder).parent.as_posix())
                     pixels.append(seen)
             embedded.append(model.embed(pixels))
             bar.update(len(part))
     if not names:
         why = f": {refused[0].name} is refused ({refused[0].reason})" if refused else ""
         raise UserError(f"{folder} holds no image that can be embedded{why}.")
-    class_names = [Path(name).parent.name for name in names]
-    numbers = {name: i for i, name in enumerate(sorted(set(class_names) - {""}))}
-    labels = np.array([numbers.get(name, -1) for name in class_names], np.int64)
+    numbers = {name: i for i, name in enumerate(sorted(set(classes) - {"."}))}
+    labels = np.array([numbers.get(name, -1) for name in classes], np.int64)
+    class_names = ["" if name == "." else printable(name) for name in classes]
     return Embedded(np.concatenate(embedded), labels, names, class_names, None, digest), refused
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
+def _files(folder: Path, refused: list[Refused]) -> Iterator[Path]:
+    """The files beneath a folder; what cannot be looked into is added to `refused`."""
+
+    def closed(error: OSError) -> None:
+        name = Path(error.filename).relative_to(folder).as_posix()
+        refused.append(Refused(printable(name), f"unreadable: {error.strerror}"))
+
+    for place, folders, files in os.walk(folder, onerror=closed):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [Path(place, name) for name in folders if Path(place, name).is_symlink()]
+        refused += [Refused(printable(p.relative_to(folder).as_posix()), LINK) for p in links]
         yield from (Path(place, name) for name in files if not name.startswith("."))
 
 
 def _see(path: Path, model: EncodedEmbedder) -> NDArray[np.uint8] | str:
     """The pixels that the model sees, or why there are none."""
     try:
-        if not path.is_file():
-            return "not a regular file"
-        return model.pixels(model.prepare(path.read_bytes()))
+        return model.pixels(model.prepare(read_image(path)))
     except BadImage as bad:
         return str(bad)
     except OSError as error:
         return f"unreadable: {error.strerror}"
+
+
+def read_image(path: Path) -> bytes:
+    """The bytes of a file that Pillow takes for an image: a film is not read to find out.
+
+    Raises:
+        BadImage: it is none, no regular file, or has more bytes than any image that is taken.
+    """
+    if not path.is_file():
+        raise BadImage("not a regular file")
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise BadImage(f"too many bytes: {size}, at most {MOST_BYTES} are read")
+    if size > LARGE_FILE:
+        try:
+            with Image.open(path):
+                pass
+        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise BadImage("not an image") from error
+    with _LARGE if size > LARGE_FILE else nullcontext():  # one of them at a time
+        return path.read_bytes()
 
 
 def printable(text: str) -> str:

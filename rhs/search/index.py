@@ -16,6 +16,7 @@ from rhs.models.embedder import model_digest
 from rhs.search.items import Item, Items
 
 VECTORS, ITEMS, FACTS = "index.faiss", "items.parquet", "index.json"
+LEFT_OUT = "left_out.txt"  # in place of an index: why there is none
 BLOCK = 1 << 20  # bytes read at a time
 AGAIN = "run the evaluate stage again"
 
@@ -23,7 +24,7 @@ AGAIN = "run the evaluate stage again"
 class Hit(NamedTuple):
     """One found image."""
 
-    similarity: float  # cosine, in [-1, 1]; estimated where the index holds vectors compressed
+    similarity: float  # cosine; an estimate where the index holds vectors compressed
     item: Item
 
 
@@ -44,6 +45,8 @@ class Index:
 
     def search(self, embeddings_QD: NDArray[np.float32], k: int) -> list[list[Hit]]:
         """The k images nearest to each of these unit vectors [Q, D], nearest first; all if fewer.
+
+        An index that is not flat may find less than k.
 
         Raises:
             UserError: k below 1.
@@ -77,10 +80,11 @@ def open_index(folder: Path, model: Path) -> Index:
     for name in (VECTORS, ITEMS):
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} not found: {AGAIN}.")
-    if file_digest(folder / VECTORS) != facts["sha256"][VECTORS]:
-        raise UserError(
-            f"{folder / VECTORS} is damaged: its checksum is not that of {FACTS}; {AGAIN}."
-        )
+    for name in (VECTORS, ITEMS):
+        if file_digest(folder / name) != facts["sha256"][name]:
+            raise UserError(
+                f"{folder / name} is damaged: its checksum is not that of {FACTS}; {AGAIN}."
+            )
     import faiss
 
     try:
@@ -104,13 +108,15 @@ def read_facts(folder: Path) -> dict[str, Any]:
         UserError: it is not there, or is something else.
     """
     path = folder / FACTS
+    if (reason := folder / LEFT_OUT).is_file():
+        raise UserError(reason.read_text(encoding="utf-8").strip())
     if not path.is_file():
         raise UserError(f"{folder} holds no index ({FACTS}): run the evaluate stage first.")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         right = (
             isinstance(facts["model"], str)
-            and isinstance(facts["sha256"][VECTORS], str)
+            and all(isinstance(facts["sha256"][name], str) for name in (VECTORS, ITEMS))
             and all(isinstance(facts[name], int) for name in ("images", "dim"))
         )
     except (ValueError, LookupError, TypeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from rhs.data.shards import ShardedImages
-from rhs.data.thumbnail import thumbnail
 from rhs.errors import UserError
+from rhs.search.thumbnail import thumbnail
 
 SCHEMA = pa.schema(
     [
@@ -85,6 +86,7 @@ class Items:
         groups = range(self._file.metadata.num_row_groups)
         counts = [self._file.metadata.row_group(group).num_rows for group in groups]
         self._starts = np.cumsum([0, *counts])
+        self._group = lru_cache(maxsize=16)(self._read)  # neighbors often lie together
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -94,12 +96,14 @@ class Items:
         if not 0 <= row < len(self):
             raise IndexError(f"item {row} of {len(self)}")
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
+        (values,) = self._group(group).slice(row - int(self._starts[group]), 1).to_pylist()
+        return Item(**values)
+
+    def _read(self, group: int) -> pa.Table:
         try:
-            table = self._file.read_row_group(group, use_threads=False)
+            return self._file.read_row_group(group, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(error) from error
-        (values,) = table.slice(row - int(self._starts[group]), 1).to_pylist()
-        return Item(**values)
 
     def __iter__(self) -> Iterator[Item]:
         return (self[row] for row in range(len(self)))

@@ -18,7 +18,7 @@ DEFAULTS: dict[str, Any] = {
     "splits": ["train", "val", "test"],
     "kind": "auto",
     "flat_up_to": 100_000,
-    "hnsw_up_to": 2_000_000,
+    "hnsw_up_to": 1_000_000,
     "hnsw": {"links": 32, "build_width": 100, "search_width": 128},
     "ivf_pq": {"lists": None, "probes": 32, "code_bytes": None},
     "thumbnail": 96,
@@ -34,11 +34,16 @@ K = 10  # recall is stated of so many neighbors
 SAMPLED = 1000  # queries
 
 
-def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+def checked(
+    settings: Mapping[str, Any], images: int | None = None, dim: int | None = None
+) -> dict[str, Any]:
     """The settings of an index, completed with the defaults of those that are not given.
 
+    Args:
+        images, dim: how many vectors of how many dimensions it is to hold, where that is known.
+
     Raises:
-        UserError: one is unknown or out of its range.
+        UserError: one is unknown, out of its range, or impossible for these vectors.
     """
     whole = _completed("index", settings, DEFAULTS)
     for group in ("hnsw", "ivf_pq"):
@@ -56,6 +61,8 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in whole["ivf_pq"].items():
         if value is not None or name == "probes":
             number(f"index.ivf_pq.{name}", value, least=1, most=2**20, whole=True)
+    if images is not None and dim is not None and choose(images, whole) == "ivf_pq":
+        _sizes(images, dim, whole["ivf_pq"])
     return whole
 
 
@@ -117,7 +124,8 @@ def _hnsw(dim: int, settings: Mapping[str, int]) -> faiss.Index:
     return index
 
 
-def _ivf_pq(n: int, dim: int, settings: Mapping[str, Any], seed: int) -> faiss.Index:
+def _sizes(n: int, dim: int, settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Lists, and bytes of a code, of an IVF-PQ index; refuses what cannot be learned."""
     least = CODEWORDS * PER_CODEWORD
     if n < least:
         raise UserError(
@@ -138,6 +146,16 @@ def _ivf_pq(n: int, dim: int, settings: Mapping[str, Any], seed: int) -> faiss.I
             f"index.ivf_pq.code_bytes is {wanted}, which does not divide the {dim} dimensions of "
             f"the embeddings; {size} does."
         )
+    if settings["code_bytes"] is None and 4 * size < wanted:
+        raise UserError(
+            f"index.kind=ivf_pq cuts embeddings into equal parts, and {dim} dimensions have none "
+            f"between {wanted // 4 + 1} and {wanted}: take hnsw, or another model.dim."
+        )
+    return lists, size
+
+
+def _ivf_pq(n: int, dim: int, settings: Mapping[str, Any], seed: int) -> faiss.Index:
+    lists, size = _sizes(n, dim, settings)
     cells = faiss.IndexFlatIP(dim)
     index = faiss.IndexIVFPQ(cells, dim, lists, size, 8, faiss.METRIC_INNER_PRODUCT)
     index.cp.seed, index.pq.cp.seed = seed + 1234, seed + 1234  # 1234 is what faiss takes
@@ -154,6 +172,8 @@ def recall_against_exact(
     as similar as the tenth of the exact ones, so that copies may stand in for each other.
     """
     n = len(unit_ND)
+    if n < 2:
+        return 1.0, 0
     k = min(K, n - 1)
     queries = np.sort(np.random.default_rng(seed).permutation(n)[:SAMPLED])
     asking_QD = unit_ND[queries]

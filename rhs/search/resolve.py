@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from rhs.errors import UserError
 from rhs.models.embedder import CONFIG, WEIGHTS, load_config
 from rhs.run import project
-from rhs.search.index import FACTS
+from rhs.search.index import FACTS, LEFT_OUT
 
 ACCEPTED = (
     "a folder with a model, the name of a folder in runs/, the id of an MLflow run, NAME@ALIAS, "
@@ -36,7 +37,7 @@ def resolve(where: str | None) -> Place:
     """
     if where is None:
         return _only()
-    folder = Path(where).expanduser()
+    folder = Path(os.path.expanduser(where))  # Path's own fails for users that there are not
     if folder.is_dir():
         return _in_folder(folder)
     if where.startswith("models:/") or "@" in where:
@@ -119,7 +120,8 @@ def _is_model(folder: Path) -> bool:
 
 
 def _is_index(folder: Path) -> bool:
-    return (folder / FACTS).is_file()
+    """Whether there is one, or the reason why there is none."""
+    return (folder / FACTS).is_file() or (folder / LEFT_OUT).is_file()
 
 
 def _index_in(folder: Path | None) -> Path | None:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from rhs.data.thumbnail import thumbnail
 from rhs.search.index import Hit
+from rhs.search.thumbnail import thumbnail
 
 QUERY_SIDE = 144  # pixels
 STYLE = """

@@ -31,6 +31,7 @@ AXES = ("epoch", "step")  # of the curves, not curves themselves
 ANSWER = 30.0  # seconds in which MLflow is to answer at the start; later it is away for now
 QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # its import would set another again
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 # MLflow itself would try for minutes in one call.

@@ -3,16 +3,21 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from folders import files
-from tiny import composed
+from omegaconf import OmegaConf
+from tiny import composed, small_params, write_shards
 
+from pipelines import evaluate
 from pipelines.evaluate import track
 from rhs.data.shards import load_manifest
-from rhs.evaluation import scoring
+from rhs.errors import UserError
+from rhs.evaluation import embed, scoring
 from rhs.models.embedder import model_digest
 from rhs.retrieval.scores import score
-from rhs.retrieval.stored import read_split
+from rhs.retrieval.sharded import ShardedGallery
+from rhs.retrieval.stored import Embedded, read_files, read_split, write_embedded
 from rhs.tracking.tracker import NullTracker
 
 
@@ -50,11 +55,20 @@ def test_what_the_stage_leaves_and_says(at_hand, stage_of, project, shards, mode
     assert said[2].endswith("left out: 1 query, no other image of its class")
 
 
-def test_what_fails_after_embedding_does_not_embed_again(at_hand, stage_of, project, capsys):
+@pytest.mark.parametrize("what", ["build_index", "publish"])
+def test_what_fails_after_embedding_does_not_embed_again(
+    at_hand, stage_of, project, capsys, monkeypatch, what
+):
     before = files(project)
-    with pytest.raises(SystemExit):
-        stage_of("evaluate", "index.kind=ivf_pq", "evaluate.nmi_seeds=0")
-    assert "error: index.kind=ivf_pq learns" in capsys.readouterr().err
+
+    def fails(*_):
+        raise UserError("It cannot be.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, what, fails)
+        with pytest.raises(SystemExit):
+            stage_of("evaluate", "evaluate.nmi_seeds=0")
+    assert capsys.readouterr().err == "error: It cannot be.\n"
     work = {path.parent for path in (project / "runs").rglob("*.parquet")}
     assert work == {project / "runs/glyphs-x/embeddings"}
     assert not any(name.startswith(("embeddings", "index", "metrics")) for name in files(project))
@@ -75,17 +89,104 @@ def test_what_fails_after_embedding_does_not_embed_again(at_hand, stage_of, proj
             "evaluate.memory_mib=1",
             "evaluate.memory_mib is 1; it must be a whole number at least 16",
         ),
+        ("cluster.max_failures=-2", "cluster.max_failures is -2; it must be a whole number"),
         ("cluster.gallery_shards=0", "cluster.gallery_shards is 0; it must be a whole number"),
         ("dataset.recall_at=[1,0]", "dataset.recall_at is 0; it must be a whole number at least 1"),
         ("dataset.recall_at=[]", "dataset.recall_at is []; it must be a list of whole numbers"),
         ("dataset.recall_at=4", "dataset.recall_at is 4; it must be a list of whole numbers"),
         ("index.kind=tree", "index.kind is 'tree'; accepted: auto, flat"),
         ("index.splits=[dev]", "index.splits is"),
+        ("index.kind=ivf_pq", "index.kind=ivf_pq"),
     ],
 )
 def test_a_setting_that_is_wrong_is_refused_before_anything(at_hand, refused, override, sentence):
     assert sentence in refused("evaluate", override)
     assert at_hand == []
+
+
+def test_a_gallery_in_parts_scores_the_same_though_a_worker_is_killed(
+    ray_cluster, at_hand, shards, model, work, monkeypatch, capsys
+):
+    import ray
+
+    killed, queries = [], ShardedGallery.queries
+
+    def kills(self, *what):
+        if not killed:
+            killed.append(self._holders[1])
+            ray.kill(killed[0])
+        return queries(self, *what)
+
+    params = small_params("evaluate.nmi_seeds=1", "cluster.resources_per_worker.CPU=0.5")
+    files = embed.embed(params, shards, ["test"], model, work)["test"]
+    whole = scoring.measure(params, files)
+    monkeypatch.setattr(ShardedGallery, "queries", kills)
+    parts = scoring.measure(OmegaConf.merge(params, {"cluster": {"gallery_shards": 2}}), files)
+    del whole["nmi"], whole["intervals"]["nmi"]
+    assert parts == whole
+    assert len(killed) == 1
+    said = capsys.readouterr().out
+    assert said.count("holding the gallery: a worker was lost, its work is done again (") == 1
+
+
+def test_a_gallery_in_parts_has_no_index(at_hand, stage_of, project, monkeypatch, capsys):
+    shown = []
+
+    def scored(files, ks, cluster, **settings):
+        stored = read_files(files)
+        return score(stored.embeddings, stored.labels, ks, stored.queries, **settings)
+
+    stage_of("evaluate", "evaluate.nmi_seeds=0")
+    whole = (project / "metrics.json").read_text()
+    assert (project / "index/folder/index.json").exists()
+    capsys.readouterr()
+    monkeypatch.setattr(scoring, "connect", lambda cluster: None)
+    monkeypatch.setattr(scoring, "sharded_score", scored)
+    monkeypatch.setattr(evaluate, "track", lambda *what: shown.append(what[-2:]))
+    stage_of("evaluate", "cluster.gallery_shards=2")
+    why = (
+        "no index: one process would have to hold all images, and cluster.gallery_shards = 2 says "
+        "that none can"
+    )
+    assert capsys.readouterr().out.splitlines()[0] == why
+    assert [path.name for path in (project / "index/folder").iterdir()] == ["left_out.txt"]
+    assert (project / "index/folder/left_out.txt").read_text() == f"{why}.\n"
+    assert shown == [(None, None)]
+    assert {name.partition("-")[0] for name in at_hand[1]} == {"val", "test"}  # train: for an index
+    assert (project / "metrics.json").read_text() == whole
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_without_an_answer_is_refused_before_anything(at_hand, refused, project, split):
+    (project / "data/shards/folder").unlink()
+    classes = {"train": [2, 2], "val": [2, 2], "test": [2, 2]} | {split: [1, 1, 1]}
+    write_shards(project / "data/shards/folder", **classes)
+    assert f"None of the 3 images of split '{split}' has another of" in refused("evaluate")
+    assert at_hand == []
+
+
+def test_an_image_without_a_class_is_not_scored(tmp_path):
+    labels = np.array([0, 0, -1, 1, 1, -1])
+    names = [f"{i}.png" for i in range(6)]
+    embedded = Embedded(np.eye(6, dtype=np.float32), labels, names, [""] * 6, None)
+    write_embedded(tmp_path / "test-00000.parquet", embedded)
+    with pytest.raises(UserError, match=f"{tmp_path}: 2 images have no class .label -1.; every"):
+        scoring.measure(composed(), [tmp_path / "test-00000.parquet"])
+
+
+def test_long_clustering_is_told_and_the_untrained_network_is_clustered_once(
+    at_hand, stage_of, monkeypatch, capsys
+):
+    seeds, real = [], scoring.nmi
+    monkeypatch.setattr(scoring, "LONG", 2.0 * 12 * 4 * 16 * 20 * 3)  # operations: of test three
+    monkeypatch.setattr(scoring, "nmi", lambda *a, **b: seeds.append(b["seeds"]) or real(*a, **b))
+    stage_of("evaluate", "evaluate.nmi_seeds=4", "index.splits=[test]")
+    assert seeds == [4, 4, 1]
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NMI")]
+    assert told == [
+        "NMI: 4 runs of k-means on 12 images of 4 classes take about 1e+05 operations; "
+        "evaluate.nmi_seeds=1 takes one run, 0 none"
+    ]
 
 
 def test_without_intervals_nmi_and_untrained_network(at_hand, stage_of, project):

@@ -94,6 +94,13 @@ def test_a_copy_in_the_gallery_is_found():
     assert similarities[0, 0] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("queries", [0, 3])
+def test_queries_without_a_gallery_are_refused(queries):
+    sentence = f"There are {queries} queries and {3 - queries} images of the gallery; at least one"
+    with pytest.raises(UserError, match=sentence):
+        neighbors(np.ones((3, 4)), 1, np.arange(3) < queries)
+
+
 def test_no_neighbors_are_refused():
     with pytest.raises(UserError, match="k is 0"):
         neighbors(np.ones((3, 4)), 0)

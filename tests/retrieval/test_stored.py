@@ -10,7 +10,14 @@ import pytest
 
 from rhs.errors import UserError
 from rhs.retrieval import stored
-from rhs.retrieval.stored import Embedded, read_embedded, read_split, write_embedded
+from rhs.retrieval.stored import (
+    Embedded,
+    read_about,
+    read_embedded,
+    read_split,
+    split_files,
+    write_embedded,
+)
 
 
 def some(count: int = 7, dim: int = 5, first: int = 0, **more) -> Embedded:
@@ -161,3 +168,17 @@ def test_files_that_do_not_belong_together(tmp_path, second, sentence):
     write_embedded(tmp_path / "test-00001.parquet", second)
     with pytest.raises(UserError, match=sentence):
         read_split(tmp_path, "test")
+    with pytest.raises(UserError, match=sentence):
+        read_about(split_files(tmp_path, "test"))
+
+
+@pytest.mark.parametrize("queries", [None, np.arange(7) % 2 == 0])
+def test_what_is_known_without_the_embeddings(tmp_path, queries):
+    parts = [some(queries=queries), some(first=7, queries=queries)]
+    for i, part in enumerate(parts):
+        write_embedded(tmp_path / f"test-{i:05d}.parquet", part)
+    about, whole = read_about(split_files(tmp_path, "test")), read_split(tmp_path, "test")
+    assert (about.rows, about.dim) == ([7, 7], 5)
+    assert about.labels.dtype == np.int64
+    np.testing.assert_array_equal(about.labels, whole.labels)
+    np.testing.assert_array_equal(about.queries, whole.queries)

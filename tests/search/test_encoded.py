@@ -81,6 +81,11 @@ def test_models_that_are_not_whole_are_refused(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-50])
     with pytest.raises(UserError, match=r"The model in .*cut is damaged \("):
         EncodedEmbedder(folder)
+    for text in ("{", "[]", '{"trunk": 3}', json.dumps(dict.fromkeys(CONFIG, 1))):
+        folder = save_model(tmp_path / "odd", 0)
+        (folder / "config.json").write_text(text)
+        with pytest.raises(UserError, match=r"config.json is damaged, or describes no model"):
+            EncodedEmbedder(folder)
     folder = save_model(tmp_path / "wide", 0)
     (folder / "config.json").write_text(json.dumps(CONFIG | {"dim": 7}))
     with pytest.raises(UserError, match=r"The model in .*wide is damaged \("):

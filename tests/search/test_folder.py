@@ -29,15 +29,15 @@ def test_every_image_with_its_name_and_class(model, tmp_path, monkeypatch):
         "class0/0.png", "class0/1.png", "class0/2.png", "class1/0.png", "class1/1.png",
         "deep/class0/a.png", "loose.png",
     ]  # fmt: skip
-    assert embedded.class_names == [*["class0"] * 3, *["class1"] * 2, "class0", ""]
-    assert embedded.labels.tolist() == [0, 0, 0, 1, 1, 0, -1]
+    assert embedded.class_names == [*["class0"] * 3, *["class1"] * 2, "deep/class0", ""]
+    assert embedded.labels.tolist() == [0, 0, 0, 1, 1, 2, -1]
     assert (embedded.queries, embedded.model) == (None, "digest")
     for name, row in zip(embedded.names, embedded.embeddings, strict=True):
         (alone,) = model.embed([model.pixels(model.prepare((root / name).read_bytes()))])
         np.testing.assert_allclose(row, alone, atol=1e-6)
 
 
-def test_what_cannot_be_embedded_is_named_with_the_reason(model, tmp_path):
+def test_what_cannot_be_embedded_is_named_with_the_reason(model, tmp_path, monkeypatch):
     root = make_images(tmp_path / "in", [2, 1], class0=b"junk")
     (root / "class1/0.png").write_bytes(b"")
     (root / "notes.txt").write_text("hello")
@@ -46,6 +46,10 @@ def test_what_cannot_be_embedded_is_named_with_the_reason(model, tmp_path):
     (root / ".git/a.png").write_bytes(b"junk")
     (root / "gone.png").symlink_to(root / "nowhere")
     os.mkfifo(root / "pipe.png")
+    (root / "linked").symlink_to(root / "class0")
+    monkeypatch.setattr("rhs.search.folder.LARGE_FILE", 4)  # then Pillow says what it is first
+    monkeypatch.setattr("rhs.search.folder.MOST_BYTES", 9_999)
+    (root / "film.mp4").write_bytes(bytes(10_000))
     cut = png(class_image(0, 5))[:-60]
     (root / "class1/cut.png").write_bytes(cut)
     embedded, refused = embed_folder(root, model)
@@ -58,7 +62,24 @@ def test_what_cannot_be_embedded_is_named_with_the_reason(model, tmp_path):
         "notes.txt": "not an image",
         "gone.png": "not a regular file",
         "pipe.png": "not a regular file",
+        "linked": "a link to a folder",
+        "film.mp4": "too many bytes: 10000, at most 9999 are read",
     }
+
+
+def test_a_folder_that_cannot_be_read_is_named(model, tmp_path, monkeypatch):
+    root = make_images(tmp_path / "in", [1, 1])
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("class0"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", closed)
+    embedded, refused = embed_folder(root, model)
+    assert embedded.names == ["class1/0.png"]
+    assert refused == [("class0", "unreadable: Permission denied")]
 
 
 def test_nothing_to_embed_is_refused(model, tmp_path):

@@ -11,7 +11,7 @@ from searchable import save_model
 
 from rhs.errors import UserError
 from rhs.search.build import build_index
-from rhs.search.index import FACTS, ITEMS, VECTORS, file_digest, open_index
+from rhs.search.index import FACTS, ITEMS, LEFT_OUT, VECTORS, file_digest, open_index
 from rhs.search.items import Items
 
 
@@ -88,7 +88,8 @@ def test_bytes_that_are_no_index_are_told(mine):
         (FACTS, "[]", "is damaged"),
         (FACTS, '{"model": 3}', "is damaged"),
         (ITEMS, None, "items.parquet not found"),
-        (ITEMS, "PAR1", "items.parquet cannot be read"),
+        (ITEMS, "PAR1", "items.parquet is damaged: its checksum"),
+        (LEFT_OUT, "no index: too large.", "no index: too large."),
     ],
 )
 def test_files_that_are_missing_or_something_else(mine, name, text, said):
@@ -103,6 +104,11 @@ def test_files_that_are_missing_or_something_else(mine, name, text, said):
 def test_files_of_two_indexes_are_refused(mine, tmp_path):
     build_index(tmp_path, mine.shards, mine.embedded, mine.model, {"splits": ["test"]})
     shutil.copy(tmp_path / ITEMS, mine.index / ITEMS)
+    with pytest.raises(UserError, match=r"items.parquet is damaged: its checksum is not that of"):
+        open_index(mine.index, mine.model)
+    facts = json.loads((mine.index / FACTS).read_text())
+    facts["sha256"][ITEMS] = file_digest(mine.index / ITEMS)
+    (mine.index / FACTS).write_text(json.dumps(facts))
     with pytest.raises(UserError, match=r"17 images .* 17 vectors of 6 and 8 items are there"):
         open_index(mine.index, mine.model)
 
@@ -120,7 +126,7 @@ def test_only_the_asked_items_are_read(mine, monkeypatch):
     path = mine.index / ITEMS
     column = pq.ParquetFile(path).metadata.row_group(2).column(3)  # of train: 4, 4, 1 rows
     flip(path, column.data_page_offset + column.total_compressed_size - 10)
-    items = open_index(mine.index, mine.model).items
+    items = Items(path)
     assert items[7].name.startswith("class001")
     assert items[9].name.startswith("class002")
     with pytest.raises(UserError, match=r"items.parquet cannot be read"):

@@ -66,6 +66,20 @@ def test_what_ivf_pq_cannot_hold(many, n, settings, said):
         make("ivf_pq", many[:n], checked({"ivf_pq": settings}))
 
 
+def test_what_cannot_be_is_refused_before_there_are_vectors():
+    ivf_pq = {"kind": "ivf_pq"}
+    with pytest.raises(UserError, match="there are 9,983: take flat or hnsw"):
+        checked(ivf_pq, images=MANY - 1, dim=16)
+    with pytest.raises(UserError, match="127 dimensions have none between 16 and 63: take hnsw"):
+        checked(ivf_pq, images=MANY, dim=127)
+    assert checked(ivf_pq, images=MANY, dim=16) == checked(ivf_pq)
+    assert checked({}, images=3, dim=127)["kind"] == "auto"
+
+
+def test_a_single_image_has_no_neighbor():
+    assert recall_against_exact(make("flat", unit(1, 4), checked({})), unit(1, 4), 0) == (1.0, 0)
+
+
 def test_codes_that_fit_are_chosen_for_any_dimension(monkeypatch):
     monkeypatch.setattr("rhs.search.kinds.PER_CODEWORD", 1)
     x_ND = unit(300, 15)

@@ -23,6 +23,11 @@ from rhs.storage.atomic import flush
 TOLERANCE = 1e-4  # greatest difference of a component; unit vectors, rounded in another order
 BATCHES = (1, 2, 5)  # the graph is traced with another
 IMAGES, EMBEDDINGS = "images", "embeddings"
+OPSET = 20
+INPUT = (
+    "uint8 [B, 3, S, S], sRGB, channels red, green, blue; upright, on white where transparent, "
+    "stretched to the square by antialiased bilinear resampling"
+)
 
 
 class Unit(nn.Module):
@@ -41,8 +46,8 @@ def export_onnx(folder: Path, out: Path, tolerance: float = TOLERANCE) -> float:
     """Write a saved model as one ONNX file: uint8 images [B, 3, S, S], any B, to unit embeddings
     [B, D].
 
-    The file's metadata has the model's digest (`rhs.model`) and how images are prepared
-    (`rhs.config`). It appears whole, and only if it agrees with the model.
+    The file's metadata has the model's digest (`rhs.model`), its settings (`rhs.config`) and what
+    images it takes (`rhs.input`). It appears whole, and only if it agrees with the model.
 
     Args:
         tolerance: greatest difference of any component on random images.
@@ -59,7 +64,8 @@ def export_onnx(folder: Path, out: Path, tolerance: float = TOLERANCE) -> float:
     embedder = load_embedder(folder)
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        _write(partial, embedder, {"rhs.model": model_digest(folder), "rhs.config": config})
+        about = {"rhs.model": model_digest(folder), "rhs.config": config, "rhs.input": INPUT}
+        _write(partial, embedder, about)
         worst = difference(partial, embedder)
         if not worst <= tolerance:  # NaN too
             raise UserError(
@@ -98,7 +104,7 @@ def _packages() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"Package {error.name!r} is needed to export: pip install onnx onnxscript onnxruntime."
+            f"Package {error.name!r} is needed to export: pip install -c constraints.txt '.[onnx]'."
         ) from error
 
 
@@ -114,6 +120,7 @@ def _write(path: Path, embedder: Embedder, metadata: dict[str, Any]) -> None:
                 Unit(embedder).eval(),
                 (images,),
                 dynamo=True,
+                opset_version=OPSET,
                 input_names=[IMAGES],
                 output_names=[EMBEDDINGS],
                 dynamic_shapes={IMAGES: {0: torch.export.Dim("batch")}},

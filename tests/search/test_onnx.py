@@ -11,7 +11,7 @@ from tiny import composed
 
 from rhs.errors import UserError
 from rhs.models.embedder import load_embedder, model_digest
-from rhs.models.onnx import TOLERANCE, difference, export_onnx
+from rhs.search.onnx import TOLERANCE, difference, export_onnx
 from rhs.stage import plain
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
@@ -79,15 +79,15 @@ def test_what_disagrees_is_not_written(tmp_path, monkeypatch, worst):
     def write(path, *_):
         path.write_bytes(b"graph")
 
-    monkeypatch.setattr("rhs.models.onnx._write", write)
-    monkeypatch.setattr("rhs.models.onnx.difference", lambda *_: worst)
+    monkeypatch.setattr("rhs.search.onnx._write", write)
+    monkeypatch.setattr("rhs.search.onnx.difference", lambda *_: worst)
     model, out = save_model(tmp_path / "model", 3), tmp_path / "model.onnx"
     out.write_bytes(b"older")
     with pytest.raises(UserError, match=r"differs from it by .*, where 1e-04 is the most"):
         export_onnx(model, out)
     assert out.read_bytes() == b"older"
     assert {path.name for path in tmp_path.iterdir()} == {"model", "model.onnx"}
-    monkeypatch.setattr("rhs.models.onnx.difference", lambda *_: TOLERANCE)
+    monkeypatch.setattr("rhs.search.onnx.difference", lambda *_: TOLERANCE)
     assert export_onnx(model, out) == TOLERANCE
     assert out.read_bytes() == b"graph"
 
@@ -96,7 +96,7 @@ def test_what_onnx_has_no_words_for_is_a_sentence(tmp_path, monkeypatch):
     def forward(self, images):
         return torch.linalg.eig(images.float().mean((0, 1)) @ self.embedder.head.weight.T)[0]
 
-    monkeypatch.setattr("rhs.models.onnx.Unit.forward", forward)
+    monkeypatch.setattr("rhs.search.onnx.Unit.forward", forward)
     with pytest.raises(UserError, match="This model cannot be exported to ONNX"):
         export_onnx(save_model(tmp_path / "model", 3), tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -1,0 +1,89 @@
+"""A lost worker costs its work once more, as often as the cluster's settings allow."""
+
+import os
+
+import pytest
+from ray.exceptions import ActorDiedError, NodeDiedError, RayTaskError
+from tiny import composed, small_params
+
+from rhs.errors import UserError
+from rhs.evaluation import batches, embed
+from rhs.evaluation.again import survived
+from rhs.retrieval.stored import read_files
+
+SHARDS = ["val-00000.parquet", "val-00001.parquet"]
+
+
+def failing(errors: list[Exception]):
+    left = list(errors)
+
+    def work() -> str:
+        if left:
+            raise left.pop(0)
+        return "made"
+
+    return work
+
+
+@pytest.mark.parametrize("most", [2, 3, -1])
+def test_lost_workers_are_survived_and_told(most, capsys):
+    lost = [ActorDiedError(), NodeDiedError("gone\nmore")]
+    assert survived(failing(lost), {"max_failures": most}, "embedding") == "made"
+    assert capsys.readouterr().out.splitlines() == [
+        "embedding: a worker was lost, its work is done again (The actor died unexpectedly before "
+        "finishing this task.)",
+        "embedding: a worker was lost, its work is done again (gone)",
+    ]
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_more_lost_workers_than_allowed_are_one_sentence(most, capsys):
+    with pytest.raises(UserError) as told:
+        survived(failing([ActorDiedError()] * (most + 1)), {"max_failures": most}, "embedding")
+    assert str(told.value) == (
+        f"embedding: workers were lost more often than cluster.max_failures = {most} allows, the "
+        "last time so: The actor died unexpectedly before finishing this task."
+    )
+    assert capsys.readouterr().out.count("\n") == most
+
+
+def test_other_errors_stay_as_they_are(capsys):
+    unmade = ActorDiedError(RayTaskError("__init__", "no such weights", KeyError("x")))
+    for error in (UserError("a sentence"), KeyError("x"), unmade):
+        with pytest.raises(type(error)) as raised:
+            survived(failing([error]), {"max_failures": 5}, "embedding")
+        assert raised.value is error
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_written_is_not_embedded_again(at_hand, shards, model, work, monkeypatch, capsys):
+    whole = batches.embeddings
+
+    def loses(params, shards, tasks, model):
+        for made in whole(params, shards, tasks, model):
+            yield made
+            if len(at_hand) == 1:
+                raise ActorDiedError()
+
+    monkeypatch.setattr(batches, "embeddings", loses)
+    found = embed.embed(composed(), shards, ["val"], model, work)
+    assert at_hand == [SHARDS, SHARDS[1:]]
+    assert capsys.readouterr().out.startswith("embedding: a worker was lost")
+    assert len(read_files(found["val"])) == 12
+
+
+@pytest.mark.slow
+def test_a_killed_embedding_worker(ray_cluster, shards, model, work, tmp_path, monkeypatch, capfd):
+    class Killed(batches.BatchEmbedder):
+        def __call__(self, batch):
+            if not (tmp_path / "died").exists():
+                (tmp_path / "died").touch()
+                os.kill(os.getpid(), 9)
+            return super().__call__(batch)
+
+    monkeypatch.setattr(batches, "BatchEmbedder", Killed)
+    found = embed.embed(small_params("cluster.num_workers=1"), shards, ["val"], model, work)
+    assert len(read_files(found["val"])) == 12
+    said = capfd.readouterr()
+    assert said.out.count("embedding: a worker was lost, its work is done again (") == 1
+    assert "Traceback" not in said.out + said.err
