@@ -36,8 +36,7 @@ def main(params: DictConfig) -> None:
         if not path.exists():
             raise UserError(f"{path} not found: run the {maker} stage first.")
     history = model / "history.csv"
-    splits = sorted({path.name.rpartition("-")[0] for path in embeddings.glob("*-*.parquet")})
-    embedded = {split: read_split(embeddings, split) for split in splits}
+    test = read_split(embeddings, "test")
     run = named(load_config(model)["run"])
     results = Results(
         title=f"{name}: retrieval on unseen classes",
@@ -45,8 +44,8 @@ def main(params: DictConfig) -> None:
         manifest=manifest,
         history=list(csv.DictReader(history.open(newline="", encoding="utf-8"))),
         metrics=json.loads(metrics.read_text(encoding="utf-8")),
-        shards={split: ShardedImages(shards, split) for split in splits},
-        splits={split: (rows.embeddings, rows.labels) for split, rows in embedded.items()},
+        shards={"test": ShardedImages(shards, "test")},
+        splits={"test": (test.embeddings, test.labels)},
         seed=params.seed,
         collapse=_study(STUDIES / f"collapse_{name}.json"),
         run=run.name,

@@ -122,13 +122,13 @@ def search(options: argparse.Namespace) -> None:
 
 def _prepared(path: Path, model: EncodedEmbedder) -> Prepared:
     from rhs.data.images import BadImage
-    from rhs.search.folder import printable, read_image
+    from rhs.search.folder import prepared, printable
 
     if not path.exists():
         raise UserError(f"{printable(str(path))} does not exist; an image file is needed.")
 
     try:
-        return model.prepare(read_image(path))
+        return prepared(path, model)
     except BadImage as bad:
         raise UserError(f"{printable(str(path))} cannot be embedded: {bad}.") from bad
 

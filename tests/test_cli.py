@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from rhs.cli import main
 from rhs.data.shards import ShardedImages
 from rhs.models.embedder import model_digest
 from rhs.retrieval.stored import read_embedded
+from rhs.search.index import Index
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,18 @@ def test_search_prints_and_draws_the_nearest(project, capsys):
     assert page.count("<section>") == 2
     assert page.count("<figure") == 8
     assert "17 images, flat index" in page
+
+
+def test_an_approximate_index_says_so_and_what_it_did_not_find(project, monkeypatch, capsys):
+    usual = Index.search
+    monkeypatch.setattr(Index, "search", lambda *asked: [row[:2] for row in usual(*asked)])
+    facts = json.loads((project / "index/tiny/index.json").read_text()) | {"kind": "ivf_pq"}
+    (project / "index/tiny/index.json").write_text(json.dumps(facts))
+    assert main(["search", "query.png", "-k=4"]) == 0
+    *_, short, about = capsys.readouterr().out.splitlines()
+    assert short == "      found 2 of 4: the index is approximate"
+    assert about.startswith("17 images, ivf_pq index; estimated cosine similarity; drawn in")
+    assert "estimated cosine" in (project / "search.html").read_text()
 
 
 def test_search_in_another_index_with_another_model(project, capsys):
@@ -223,6 +237,15 @@ def test_a_reader_who_leaves_early_ends_it_quietly(project):
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
     assert (project / "search.html").exists()
+
+
+def test_a_name_that_the_terminal_cannot_show(project):
+    shutil.copy("query.png", "größe.png")
+    command = [sys.executable, "-m", "rhs.cli", "search", "größe.png"]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
+    done = subprocess.run(command, capture_output=True, env=ascii_only, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"gr??e.png\n")
 
 
 def test_a_sentence_has_no_traceback_outside_of_the_tests(project):

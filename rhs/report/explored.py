@@ -21,23 +21,27 @@ NEIGHBORS = 10
 TYPICAL = 5  # images of a class that stand for it
 _SIDE = 64  # of a thumbnail, in pixels
 _SAMPLE_SEED = 0  # not the run's: runs of the same data then show the same images
+_PICTURES = 10_000  # on a page; neighbors beyond are shown by their names
+_BLANK = (  # one gray pixel
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGO4AAAAzgDNKWWkrAAAAABJRU5ErkJggg=="
+)
 _MAP = 10_000  # the map's larger side; coordinates are whole numbers
 
 
 def choose_shown(labels_N: np.ndarray, most: int) -> np.ndarray:
-    """Indices [S], ascending, of whole classes in random order, as many as fit; of a single class
-    that does not fit, as many of its images."""
+    """Indices [S], ascending, of whole classes in random order, as many as fit; where none does, of
+    random images of the smallest class."""
     if len(labels_N) <= most:
         return np.arange(len(labels_N))
     classes_C, class_N, count_C = np.unique(labels_N, return_inverse=True, return_counts=True)
     taken_C = np.zeros(len(classes_C), dtype=bool)
-    left = most
-    for candidate in np.random.default_rng(_SAMPLE_SEED).permutation(len(classes_C)):
+    left, random = most, np.random.default_rng(_SAMPLE_SEED)
+    for candidate in random.permutation(len(classes_C)):
         if count_C[candidate] <= left:
             taken_C[candidate] = True
             left -= count_C[candidate]
     if not taken_C.any():
-        return np.flatnonzero(class_N == count_C.argmin())[:most]
+        return np.sort(random.permutation(np.flatnonzero(class_N == count_C.argmin()))[:most])
     return np.flatnonzero(taken_C[class_N])
 
 
@@ -68,7 +72,11 @@ def explored(
     kept = np.union1d(shown_S, near_Qk).astype(np.int64)
     classes_C, label_I = np.unique(found.labels_N[kept], return_inverse=True)
     pictures: dict[str, int] = {}
-    thumbs = [pictures.setdefault(_small(images, i), len(pictures)) for i in kept]
+    pictured_I = np.isin(kept, _pictured(shown_S, near_Qk))
+    thumbs = [
+        pictures.setdefault(_small(images, i) if pictured else _BLANK, len(pictures))
+        for i, pictured in zip(kept, pictured_I, strict=True)
+    ]
     return {
         "format": FORMAT,
         "about": {**about, "data": data_digest(images)},
@@ -85,6 +93,18 @@ def explored(
         "typical": _typical(found.unit_ND[kept], label_I),
         "map": None if placed is None else _map(placed, kept),
     }
+
+
+def _pictured(shown_S: np.ndarray, near_Qk: np.ndarray) -> np.ndarray:
+    """Images whose pictures the page holds: those shown, and as many neighbors, nearest first, as
+    there is room for."""
+    pictured = shown_S
+    for column in near_Qk.T:
+        more = np.union1d(pictured, column)
+        if len(more) > max(_PICTURES, len(shown_S)):
+            break
+        pictured = more
+    return pictured
 
 
 def data_digest(images: Images) -> str:

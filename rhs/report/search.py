@@ -118,11 +118,18 @@ def _hits(
     right_Qk = labels_N[indices_Qk] == labels_N[asking_Q][:, None]
     hit_Q = (first_Qk & right_Qk).sum(axis=1) / first_Qk.sum(axis=1)
     if similarities_Qk.shape[1] < searchable(len(labels_N), queries_N):
-        for row in np.flatnonzero(first_Qk.all(axis=1)):  # the tie may go on past the list
-            tied_N = unit_ND @ unit_ND[asking_Q[row]] >= similarities_Qk[row, 0] - TIE
-            tied_N[indices_Qk[row]] = True
-            tied_N[asking_Q[row] if queries_N is None else queries_N] = False
-            hit_Q[row] = (labels_N[tied_N] == labels_N[asking_Q[row]]).mean()
+        open_R = np.flatnonzero(first_Qk.all(axis=1))  # the tie may go on past the list
+        step = max(1, _BUDGET // len(labels_N))
+        for rows in np.split(open_R, np.arange(step, len(open_R), step)):
+            asking_R = asking_Q[rows]
+            tied_RN = unit_ND[asking_R] @ unit_ND.T >= similarities_Qk[rows, :1] - TIE
+            np.put_along_axis(tied_RN, indices_Qk[rows], True, axis=1)
+            if queries_N is None:
+                tied_RN[np.arange(len(rows)), asking_R] = False
+            else:
+                tied_RN[:, queries_N] = False
+            right_RN = tied_RN & (labels_N == labels_N[asking_R][:, None])
+            hit_Q[rows] = right_RN.sum(axis=1) / np.maximum(tied_RN.sum(axis=1), 1)
     return hit_Q
 
 
@@ -136,12 +143,15 @@ def _nearest_right(
     for members in np.split(order, np.flatnonzero(np.diff(labels_N[order])) + 1):
         if len(members) < 2:
             continue
-        within = unit_ND[members] @ unit_ND[members].T
-        if queries_N is None:
-            np.fill_diagonal(within, -np.inf)
-        else:
-            within[:, queries_N[members]] = -np.inf
-        best = within.argmax(axis=1)
-        best_s[members] = within[np.arange(len(members)), best]
-        best_i[members] = np.where(np.isfinite(best_s[members]), members[best], -1)
+        step = max(1, _BUDGET // len(members))
+        for first in range(0, len(members), step):
+            some = members[first : first + step]
+            within = unit_ND[some] @ unit_ND[members].T
+            if queries_N is None:
+                within[np.arange(len(some)), first + np.arange(len(some))] = -np.inf
+            else:
+                within[:, queries_N[members]] = -np.inf
+            best = within.argmax(axis=1)
+            best_s[some] = within[np.arange(len(some)), best]
+            best_i[some] = np.where(np.isfinite(best_s[some]), members[best], -1)
     return best_s, best_i

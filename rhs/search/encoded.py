@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from rhs.data.decode import decode
-from rhs.data.images import Prepared, prepare_image
+from rhs.data.images import MAX_PIXELS, Prepared, prepare_image
 from rhs.data.transforms import view
 from rhs.errors import UserError
 from rhs.models.embedder import load_config, load_embedder
@@ -39,13 +39,14 @@ class EncodedEmbedder:
     def dim(self) -> int:
         return self.embedder.dim
 
-    def prepare(self, data: bytes) -> Prepared:
+    def prepare(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Prepared:
         """What preprocess makes of an encoded image: upright, a JPEG or PNG.
 
         Raises:
-            BadImage: it cannot be used; the text says why.
+            BadImage: it cannot be used, or has more than `max_pixels`; the text says why.
         """
-        return prepare_image(data, **self.preprocess)
+        most = min(max_pixels, self.preprocess.get("max_pixels", MAX_PIXELS))
+        return prepare_image(data, **self.preprocess | {"max_pixels": most})
 
     def pixels(self, prepared: Prepared) -> NDArray[np.uint8]:
         """What the model sees of a prepared image, uint8 [S, S, 3]."""

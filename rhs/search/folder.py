@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from rhs.data.images import BadImage
+from rhs.data.images import DECODER_ERRORS, FORMATS, BadImage, Prepared, TooManyPixels
+from rhs.data.prepare import LARGE, LARGE_FILE
 from rhs.errors import UserError
 from rhs.retrieval.stored import Embedded
 from rhs.search.encoded import BATCH, EncodedEmbedder
 
-LARGE_FILE, MOST_BYTES = 2**26, 2**30
+MOST_BYTES = 2**30  # of a file that is read
 LINK = "a link to a folder"
-_LARGE = Lock()
+_TURN = RLock()  # of large images, which are in memory one at a time
 
 
 class Refused(NamedTuple):
@@ -100,31 +101,44 @@ def _files(folder: Path, refused: list[Refused]) -> Iterator[Path]:
 def _see(path: Path, model: EncodedEmbedder) -> NDArray[np.uint8] | str:
     """The pixels that the model sees, or why there are none."""
     try:
-        return model.pixels(model.prepare(read_image(path)))
+        return model.pixels(prepared(path, model))
     except BadImage as bad:
         return str(bad)
     except OSError as error:
         return f"unreadable: {error.strerror}"
 
 
-def read_image(path: Path) -> bytes:
-    """The bytes of a file that Pillow takes for an image: a film is not read to find out.
+def prepared(path: Path, model: EncodedEmbedder) -> Prepared:
+    """What the pipeline makes of an image file; a large one waits for its turn.
 
     Raises:
-        BadImage: it is none, no regular file, or has more bytes than any image that is taken.
+        BadImage: it is no image, damaged, too large, or no regular file.
+        OSError: it cannot be read.
     """
     if not path.is_file():
         raise BadImage("not a regular file")
     if (size := path.stat().st_size) > MOST_BYTES:
         raise BadImage(f"too many bytes: {size}, at most {MOST_BYTES} are read")
-    if size > LARGE_FILE:
+    if size > LARGE_FILE and not _looks_like_an_image(path):  # a film is not read to find out
+        raise BadImage("not an image")
+    with _TURN if size > LARGE_FILE else nullcontext():
+        data = path.read_bytes()
         try:
-            with Image.open(path):
-                pass
-        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise BadImage("not an image") from error
-    with _LARGE if size > LARGE_FILE else nullcontext():  # one of them at a time
-        return path.read_bytes()
+            return model.prepare(data, LARGE)
+        except TooManyPixels:
+            pass  # for many at a time
+        with _TURN:
+            return model.prepare(data)
+
+
+def _looks_like_an_image(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=FORMATS):
+            return True
+    except UnidentifiedImageError:
+        return False
+    except (*DECODER_ERRORS, Image.DecompressionBombError):
+        return True  # one that decoding refuses, with a better reason
 
 
 def printable(text: str) -> str:

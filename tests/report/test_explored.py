@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pages import NASTY, FakeImages, clusters, write
 
-from rhs.report.explored import NEIGHBORS, choose_shown, data_digest, explored
+from rhs.report.explored import _BLANK, NEIGHBORS, choose_shown, data_digest, explored
 from rhs.report.explorer import as_json
 from rhs.report.search import search
 from rhs.retrieval.scores import score
@@ -47,6 +47,18 @@ def test_neighbors_of_a_sample_are_searched_among_all():
         at = images.names.index(name)
         assert part["classes"][part["labels"][image]] == images.class_names[labels[at]]
         assert part["pictures"][part["thumbs"][image]] == whole["pictures"][whole["thumbs"][at]]
+
+
+def test_pictures_are_bounded_and_the_nearest_neighbors_have_theirs(monkeypatch):
+    embeddings, labels = clusters(300, 30)
+    shown = np.arange(0, 300, 10)
+    monkeypatch.setattr("rhs.report.explored._PICTURES", 100)
+    data, _ = data_of(embeddings, labels, shown)
+    blank = data["pictures"].index(_BLANK)
+    assert len(data["pictures"]) <= 101
+    assert all(data["thumbs"][image] != blank for image in data["queries"])
+    assert all(data["thumbs"][row[0]] != blank for row in data["neighbors"])
+    assert any(data["thumbs"][row[-1]] == blank for row in data["neighbors"])
 
 
 def test_equal_pictures_are_stored_once():

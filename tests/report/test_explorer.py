@@ -47,6 +47,30 @@ def test_clicking_a_neighbor_and_going_back(page):
     page.wait(lambda: page.query == first)
 
 
+def test_back_leads_to_where_one_was_not_to_where_the_address_was(page):
+    page.press("j", "j")
+    there, neighbors = page.query, page.neighbors
+    page.press("1")
+    assert page.query == neighbors[0]
+    page.driver.back()
+    page.wait(lambda: page.query == there)
+
+
+def test_the_keyboard_stays_where_it_was(page):
+    from selenium.webdriver.common.keys import Keys
+
+    active = "return document.activeElement.dataset[arguments[0]]"
+    page.js("document.querySelector('.strip.own [data-place=\"2\"]').focus()")
+    neighbors = page.neighbors
+    page.press(Keys.ENTER)
+    assert page.query == neighbors[1]
+    assert page.js(active, "place") == "2"
+    page.js("document.querySelector('[data-outcome=wrong]').focus()")
+    page.press(Keys.ENTER)
+    assert page.js(active, "outcome") == "wrong"
+    assert page.js("return document.querySelector('#spoken').textContent").count(". ") >= 1
+
+
 def test_a_link_leads_to_the_same_view(page, made):
     page.click(".strip.own li:nth-child(2) .tile")
     page.press("f", "l")

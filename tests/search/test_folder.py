@@ -1,15 +1,17 @@
 """Embedding a folder: every image once, and every other file named."""
 
 import os
+import time
 
 import numpy as np
 import pytest
 from folders import make_images
 from tiny import class_image, png
 
+from rhs.data.images import BadImage
 from rhs.errors import UserError
 from rhs.search.encoded import EncodedEmbedder
-from rhs.search.folder import embed_folder, printable
+from rhs.search.folder import embed_folder, prepared, printable
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_what_cannot_be_embedded_is_named_with_the_reason(model, tmp_path, monke
     (root / "gone.png").symlink_to(root / "nowhere")
     os.mkfifo(root / "pipe.png")
     (root / "linked").symlink_to(root / "class0")
-    monkeypatch.setattr("rhs.search.folder.LARGE_FILE", 4)  # then Pillow says what it is first
+    monkeypatch.setattr("rhs.search.folder.LARGE_FILE", 4)  # then all are asked what they are
     monkeypatch.setattr("rhs.search.folder.MOST_BYTES", 9_999)
     (root / "film.mp4").write_bytes(bytes(10_000))
     cut = png(class_image(0, 5))[:-60]
@@ -65,6 +67,42 @@ def test_what_cannot_be_embedded_is_named_with_the_reason(model, tmp_path, monke
         "linked": "a link to a folder",
         "film.mp4": "too many bytes: 10000, at most 9999 are read",
     }
+
+
+def test_a_large_file_that_is_no_image_is_not_read(model, tmp_path, monkeypatch):
+    film, cut = tmp_path / "film.mp4", tmp_path / "cut.png"
+    film.write_bytes(bytes(1000))
+    cut.write_bytes(png(class_image(0, 5))[:20])  # Pillow fails within the header
+    monkeypatch.setattr("rhs.search.folder.LARGE_FILE", 4)
+    with pytest.raises(BadImage, match="truncated|damaged|not an image"):
+        prepared(cut, model)
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda _: pytest.fail("read"))
+    with pytest.raises(BadImage, match="not an image"):
+        prepared(film, model)
+
+
+@pytest.mark.parametrize("limit", ["LARGE", "LARGE_FILE"])
+def test_large_images_are_in_memory_one_at_a_time(model, tmp_path, monkeypatch, limit):
+    root = make_images(tmp_path / "in", [8])
+    present, most, usual = [], [], model.prepare
+
+    def slow(data, *max_pixels):
+        if max_pixels and limit == "LARGE":
+            return usual(data, *max_pixels)  # which refuses, at once
+        present.append(data)
+        most.append(len(present))
+        time.sleep(0.005)
+        present.remove(data)
+        return usual(data)
+
+    monkeypatch.setattr(model, "prepare", slow)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert len(embed_folder(root, model)[0]) == 8
+    assert (len(most), max(most, default=0) > 1) == ((0, False) if limit == "LARGE" else (8, True))
+    most.clear()
+    monkeypatch.setattr(f"rhs.search.folder.{limit}", 1)
+    assert len(embed_folder(root, model)[0]) == 8
+    assert most == [1] * 8
 
 
 def test_a_folder_that_cannot_be_read_is_named(model, tmp_path, monkeypatch):

@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from searchable import save_model
+from searchable import save_model, unit
 
 from rhs.errors import UserError
 from rhs.search.build import build_index
-from rhs.search.index import FACTS, ITEMS, LEFT_OUT, VECTORS, file_digest, open_index
-from rhs.search.items import Items
+from rhs.search.index import FACTS, ITEMS, LEFT_OUT, VECTORS, Index, file_digest, open_index
+from rhs.search.items import Item, Items
+from rhs.search.kinds import checked, make
 
 
 def test_the_nearest_images_are_those_of_a_brute_force_search(made):
@@ -42,6 +43,16 @@ def test_an_approximate_index_is_opened_like_any_other(made, tmp_path):
     for name, hits in zip(test.names, index.search(test.embeddings, 17), strict=True):
         assert hits[0].item.name == name
         assert len({hit.item.name for hit in hits}) == len(hits)
+
+
+def test_an_approximate_index_may_find_fewer(monkeypatch):
+    monkeypatch.setattr("rhs.search.kinds.PER_CODEWORD", 1)
+    x_ND = unit(300, 8)
+    vectors = make("ivf_pq", x_ND, checked({"ivf_pq": {"lists": 8, "probes": 1}}))
+    index = Index({}, vectors, [Item(str(i), "", "test", b"") for i in range(300)])
+    (hits,) = index.search(x_ND[:1], 300)
+    assert 0 < len(hits) < 300
+    assert len({hit.item.name for hit in hits}) == len(hits)
 
 
 def test_another_model_is_refused(made, tmp_path):

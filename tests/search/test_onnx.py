@@ -11,7 +11,7 @@ from tiny import composed
 
 from rhs.errors import UserError
 from rhs.models.embedder import load_embedder, model_digest
-from rhs.search.onnx import TOLERANCE, difference, export_onnx
+from rhs.search.onnx import OPSET, TOLERANCE, difference, export_onnx
 from rhs.stage import plain
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
@@ -66,6 +66,8 @@ def test_the_file_says_which_model_it_is(exported):
     said = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
     assert said["rhs.model"] == model_digest(model)
     assert json.loads(said["rhs.config"]) == CONFIG
+    assert "red, green, blue; upright" in said["rhs.input"]
+    assert [each.version for each in onnx.load(out).opset_import if not each.domain] == [OPSET]
 
 
 def test_another_model_is_seen_to_differ(exported, tmp_path):

@@ -84,7 +84,7 @@ def test_what_mlflow_keeps_of_a_model_stays_within_its_folder(project, tmp_path)
             resolve(str(logged))
 
 
-@pytest.mark.parametrize("where", ["nonsense", "a/b", "runs/none", "0" * 31, ""])
+@pytest.mark.parametrize("where", ["nonsense", "a/b", "runs/none", "0" * 31, "~nobody-here/x", ""])
 def test_what_names_nothing_lists_what_is_accepted(project, where):
     if where == "":
         (project / "models/tiny/config.json").unlink()  # or the present folder would be looked at

@@ -64,8 +64,10 @@ function closeOther() {
 function refilter(change) {
   Object.assign(state, change);
   filtered = run.queries.map((_, row) => row).filter(passes);
-  for (const draw of Object.values(renderers)) draw();
-  drawRuns();
+  keepingFocus(() => {
+    for (const draw of Object.values(renderers)) draw();
+    drawRuns();
+  });
   remember(false);
 }
 

@@ -14,7 +14,7 @@ const KEYS = [
   ["Esc", "leave a field, close this"],
   ["?", "these keys"],
   ["In the list", "arrows, Page Up and Down, Home, End"],
-  ["On the map", "arrows move it, + and − zoom, 0 shows all; wheel, drag and click by mouse"],
+  ["On the map", "arrows move it, + and − zoom, 0 shows all; drag and click by mouse, wheel after a click or with Ctrl"],
 ];
 const CLEAR = { text: "", label: -1, outcome: "all", pair: null };
 
@@ -83,7 +83,7 @@ function drawFacts() {
   const classes = new Set(run.queries.map((image) => run.labels[image])).size;
   const parts = [h("span", {}, "Recall@1 ", h("b", {}, recallWords(run)))];
   if (shown < about.queries) {
-    parts.push(h("span", { class: "sample" }, `Shown: ${number(shown)} of ${plural(about.queries, "query", "queries")} (${number(classes)} of ${number(about.classes)} classes, each whole, drawn at random); neighbors are searched among all ${number(about.images)} test images.`));
+    parts.push(h("span", { class: "sample" }, `Shown: ${number(shown)} of ${plural(about.queries, "query", "queries")} (${number(classes)} of ${number(about.classes)} classes, drawn at random); neighbors are searched among all ${number(about.images)} test images.`));
   } else parts.push(h("span", {}, `${plural(shown, "query", "queries")}, ${plural(about.classes, "class", "classes")}`));
   if (about.images > about.queries) parts.push(h("span", {}, `${plural(about.images - about.queries, "image")} in the gallery`));
   if (about.answerable < about.queries) {
@@ -96,6 +96,8 @@ function start() {
   run = readRun(byId("explorer-data").textContent);
   Object.assign(state, stateOf(location.hash));
   filtered = run.queries.map((_, row) => row).filter(passes);
+  const asked = new URLSearchParams(location.hash.slice(1)).has("q");
+  if (!asked && filtered.length) state.image = run.queries[filtered[0]];
   renderers = { filters: drawFilters, query: drawQuery, tabs: drawTabs, map: drawMap };
   drawFacts();
   startList();
@@ -112,6 +114,7 @@ function start() {
   addEventListener("keydown", keys);
   addEventListener("hashchange", () => {
     clearTimeout(writing);
+    pending = null;
     update(stateOf(location.hash), { push: false });
   });
   document.body.dataset.ready = "yes";

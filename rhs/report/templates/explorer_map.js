@@ -26,12 +26,18 @@ function startMap() {
       tool("+", "Zoom in (+)", () => zoom(1.4)), tool("−", "Zoom out (−)", () => zoom(1 / 1.4)),
       tool("Fit", "Show all (0)", fit))));
   canvas.addEventListener("wheel", (event) => {
+    // Else the wheel scrolls the page, as everywhere.
+    if (!event.ctrlKey && document.activeElement !== canvas) return;
     event.preventDefault();
     zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), event.offsetX, event.offsetY);
   }, { passive: false });
   canvas.addEventListener("keydown", mapKeys);
   startPointer();
-  new ResizeObserver(() => { if (canvas.clientWidth) fit(); }).observe(canvas);
+  let fitted = 0; // to this width; shown again, the map stays as it was left
+  new ResizeObserver(() => {
+    if (canvas.clientWidth && canvas.clientWidth !== fitted) fit();
+    if (canvas.clientWidth) fitted = canvas.clientWidth;
+  }).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
 }
 

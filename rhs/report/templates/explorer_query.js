@@ -18,10 +18,11 @@ function drawQuery() {
         h("h2", {}, h("button", { type: "button", class: "plain", title: "Only this class",
           onclick: () => update({ label, pair: null, text: "", outcome: "all" }) }, run.classes[label])),
         h("p", { class: "file" }, run.names[image]),
-        h("p", { id: "verdict", class: row === undefined ? "none" : run.outcomes[row], role: "status" }, ...verdict(row)),
+        h("p", { id: "verdict", class: row === undefined ? "none" : run.outcomes[row] }, ...verdict(row)),
         state.pair ? pairShown(run, state.pair) : null)),
     ...strips(row),
   );
+  byId("spoken").textContent = `${className(run, image)}. ${byId("verdict").textContent}`;
   revealSelected();
 }
 

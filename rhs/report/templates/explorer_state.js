@@ -48,28 +48,46 @@ function update(change, { push = true } = {}) {
     if (!("image" in change) && filtered.length && !filtered.includes(row)) {
       state.image = run.queries[filtered[0]];
     }
-    renderers.filters();
   }
-  if (filters || before.image !== state.image) renderers.query();
-  if (before.tab !== state.tab) renderers.tabs();
-  if (filters || before.image !== state.image || before.tab !== state.tab) renderers.map();
+  keepingFocus(() => {
+    if (filters) renderers.filters();
+    if (filters || before.image !== state.image) renderers.query();
+    if (before.tab !== state.tab) renderers.tabs();
+    if (filters || before.image !== state.image || before.tab !== state.tab) renderers.map();
+  });
   remember(push);
 }
 
 let writing = 0;
-let toPush = false;
+let pending = null; // an address not written yet
 
 // Browsers refuse hundreds of history entries in a row: steps that follow each other share one.
 function remember(push) {
-  toPush = toPush || push;
+  const hash = hashOf();
+  if (push) {
+    writePending(); // Back leads to where one was, not to where the address still was
+    if (hash !== location.hash) history.pushState(null, "", hash);
+  } else {
+    pending = hash;
+    clearTimeout(writing);
+    writing = setTimeout(writePending, 150);
+  }
+}
+
+function writePending() {
   clearTimeout(writing);
-  const write = () => {
-    const hash = hashOf();
-    if (hash !== location.hash) history[toPush ? "pushState" : "replaceState"](null, "", hash);
-    toPush = false;
-  };
-  if (push) write();
-  else writing = setTimeout(write, 150);
+  if (pending !== null && pending !== location.hash) history.replaceState(null, "", pending);
+  pending = null;
+}
+
+// Draw, and keep the keyboard where it was: what is drawn anew takes the focus of what it replaces.
+function keepingFocus(draw) {
+  const was = document.activeElement;
+  const known = was && (was.id ? `#${was.id}` : ["outcome", "place", "sort"].filter((key) => was.dataset[key])
+    .map((key) => `[data-${key}="${was.dataset[key]}"]`)[0]);
+  draw();
+  if (!was || document.contains(was)) return;
+  (document.querySelector(known || "#list") || list).focus({ preventScroll: true });
 }
 
 function hashOf() {
@@ -105,7 +123,8 @@ const show = (image) => update({ image });
 function step(by) {
   if (!filtered.length) return;
   const at = filtered.indexOf(run.rowOf.get(state.image));
-  const to = at < 0 ? (by > 0 ? 0 : filtered.length - 1) : at + by;
+  const start = at >= 0 || !Number.isFinite(by) ? at : by > 0 ? -by : filtered.length - 1 - by;
+  const to = start + by;
   const within = Math.max(0, Math.min(filtered.length - 1, to));
   update({ image: run.queries[filtered[within]] }, { push: false });
 }

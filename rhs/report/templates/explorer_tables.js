@@ -19,6 +19,12 @@ function confusions() {
     || ascending(run.classes[a.pair[1]], run.classes[b.pair[1]]));
 }
 
+// These tables count what is on the page, which may be a sample.
+function ofSample() {
+  const shown = run.queries.length;
+  return shown < run.about.queries ? `Of the ${number(shown)} queries on this page. ` : "";
+}
+
 function startConfusions() {
   const pairs = confusions();
   const panel = byId("panel-confusions");
@@ -26,7 +32,7 @@ function startConfusions() {
     panel.append(h("p", { class: "empty" }, "No query has a nearest neighbor of another class."));
     return;
   }
-  const words = `${plural(pairs.length, "pair")} of classes: queries of the one whose nearest neighbor is of the other. The share is of the first class's queries.`;
+  const words = `${ofSample()}${plural(pairs.length, "pair")} of classes: queries of the one whose nearest neighbor is of the other. The share is of the first class's queries.`;
   const body = h("tbody");
   panel.append(h("p", { class: "lead" }, words),
     h("table", { id: "confusions" }, h("thead", {}, h("tr", {}, h("th", {}, "Queries of"),
@@ -82,7 +88,7 @@ function startClasses() {
     h("th", { class: column === "name" ? null : "number", scope: "col" },
       h("button", { type: "button", class: "plain", "data-sort": column, onclick: () => sort(column) }, title))]));
   const body = h("tbody");
-  panel.append(h("p", { class: "lead" }, "Each class as it stands in the list: choose one to see its queries. A column's title sorts."),
+  panel.append(h("p", { class: "lead" }, `${ofSample()}Each class as it stands in the list: choose one to see its queries. A column's title sorts.`),
     h("table", { id: "classes" }, h("thead", {}, h("tr", {}, ...Object.values(headers), h("th", { class: "bars" }))), body));
   let by = "";
   let direction = 1;
