@@ -74,7 +74,7 @@ def test_a_large_file_that_is_no_image_is_not_read(model, tmp_path, monkeypatch)
     film.write_bytes(bytes(1000))
     cut.write_bytes(png(class_image(0, 5))[:20])  # Pillow fails within the header
     monkeypatch.setattr("rhs.search.folder.LARGE_FILE", 4)
-    with pytest.raises(BadImage, match="truncated|damaged|not an image"):
+    with pytest.raises(BadImage, match=r"truncated|damaged|not an image"):
         prepared(cut, model)
     monkeypatch.setattr("pathlib.Path.read_bytes", lambda _: pytest.fail("read"))
     with pytest.raises(BadImage, match="not an image"):
