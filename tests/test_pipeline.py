@@ -110,7 +110,7 @@ def test_a_second_repro_runs_nothing(project):
         (["method=symm_npair", "cluster=one_gpu"], set()),
         (["method=symm_npair", "tracking=none"], set()),
         (["method=symm_npair", "evaluate.untrained=false"], {"evaluate", "report"}),
-        (["method=symm_npair", "index.thumbnail=0"], {"evaluate"}),
+        (["method=symm_npair", "index.thumbnail=0"], {"evaluate", "report"}),
         (["method=symm_npair", "cluster.gallery_shards=2"], set()),
         (["method=symm_npair", "preprocess.quality=90"], {"preprocess", "report"}),
     ],

@@ -16,13 +16,13 @@ from rhs.retrieval.products import Float32, Int8
 
 def heavy(rng) -> tuple:
     """Two coordinates hold nearly everything: eight bits say little of the others."""
-    embeddings, labels = clustered(rng, 900, 150, dim=48)
+    embeddings, labels = clustered(rng, 500, 80, dim=48)
     embeddings[:, :2] *= 60
     return embeddings, labels
 
 
 def many(rng) -> tuple:
-    return clustered(rng, 900, 150, dim=48)
+    return clustered(rng, 500, 80, dim=48)
 
 
 def few_classes(rng) -> tuple:
@@ -30,7 +30,7 @@ def few_classes(rng) -> tuple:
 
 
 def collapsed(rng) -> tuple:
-    embeddings, labels = clustered(rng, 600, 100, dim=24)
+    embeddings, labels = clustered(rng, 400, 70, dim=24)
     return (embeddings[0] + 1e-4 * embeddings).astype(np.float32), labels
 
 
