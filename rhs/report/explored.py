@@ -25,6 +25,7 @@ _PICTURES = 10_000  # on a page; neighbors beyond are shown by their names
 _BLANK = (  # one gray pixel
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGO4AAAAzgDNKWWkrAAAAABJRU5ErkJggg=="
 )
+_PAIRS = 5000  # of confused classes, most frequent first
 _MAP = 10_000  # the map's larger side; coordinates are whole numbers
 
 
@@ -60,17 +61,22 @@ def explored(
         about: facts of the run, for the page to print.
 
     Returns:
-        ``format``; ``about``, with the test images' own digest added; ``classes`` [C], names;
+        ``format``; ``about``, with the test images' own digest added; ``classes`` [C], names, of
+        all test images; ``asked`` [C], [queries with an answer, their hits in all], and ``pairs``,
+        [class, class its queries are taken for, count], both of all queries; ``pairs_in_all``;
         ``names``, ``labels`` and ``thumbs`` [I] of the images, the last two indices into
         ``classes`` and ``pictures``; ``pictures``, data URIs; ``queries`` [Q], which images ask,
         with their ``neighbors`` [Q, <= k], ``similarities`` (cosine), ``hits`` (chance that the
         nearest is right; null: has no answer) and ``ranks`` (of the first right one, or null);
-        ``typical`` [C, <= TYPICAL], images; and ``map``: ``images`` [P], ``x`` and ``y``, or null.
+        ``typical`` [C, <= TYPICAL], images, none of a class not on the page; and ``map``:
+        ``images`` [P], ``x`` and ``y``, or null.
     """
     rows = np.flatnonzero(np.isin(found.asking_Q, shown_S))
     near_Qk = found.indices_Qk[rows, :NEIGHBORS]
     kept = np.union1d(shown_S, near_Qk).astype(np.int64)
-    classes_C, label_I = np.unique(found.labels_N[kept], return_inverse=True)
+    classes_C, label_N = np.unique(found.labels_N, return_inverse=True)
+    label_I = label_N[kept]
+    pairs, pairs_in_all = _pairs(found, label_N)
     pictures: dict[str, int] = {}
     pictured_I = np.isin(kept, _pictured(shown_S, near_Qk))
     thumbs = [
@@ -81,6 +87,9 @@ def explored(
         "format": FORMAT,
         "about": {**about, "data": data_digest(images)},
         "classes": [images.class_names[int(label)] for label in classes_C],
+        "asked": _asked(found, label_N, len(classes_C)),
+        "pairs": pairs,
+        "pairs_in_all": pairs_in_all,
         "names": [images.names[i] for i in kept],
         "labels": label_I.tolist(),
         "thumbs": thumbs,
@@ -90,7 +99,7 @@ def explored(
         "similarities": _rounded(found.similarities_Qk[rows, :NEIGHBORS], 4),
         "hits": [None if np.isnan(hit) else round(float(hit), 4) for hit in found.hit_Q[rows]],
         "ranks": _ranks(found, rows),
-        "typical": _typical(found.unit_ND[kept], label_I),
+        "typical": _typical(found.unit_ND[kept], label_I, len(classes_C)),
         "map": None if placed is None else _map(placed, kept),
     }
 
@@ -133,16 +142,35 @@ def _rounded(values: np.ndarray, digits: int) -> list:
     return values.astype(np.float64).round(digits).tolist()
 
 
-def _typical(unit_ID: np.ndarray, label_I: np.ndarray) -> list[list[int]]:
+def _typical(unit_ID: np.ndarray, label_I: np.ndarray, classes: int) -> list[list[int]]:
     """The images nearest to the mean of their class, among those on the page; nearest first."""
     order = np.argsort(label_I, kind="stable")
-    if not len(order):
-        return []
     typical = []
-    for members in np.split(order, np.flatnonzero(np.diff(label_I[order])) + 1):
-        likeness = unit_ID[members] @ unit_ID[members].mean(axis=0)
+    for members in np.split(order, np.searchsorted(label_I[order], np.arange(1, classes))):
+        likeness = unit_ID[members] @ (unit_ID[members].sum(axis=0) / max(1, len(members)))
         typical.append(members[np.argsort(-likeness, kind="stable")[:TYPICAL]].tolist())
-    return typical
+    return typical[:classes]
+
+
+def _asked(found: Found, label_N: np.ndarray, classes: int) -> list[list[float]]:
+    """Of each class, over all queries: how many have an answer, and the sum of their hits."""
+    counted = found.answerable_Q
+    label_A = label_N[found.asking_Q[counted]]
+    count_C = np.bincount(label_A, minlength=classes)
+    hits_C = np.bincount(label_A, weights=found.hit_Q[counted], minlength=classes)
+    return [[int(n), round(float(s), 4)] for n, s in zip(count_C, hits_C, strict=True)]
+
+
+def _pairs(found: Found, label_N: np.ndarray) -> tuple[list[list[int]], int]:
+    """Which classes' failures are nearest to which, over all queries, and how many such pairs."""
+    if not found.failing_Q.any():
+        return [], 0
+    of_F = label_N[found.asking_Q[found.failing_Q]]
+    as_F = label_N[found.indices_Qk[found.failing_Q, 0]]
+    pairs_P2, count_P = np.unique(np.stack([of_F, as_F], axis=1), axis=0, return_counts=True)
+    most = np.argsort(-count_P, kind="stable")[:_PAIRS]
+    listed = np.column_stack([pairs_P2[most], count_P[most]]).tolist()
+    return listed, len(count_P)
 
 
 def _map(placed: Projection, kept: np.ndarray) -> dict[str, list]:

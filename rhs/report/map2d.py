@@ -61,15 +61,16 @@ def draw_map(
     """Map of a sample of large classes, each class whole; None when there is too little to map.
 
     Args:
-        known: a projection that was made already; used if it is of the same images.
+        known: a projection made already; the sample is then of its images.
     """
-    chosen = choose_items(labels_N, max_classes=max_classes, max_points=max_points, seed=seed)
-    if known is None or not np.array_equal(known.items_P, chosen):
-        known = project(embeddings_ND, chosen, seed=seed)
+    items = np.arange(len(labels_N)) if known is None else known.items_P
+    limits = {"max_classes": max_classes, "max_points": max_points}
+    chosen = items[choose_items(labels_N[items], **limits, seed=seed)]
+    known = known or project(embeddings_ND, chosen, seed=seed)
     if known is None:
         return None
     unit_PD = unit_rows(embeddings_ND[chosen])
-    xy_P2 = _fit_view(known.xy_P2)
+    xy_P2 = _fit_view(known.xy_P2[np.searchsorted(known.items_P, chosen)])
     labels_P = labels_N[chosen]
     classes: list[MapClass] = []
     for position, label in enumerate(np.unique(labels_P)):

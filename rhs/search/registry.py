@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlparse
 from rhs.errors import UserError
 from rhs.redact import without_secrets
 from rhs.storage.atomic import whole_folder
-from rhs.tracking.tracker import IMPATIENT, QUIET, tracking_uri
+from rhs.tracking.tracker import IMPATIENT, QUIET, environment, tracking_uri
 
 NAMED = re.compile(r"(?:models:/)?(?P<name>[^@/]+)@(?P<alias>[^@/]+)")
 NUMBERED = re.compile(r"models:/(?P<name>[^@/]+)/(?P<version>\d+)")
@@ -88,8 +88,6 @@ def _cache() -> Path:
 @contextmanager
 def _mlflow(what: str) -> Iterator[Any]:
     """A client of MLflow, whose errors are told in a sentence that names what was asked for."""
-    for name, value in (QUIET | IMPATIENT).items():
-        os.environ.setdefault(name, value)
     uri = tracking_uri()
     place = without_secrets(uri)
     if (local := re.fullmatch(r"sqlite:///([^?]+).*", uri)) and not Path(local[1]).is_file():
@@ -98,18 +96,19 @@ def _mlflow(what: str) -> Iterator[Any]:
             f"{what} was not looked for: there is no database {local[1]}; run this from the "
             "project's root, or set MLFLOW_TRACKING_URI."
         )
-    import mlflow
+    with environment({k: v for k, v in (QUIET | IMPATIENT).items() if k not in os.environ}):
+        import mlflow
 
-    from rhs.tracking.mlflow_run import is_away, is_refused, reason
+        from rhs.tracking.mlflow_run import is_away, is_refused, reason
 
-    try:
-        mlflow.set_tracking_uri(uri)
-        yield mlflow.MlflowClient(uri)
-    except UserError:
-        raise
-    except Exception as error:
-        if is_away(error):
-            raise UserError(f"MLflow at {place} does not answer ({reason(error)}).") from error
-        if not is_refused(error):
+        try:
+            mlflow.set_tracking_uri(uri)
+            yield mlflow.MlflowClient(uri)
+        except UserError:
             raise
-        raise UserError(f"MLflow at {place} has no {what} ({reason(error)}).") from error
+        except Exception as error:
+            if is_away(error):
+                raise UserError(f"MLflow at {place} does not answer ({reason(error)}).") from error
+            if not is_refused(error):
+                raise
+            raise UserError(f"MLflow at {place} has no {what} ({reason(error)}).") from error

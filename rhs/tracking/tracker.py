@@ -138,7 +138,7 @@ class Tracker(NullTracker):
                 self.delivery.client.get_run(self.run_id)  # it is there, and answers in time
                 # Files may take their time, unless the user says how long.
                 ours = os.environ.get(TIMEOUT) == IMPATIENT[TIMEOUT]
-                with _environment({TIMEOUT: None} if ours else {}):
+                with environment({TIMEOUT: None} if ours else {}):
                     return work(self.run_id)
             except Exception as error:  # each kind of store has its own
                 if is_away(error):
@@ -173,7 +173,7 @@ def tracked(params: DictConfig, run: Run, manifest: dict, system: bool = False) 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     uri = tracking_uri()
-    with _environment({k: v for k, v in IMPATIENT.items() if k not in os.environ}):
+    with environment({k: v for k, v in IMPATIENT.items() if k not in os.environ}):
         spool = Spool(run.folder)
         connect = partial(open_run, uri, params, run, manifest)
         delivery = Delivery(spool, connect, without_secrets(uri))
@@ -225,7 +225,7 @@ def _numbers(values: dict) -> dict[str, float]:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+def environment(values: Mapping[str, str | None]) -> Iterator[None]:
     """Environment variables set, or absent where None, for the length of the block."""
     before = {name: os.environ.get(name) for name in values}
     _set(values)

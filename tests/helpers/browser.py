@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+DRIVERS = ("chromedriver",)
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -27,8 +29,13 @@ def missing() -> str:
         import selenium  # noqa: F401
     except ImportError:
         return "selenium is not installed"
-    absent = [str(path) for path in (BROWSER, DRIVER) if not path.exists()]
+    absent = [names[0] for names in (BROWSERS, DRIVERS) if not found(names)]
     return f"there is no {' and no '.join(absent)}" if absent else ""
+
+
+def found(names: tuple[str, ...]) -> str | None:
+    """Where the first of these commands is."""
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 @contextmanager
@@ -41,11 +48,11 @@ def browser(profile: Path, size: tuple[int, int] = (1400, 900)) -> Iterator[Any]
     from selenium.webdriver.chrome.service import Service
 
     options = ChromeOptions()
-    options.binary_location = str(BROWSER)
+    options.binary_location = found(BROWSERS) or ""
     for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=Service(executable_path=str(DRIVER)))
+    driver = Chrome(options=options, service=Service(executable_path=found(DRIVERS)))
     try:
         yield driver
     finally:

@@ -1,5 +1,6 @@
 """A browser for the tests of the explorer page."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +13,10 @@ from pages import NASTY, clusters, write
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One real browser for the whole test run; skips where there is none."""
+    """One real browser for the whole test run; skips where there is none, but fails with RHS_BROWSER=1."""
     if why := missing():
-        pytest.skip(f"the explorer is tested in Chromium, by Selenium: {why}")
+        stop = pytest.fail if os.environ.get("RHS_BROWSER") else pytest.skip
+        stop(f"the explorer is tested in Chromium, by Selenium: {why}")
     with browser(tmp_path_factory.mktemp("browser")) as driver:
         yield driver
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -49,6 +50,42 @@ def test_neighbors_of_a_sample_are_searched_among_all():
         assert part["pictures"][part["thumbs"][image]] == whole["pictures"][whole["thumbs"][at]]
 
 
+def test_pairs_and_recalls_are_of_all_queries_whatever_the_page_shows():
+    embeddings, labels = clusters(60, 6)
+    part, images = data_of(embeddings, labels, np.flatnonzero(labels == 2))
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    similarity = unit @ unit.T - 9 * np.eye(60)
+    nearest = labels[similarity.argmax(axis=1)]
+    assert part["classes"] == [images.class_names[label] for label in range(6)]
+    expected = Counter((int(a), int(b)) for a, b in zip(labels, nearest, strict=True) if a != b)
+    assert len(expected) > 3
+    assert {(of, as_): count for of, as_, count in part["pairs"]} == dict(expected)
+    assert part["pairs_in_all"] == len(expected)
+    counts = [count for *_, count in part["pairs"]]
+    assert counts == sorted(counts, reverse=True)
+    hits = [int((nearest == labels)[labels == label].sum()) for label in range(6)]
+    assert part["asked"] == [[10, right] for right in hits]
+    lists = zip(part["typical"], range(6), strict=True)
+    assert all(part["labels"][i] == label for typical, label in lists for i in typical)
+
+
+def test_the_most_frequent_pairs_are_listed(monkeypatch):
+    embeddings, labels = clusters(60, 6)
+    whole, _ = data_of(embeddings, labels)
+    monkeypatch.setattr("rhs.report.explored._PAIRS", 2)
+    data, _ = data_of(embeddings, labels)
+    assert data["pairs"] == whole["pairs"][:2]
+    assert data["pairs_in_all"] == len(whole["pairs"]) > 2
+
+
+def test_a_sample_of_classes_that_all_are_too_large_is_random_images_of_the_smallest():
+    labels = np.repeat([0, 1], [3000, 2000])
+    chosen = choose_shown(labels, 100)
+    assert len(chosen) == 100
+    assert (labels[chosen] == 1).all()
+    assert chosen[-1] > 4000  # not the first ones
+
+
 def test_pictures_are_bounded_and_the_nearest_neighbors_have_theirs(monkeypatch):
     embeddings, labels = clusters(300, 30)
     shown = np.arange(0, 300, 10)
@@ -78,6 +115,25 @@ def test_hits_agree_with_the_scores_even_where_all_tie(sided):
         found = search(rows, labels, queries, NEIGHBORS)
         expected = score(rows, labels, (1,), queries).values["recall@1"]
         assert found.recall == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("sided", [False, True])
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_few_rows_at_a_time_find_the_same(monkeypatch, sided, collapsed):
+    embeddings, labels = clusters(90, 2)
+    if collapsed:
+        embeddings = np.ones_like(embeddings)
+    queries = np.arange(90) % 5 == 0 if sided else None
+    whole = search(embeddings, labels, queries, 3)
+    monkeypatch.setattr("rhs.report.search._BUDGET", 300)  # 3 rows of all, 6 of a class
+    part = search(embeddings, labels, queries, 3)
+    assert part.hit_Q.tolist() == whole.hit_Q.tolist()
+    assert part.right_s_Q == pytest.approx(whole.right_s_Q, abs=1e-6)
+    right = part.right_i_Q
+    assert (right != part.asking_Q).all()
+    assert (labels[right] == labels[part.asking_Q]).all()
+    rows = np.flatnonzero(whole.failing_Q)
+    assert part.ranks(rows).tolist() == whole.ranks(rows).tolist()
 
 
 def test_typical_images_are_the_ones_nearest_to_their_class_mean():

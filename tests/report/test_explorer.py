@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import numpy as np
 import pytest
 from explorer_page import nearest, wrong
@@ -54,6 +56,28 @@ def test_back_leads_to_where_one_was_not_to_where_the_address_was(page):
     assert page.query == neighbors[0]
     page.driver.back()
     page.wait(lambda: page.query == there)
+
+
+def test_keys_of_the_list_where_the_shown_image_is_not_in_it(page):
+    from selenium.webdriver.common.keys import Keys
+
+    for key, place in ((Keys.HOME, 1), (Keys.END, 11)):
+        page.press("x", "/", "/1")  # 1.png and 10.png to 19.png
+        assert page.listed == 11
+        page.js("document.activeElement.blur()")
+        # A neighbor that the filter leaves out takes the middle.
+        outside = next(at for at, i in enumerate(page.neighbors, 1) if i != 1 and i // 10 != 1)
+        page.click(f".strip.own li:nth-child({outside}) .tile")
+        assert page.one("#count").text.startswith("11 ")
+        page.one("#list").send_keys(key)
+        assert page.one("#count").text.startswith(f"{place} of 11")
+
+
+def test_a_link_without_a_query_shows_the_first_of_its_list(page, made):
+    labels = made[3]
+    page.open(made[0] / "here" / "explorer.html", f"#class={quote(f'{NASTY} 003')}")
+    assert page.query == int(np.flatnonzero(labels == 3)[0])
+    assert page.one("#count").text == "1 of 10 (60 in all)"
 
 
 def test_the_keyboard_stays_where_it_was(page):

@@ -51,6 +51,49 @@ def test_the_map_shows_pictures_and_takes_clicks(page):
     assert page.js("return arguments[0].toDataURL()", canvas) == before
 
 
+def test_the_map_stays_as_it_was_left_and_leaves_the_wheel_to_the_page(page):
+    canvas = page.one("#panel-map canvas")
+    picture = "return arguments[0].toDataURL()"
+    wheel = (
+        "return arguments[0].dispatchEvent(new WheelEvent('wheel', {deltaY: 200, "
+        "cancelable: true, ctrlKey: arguments[1]}))"
+    )
+    before = page.js(picture, canvas)
+    assert page.js(wheel, canvas, False)  # not prevented: it scrolls the page
+    assert page.js(picture, canvas) == before
+    assert not page.js(wheel, canvas, True)
+    zoomed = page.js(picture, canvas)
+    assert zoomed != before
+    page.press("l", "m")
+    page.js("return new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+    assert page.js(picture, canvas) == zoomed
+
+
+def test_tables_count_all_queries_and_open_those_on_the_page(chromium, tmp_path, made):
+    _, similarity, _, labels = made
+    write(tmp_path, *clusters(60, 6), settings={"explorer_images": 25})
+    page = Page(chromium).open(tmp_path / "explorer.html")
+    failing = wrong(similarity, labels)
+    page.press("p")
+    rows = page.all("#confusions tbody tr")
+    counts = [int(row.find_elements("css selector", ".number")[0].text) for row in rows]
+    assert sum(counts) == len(failing)
+    assert "Of all 60 queries" in page.one("#panel-confusions .lead").text
+    page.press("l")
+    rows = page.all("#classes tbody tr")
+    assert len(rows) == 6
+    assert [row.find_elements("css selector", "td")[1].text for row in rows] == ["10"] * 6
+    assert len(page.all("#classes tbody button")) == 2  # the classes drawn
+    page.click("#classes tbody button")
+    assert page.listed == 10
+    page.press("x", "p")
+    opened = page.all("#confusions tbody button")
+    assert 0 < len(opened) < len(page.all("#confusions tbody tr"))
+    opened[0].click()
+    assert page.query in failing
+    assert complaints(chromium) == []
+
+
 def test_two_runs_side_by_side(page, made):
     folder, here, there, labels = made
     page.one("#compare-file").send_keys(str(folder / "there" / "explorer.html"))
@@ -87,6 +130,7 @@ def test_two_runs_side_by_side(page, made):
         (lambda data: data | {"pictures": ["https://x/y.png"] * 60}, "is damaged: pictures."),
         (lambda data: data | {"hits": [2.0] * 60}, "is damaged: hits."),
         (lambda data: data | {"neighbors": [[60]] * 60}, "is damaged: neighbors."),
+        (lambda data: data | {"pairs": [[0, 6, 1]]}, "is damaged: pairs."),
     ],
 )
 def test_what_cannot_be_compared_is_refused(page, made, tmp_path, change, said):
@@ -154,6 +198,7 @@ def test_five_thousand_images_stay_fluid(chromium, tmp_path):
         "about": {"title": "many", "run": "", "data": "", "facts": [], "recall": 0.5,
                   "interval": [], "images": 6000, "queries": 6000, "answerable": 6000,
                   "classes": 600},
+        "asked": [[10, 5.0]] * 500, "pairs": [[1, 2, 5]], "pairs_in_all": 1,
         "classes": [f"class {i}" for i in range(500)], "names": [f"{i}.png" for i in range(n)],
         "labels": labels.tolist(), "thumbs": list(range(n)),
         "pictures": [f"{picture}{i:04d}" for i in range(n)], "queries": list(range(n)),

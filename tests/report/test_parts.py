@@ -11,7 +11,7 @@ from PIL import Image
 
 from rhs.report.curves import best_recall, diagnostics, loss_curve, recall_curve, series
 from rhs.report.gallery import random_queries, thumbnail, worst_failures
-from rhs.report.map2d import HEIGHT, WIDTH, choose_items, draw_map
+from rhs.report.map2d import HEIGHT, WIDTH, Projection, choose_items, draw_map
 from rhs.report.search import search
 from rhs.report.tables import Cell, breakable, flatten, recall_table
 
@@ -112,6 +112,25 @@ def test_the_map_draws_every_chosen_point_inside():
     for x, y in [*points, *(one.anchor for one in drawn.classes)]:
         assert 0 < x < WIDTH
         assert 0 < y < HEIGHT
+
+
+def test_the_map_takes_its_places_from_a_projection_made_already(monkeypatch):
+    embeddings, labels = clusters(45, 5)
+    items = np.flatnonzero(labels != 2)
+    known = Projection(items, np.random.default_rng(0).normal(size=(len(items), 2)))
+    monkeypatch.setattr("rhs.report.map2d.project", None)
+    drawn = draw_map(FakeImages(labels), embeddings, labels, seed=0, max_classes=2, known=known)
+    shown = {one.name: one.points for one in drawn.classes}
+    assert (len(shown), drawn.points, drawn.classes_in_all) == (2, 18, 5)
+    xy = {}
+    for name in shown:
+        mine = np.flatnonzero(labels[items] == FakeImages(labels).class_names.index(name))
+        xy[name] = known.xy_P2[mine]
+    # Each axis is scaled by itself: the order along it stays.
+    for axis in range(2):
+        drawn_at = np.concatenate([np.array(shown[name])[:, axis] for name in shown])
+        known_at = np.concatenate([xy[name][:, axis] for name in shown])
+        assert np.corrcoef(drawn_at, known_at)[0, 1] > 0.9999
 
 
 def test_tables():

@@ -154,9 +154,12 @@ def served(indexed, asked, tmp_path):
     command = [Path(sys.executable).parent / "mlflow", "models", "serve", "-m",
                "models:/rhs-indexed@champion", "--env-manager", "local", "-h", "127.0.0.1",
                "-p", str(port)]  # fmt: skip
+    path = {"PATH": f"{command[0].parent}:{os.environ['PATH']}"}  # it starts uvicorn by name
     with log.open("w") as stream:
         # A session of its own: the server is a child of what is started here.
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=stream, start_new_session=True, env=os.environ | path
+        )
     address, end = f"http://127.0.0.1:{port}", time.monotonic() + 90
     try:
         while True:
@@ -168,7 +171,8 @@ def served(indexed, asked, tmp_path):
             time.sleep(0.1)
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended by itself, and its log is told
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

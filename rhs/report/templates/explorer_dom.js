@@ -49,6 +49,6 @@ function rowsInSteps(body, items, makeRow, step = 100) {
       body.append(h("tr", { class: "more" }, h("td", { colspan: columns }, button)));
     }
   }
-  const focusRow = () => body.rows[shown - 1].querySelector("button")?.focus();
+  const focusRow = () => [...body.querySelectorAll("button")].at(-1)?.focus();
   more();
 }

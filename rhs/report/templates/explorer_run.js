@@ -49,12 +49,15 @@ function problemOf(data) {
     images: below(1e9), queries: below(1e9), answerable: below(1e9), classes: below(1e9),
   };
   for (const [name, test] of Object.entries(facts)) if (!test(about[name])) return `about.${name}`;
-  for (const name of ["classes", "names", "labels", "thumbs", "pictures", "queries"]) {
+  for (const name of ["classes", "asked", "pairs", "names", "labels", "thumbs", "pictures", "queries"]) {
     if (!Array.isArray(data[name])) return name;
   }
   const image = below(data.names.length);
+  const label = below(data.classes.length);
   const lists = {
-    classes: isText, names: isText, labels: below(data.classes.length),
+    asked: (one) => listOf(isNumber)(one) && one.length === 2 && one[1] >= 0 && one[1] <= one[0],
+    pairs: (one) => listOf(below(1e9))(one) && one.length === 3 && label(one[0]) && label(one[1]),
+    classes: isText, names: isText, labels: label,
     thumbs: below(data.pictures.length), pictures: (uri) => isText(uri) && PICTURE.test(uri),
     queries: image, neighbors: listOf(image), similarities: listOf(isNumber),
     hits: orNull(isShare), ranks: orNull(below(1e9)), typical: listOf(image),
@@ -66,7 +69,10 @@ function problemOf(data) {
   for (const name of ["neighbors", "similarities", "hits", "ranks"]) {
     if (data[name].length !== data.queries.length) return name;
   }
-  if (data.typical.length !== data.classes.length) return "typical";
+  for (const name of ["typical", "asked"]) {
+    if (data[name].length !== data.classes.length) return name;
+  }
+  if (!below(1e9)(data.pairs_in_all)) return "pairs_in_all";
   const pairs = data.neighbors.every((row, at) => row.length === data.similarities[at].length);
   return pairs ? mapProblem(data.map, image) : "similarities";
 }

@@ -1,28 +1,24 @@
 // Tables of the whole run: which classes are taken for which, and Recall@1 of each class.
 
-// [{pair: [of, as], count, share of the queries of that class}], most first.
+// [{pair: [of, as], count, share of the queries of that class, how many are on this page}], most first.
 function confusions() {
-  const counts = new Map();
-  const asked = new Map();
+  const here = new Map();
   run.queries.forEach((image, row) => {
-    const of = run.labels[image];
-    if (run.outcomes[row] !== "none") asked.set(of, (asked.get(of) || 0) + 1);
     if (run.outcomes[row] !== "wrong") return;
-    const as = run.labels[run.neighbors[row][0]];
-    const key = `${of} ${as}`;
-    if (!counts.has(key)) counts.set(key, { pair: [of, as], count: 0 });
-    counts.get(key).count += 1;
+    const key = `${run.labels[image]} ${run.labels[run.neighbors[row][0]]}`;
+    here.set(key, (here.get(key) || 0) + 1);
   });
-  const pairs = [...counts.values()].map((one) => ({ ...one, share: one.count / asked.get(one.pair[0]) }));
+  const pairs = run.pairs.map(([of, as, count]) => (
+    { pair: [of, as], count, share: count / run.asked[of][0], here: here.get(`${of} ${as}`) || 0 }));
   return pairs.sort((a, b) => b.count - a.count || b.share - a.share
     || ascending(run.classes[a.pair[0]], run.classes[b.pair[0]])
     || ascending(run.classes[a.pair[1]], run.classes[b.pair[1]]));
 }
 
-// These tables count what is on the page, which may be a sample.
-function ofSample() {
-  const shown = run.queries.length;
-  return shown < run.about.queries ? `Of the ${number(shown)} queries on this page. ` : "";
+// These tables count all queries, of which the page may show a sample.
+function ofAll() {
+  return run.queries.length < run.about.queries
+    ? `Of all ${number(run.about.queries)} queries; those that this page shows can be opened. ` : "";
 }
 
 function startConfusions() {
@@ -32,7 +28,8 @@ function startConfusions() {
     panel.append(h("p", { class: "empty" }, "No query has a nearest neighbor of another class."));
     return;
   }
-  const words = `${ofSample()}${plural(pairs.length, "pair")} of classes: queries of the one whose nearest neighbor is of the other. The share is of the first class's queries.`;
+  const cut = pairs.length < run.pairs_in_all ? `, the ${number(pairs.length)} most frequent listed` : "";
+  const words = `${ofAll()}${plural(run.pairs_in_all, "pair")} of classes${cut}: queries of the one whose nearest neighbor is of the other. The share is of the first class's queries.`;
   const body = h("tbody");
   panel.append(h("p", { class: "lead" }, words),
     h("table", { id: "confusions" }, h("thead", {}, h("tr", {}, h("th", {}, "Queries of"),
@@ -41,10 +38,10 @@ function startConfusions() {
   const face = (label) => h("span", { class: "face" },
     run.typical[label].slice(0, 2).map((image) => h("img", { src: pictureOf(run, image), alt: "" })),
     h("span", {}, run.classes[label]));
-  rowsInSteps(body, pairs, ({ pair, count, share }) => {
-    const button = h("button", { type: "button", class: "plain", "aria-label":
+  rowsInSteps(body, pairs, ({ pair, count, share, here }) => {
+    const button = here === 0 ? face(pair[0]) : h("button", { type: "button", class: "plain", "aria-label":
       `${run.classes[pair[0]]} taken for ${run.classes[pair[1]]}: ${plural(count, "query", "queries")}` }, face(pair[0]));
-    return h("tr", { class: "link", onclick: () => openPair(pair) }, h("td", {}, button),
+    return h("tr", here === 0 ? {} : { class: "link", onclick: () => openPair(pair) }, h("td", {}, button),
       h("td", {}, face(pair[1])), h("td", { class: "number" }, number(count)),
       h("td", { class: "number" }, percent(share)));
   });
@@ -59,16 +56,11 @@ function openPair(pair) {
 }
 
 // Recall@1 and number of the queries of each class that have an answer.
-function classRecalls(of = run) {
-  const sums = new Map();
-  of.queries.forEach((image, row) => {
-    if (of.outcomes[row] === "none") return;
-    const label = of.labels[image];
-    const [sum, count] = sums.get(label) || [0, 0];
-    sums.set(label, [sum + of.hits[row], count + 1]);
-  });
-  return [...sums].map(([label, [sum, count]]) => (
-    { label, name: of.classes[label], count, recall: sum / count }));
+function classRecalls() {
+  const here = new Set(run.queries.map((image) => run.labels[image]));
+  return run.asked.map(([count, hits], label) => (
+    { label, name: run.classes[label], count, recall: hits / count, here: here.has(label) }))
+    .filter(({ count }) => count);
 }
 
 const ORDERS = { // column: title, its first direction, and what it compares
@@ -88,7 +80,7 @@ function startClasses() {
     h("th", { class: column === "name" ? null : "number", scope: "col" },
       h("button", { type: "button", class: "plain", "data-sort": column, onclick: () => sort(column) }, title))]));
   const body = h("tbody");
-  panel.append(h("p", { class: "lead" }, `${ofSample()}Each class as it stands in the list: choose one to see its queries. A column's title sorts.`),
+  panel.append(h("p", { class: "lead" }, `${ofAll()}Each class as it stands in the list: choose one to see its queries. A column's title sorts.`),
     h("table", { id: "classes" }, h("thead", {}, h("tr", {}, ...Object.values(headers), h("th", { class: "bars" }))), body));
   let by = "";
   let direction = 1;
@@ -106,12 +98,12 @@ function startClasses() {
   sort("recall");
 }
 
-function classRow({ label, name, count, recall }) {
+function classRow({ label, name, count, recall, here }) {
   const bar = h("span", { class: "bar" }, h("i"));
   bar.firstChild.style.width = `${100 * recall}%`;
   const pick = () => update({ label, pair: null, text: "", outcome: "all" });
-  return h("tr", { class: "link", onclick: pick },
-    h("td", {}, h("button", { type: "button", class: "plain" }, name)),
+  return h("tr", here ? { class: "link", onclick: pick } : {},
+    h("td", {}, here ? h("button", { type: "button", class: "plain" }, name) : name),
     h("td", { class: "number" }, number(count)),
     h("td", { class: "number" }, percent(recall)), h("td", { class: "bars" }, bar));
 }
