@@ -13,7 +13,7 @@ from pages import NASTY, clusters, write
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One real browser for the whole test run; skips where there is none, but fails with RHS_BROWSER=1."""
+    """One real browser for the whole test run; skips without one, fails with RHS_BROWSER=1."""
     if why := missing():
         stop = pytest.fail if os.environ.get("RHS_BROWSER") else pytest.skip
         stop(f"the explorer is tested in Chromium, by Selenium: {why}")
