@@ -53,6 +53,8 @@ def identify(params: DictConfig, data_digest: str) -> Run:
     """
     everything = plain(params)
     what = {group: everything[group] for group in GROUPS}
+    # Which checkpoint becomes the model is chosen from a run, not by it.
+    what["train"] = {key: what["train"][key] for key in what["train"] if key != "select"}
     what |= {key: everything["dataset"][key] for key in ("augment", "coarse")}
     if "pytorch_metric_learning" in json.dumps(everything["method"]):
         what |= {"pytorch-metric-learning": version("pytorch-metric-learning")}

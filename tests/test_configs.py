@@ -81,7 +81,8 @@ def test_every_training_is_accepted(name):
     train = plain(composed(f"train={name}").train)
     names = ("epochs", "lr", "warmup", "precision")
     Settings(**{key: train[key] for key in names}, seed=0)
-    assert set(train) == {*names, "classes", "per_class", "weight_decay", "head_lr"}
+    rest = {"classes", "per_class", "weight_decay", "head_lr", "trunk", "select"}
+    assert set(train) == {*names, *rest}
 
 
 @pytest.mark.parametrize("name", files("cluster"))

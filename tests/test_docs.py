@@ -175,7 +175,16 @@ def explained(first: str, column: int) -> set[str]:
 @pytest.mark.parametrize(
     ("head", "column", "options"),
     [
-        ("Setting", 1, {*generators.SURFACES, *generators.SCHEDULES, *generators.GRADIENTS}),
+        (
+            "Setting",
+            1,
+            {
+                *generators.SURFACES,
+                *generators.SCHEDULES,
+                *generators.GRADIENTS,
+                *generators.ROTATED,
+            },
+        ),
         ("Mining", 2, {*pair_mining.POSITIVES, *batch_mining.POSITIVES,
                        *batch_mining.SHARED, *batch_mining.PER_POSITIVE}),
         ("`measure`", 0, set(similarity.MEASURES)),

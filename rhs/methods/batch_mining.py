@@ -123,7 +123,7 @@ class BatchMining:
         )
 
     def _hardened(self, chosen, pairs, points, batch, measure) -> _Candidates:
-        made_N = rowwise(batch.x_BD[pairs[0]], points.x_MD, measure)
+        made_N = rowwise(batch.x_BD[pairs[0]], points.as_positives(), measure)
         if self.synthetic == "hardest":
             made_N = torch.minimum(made_N, chosen.positive_BP[pairs])
         return replace(chosen, positive_BP=chosen.positive_BP.index_put(pairs, made_N))
@@ -193,7 +193,8 @@ def _flat(rows: Rows) -> Rows:
 
 @torch.no_grad()
 def _gained(chosen, pairs, points, batch, measure) -> dict[str, torch.Tensor]:
-    gained_N = chosen.positive_BP[pairs] - rowwise(batch.x_BD[pairs[0]], points.x_MD, measure)
+    made_N = rowwise(batch.x_BD[pairs[0]], points.as_positives(), measure)
+    gained_N = chosen.positive_BP[pairs] - made_N
     every_N = torch.ones_like(gained_N, dtype=torch.bool)
     return {
         "hardness_gained": masked_mean(gained_N, every_N),

@@ -102,8 +102,68 @@ class EMACenters(nn.Module):
         mean_KD = (sums_KD / counts_K1).to(self.average_CD.dtype)
         self.average_CD[classes_K] = torch.lerp(mean_KD, self.average_CD[classes_K], self.momentum)
         self.updates_C[classes_K] += 1
-        weight_K1 = 1 - self.momentum ** self.updates_C[classes_K, None].to(mean_KD.dtype)
-        return (self.average_CD[classes_K] / weight_K1)[row_B].to(x_local_bD.dtype)
+        return self.of(classes_K)[row_B].to(x_local_bD.dtype)
+
+    def of(self, classes_K: torch.Tensor) -> torch.Tensor:
+        """The centers [K, D] of classes as they are now; 0 for one that was never seen."""
+        updates_K1 = self.updates_C[classes_K, None]
+        weight_K1 = 1 - self.momentum ** updates_K1.to(self.average_CD.dtype)
+        return self.average_CD[classes_K] / torch.where(updates_K1 > 0, weight_K1, 1.0)
+
+
+class SubCenters(nn.Module):
+    """Several moving averages a class, for classes with groups inside, without gradient.
+
+    Each row joins the group of its class whose center is nearest to it; that center, after the
+    step's update as by EMACenters, is the row's. The center of a pair is that of its anchor. At its
+    first sight a class is one group. At each later one the row farthest from its nearest center
+    opens a further group, until there are `groups`. Nothing is drawn at random.
+
+    Args:
+        groups: a class's at most; one makes them EMACenters.
+        momentum: of the averages.
+    """
+
+    def __init__(self, groups: int, momentum: float):
+        super().__init__()
+        number("centers.groups", groups, least=1, whole=True)
+        self.groups = groups
+        self.averages = EMACenters(momentum)
+
+    def prepare(self, num_classes: int, dim: int) -> None:
+        """Allocate the averages of all groups; they are checkpointed."""
+        self.averages.prepare(num_classes * self.groups, dim)
+
+    @torch.no_grad()
+    def forward(self, x_local_bD, labels_local_b, labels_B) -> torch.Tensor:
+        """Centers [B, D], one row for each row of the global batch; updates the averages first."""
+        x_BD = distributed.gather(x_local_bD)
+        group_B = labels_B * self.groups + self._joined(x_BD, labels_B)
+        own = slice(distributed.rank() * len(x_local_bD), None)
+        return self.averages(x_local_bD, group_B[own][: len(x_local_bD)], group_B)
+
+    def _joined(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+        """The group of its class, from 0, that each row joins."""
+        group_BG = labels_B[:, None] * self.groups + torch.arange(self.groups).to(labels_B)
+        seen_BG = self.averages.updates_C[group_BG] > 0
+        open_B = seen_BG.sum(1)
+        center_BGD = self.averages.of(group_BG.flatten()).unflatten(0, group_BG.shape)
+        away_BG = (x_BD[:, None] - center_BGD).square().sum(2).masked_fill(~seen_BG, torch.inf)
+        least_B, nearest_B = away_BG.min(1)
+        first_B = _first_largest(least_B, torch.unique(labels_B, return_inverse=True)[1])
+        opens_B = first_B & (open_B < self.groups)
+        # At first sight nothing is near: all join group 0.
+        return torch.where(open_B == 0, 0, torch.where(opens_B, open_B, nearest_B))
+
+
+def _first_largest(values_B: torch.Tensor, class_B: torch.Tensor) -> torch.Tensor:
+    """Whether each value is the largest of its class, the first among equals [B]."""
+    count, place_B = len(values_B), torch.arange(len(values_B)).to(class_B)
+    largest_B = torch.full_like(values_B, -torch.inf)  # as many classes as rows, at most
+    largest_B = largest_B.scatter_reduce(0, class_B, values_B, "amax")[class_B]
+    place_B = torch.where(values_B == largest_B, place_B, count)
+    first_B = torch.full_like(place_B, count)
+    return place_B == first_B.scatter_reduce(0, class_B, place_B, "amin")[class_B]
 
 
 class EpochCenters(nn.Module):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rhs.errors import UserError, number
+from rhs.methods.batch_mining import BatchMining
 from rhs.methods.centers import SignatureCenters
 from rhs.methods.pair_mining import PairMining
+from rhs.methods.roles import ORIGINAL
 from rhs.methods.sampling import check_unit
 from rhs.methods.similarity import check_measure
+from rhs.methods.together import Together
 
 if TYPE_CHECKING:
     from rhs.methods.objective import Objective
@@ -97,7 +100,8 @@ def _check_generator(method: Objective) -> None:
             f"{type(method.loss).__name__} takes those of both ends of a pair: set "
             "loss.form=generalized."
         )
-    if getattr(generator, "surface", "") == "renormalized" and not method.normalize:
+    surfaces = {getattr(part, "surface", "") for part in getattr(generator, "parts", [generator])}
+    if "renormalized" in surfaces and not method.normalize:
         raise UserError(
             "method.generator.surface is 'renormalized', which puts points on the unit sphere, but "
             "method.normalize is false: choose euclidean."
@@ -120,3 +124,19 @@ def _check_generator(method: Objective) -> None:
                 f"method.generator is {name}, but method.mining compares with nothing synthetic: "
                 "set mining.positives=hardest, or name synthetic roles in mining.negatives."
             )
+    if isinstance(generator, Together):
+        _check_both_used(mining)
+
+
+def _check_both_used(mining: PairMining | BatchMining) -> None:
+    if isinstance(mining, BatchMining):
+        used, advice = mining.synthetic_negatives, "mining.synthetic_negatives=true"
+    else:
+        replaced = mining.positives in ("hardest", "synthetic")
+        used = replaced and not mining.used <= set(ORIGINAL)
+        advice = "mining.positives=hardest, and name synthetic roles in mining.negatives"
+    if not used:
+        raise UserError(
+            "Together makes points for positives and others for negatives, but method.mining "
+            f"compares with one kind alone: set {advice}."
+        )

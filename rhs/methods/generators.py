@@ -45,6 +45,7 @@ class Points:
         anchor_M: the row that each was made to be hard for; None: any row of its class.
         weights_M2: where x = w0 anchor + w1 parent, these two numbers, else None; dot products with
             such points follow from those of the batch.
+        positive_MD: what takes the parents' places as positives, where it is not x_MD.
         diagnostics: what is worth knowing about them.
     """
 
@@ -53,13 +54,19 @@ class Points:
     parent_M: torch.Tensor
     anchor_M: torch.Tensor | None = None
     weights_M2: torch.Tensor | None = None
+    positive_MD: torch.Tensor | None = None
     diagnostics: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def as_positives(self) -> torch.Tensor:
+        """The points [M, D] that take the parents' places as positives."""
+        return self.x_MD if self.positive_MD is None else self.positive_MD
 
 
 Generate = Callable[[torch.Tensor, torch.Tensor], Points]  # (anchor_N, positive_N) -> points
 SURFACES = ("euclidean", "renormalized", "spherical")
 SCHEDULES = ("constant", "linear", "cosine")
 GRADIENTS = ("full", "center_detached", "positive", "anchor")
+ROTATED = ("all", "nearer")
 
 
 class Rotation:
@@ -76,6 +83,10 @@ class Rotation:
         gradient: through which of its arguments the point passes gradients on: `full` all three,
             `center_detached` anchor and positive, `positive` only that (it moves toward or from the
             center), `anchor` none: only the anchor that is compared with the point moves.
+        delay: share of training, below 1, before the rotation begins; until then the points are the
+            positives themselves, with their gradients, and the schedule runs over the rest.
+        only: which positives are rotated: `all`, or those `nearer` to their anchors than the spread
+            about the center suggests (geometry.nearer); the others stay, with their gradients.
 
     Source: Zhang et al., J. Shanxi Univ. (Nat. Sci.) 47(5), 2024, for the full Euclidean rotation;
     the rest is ours.
@@ -90,23 +101,32 @@ class Rotation:
         schedule: str = "linear",
         surface: str = "euclidean",
         gradient: str = "full",
+        delay: float = 0.0,
+        only: str = "all",
     ):
         for name, value in (("start", start), ("end", end)):
             number(f"generator.{name}", value, least=0, most=1)
+        number("generator.delay", delay)
+        if not 0 <= delay < 1:
+            raise UserError(f"generator.delay is {delay}; it must be at least 0 and below 1.")
         for name, text, known in (
             ("schedule", schedule, SCHEDULES),
             ("surface", surface, SURFACES),
             ("gradient", gradient, GRADIENTS),
+            ("only", only, ROTATED),
         ):
             if text not in known:
                 raise UserError(f"generator.{name} is {text!r}; it must be one of {known}.")
         self.start, self.end, self.schedule = start, end, schedule
-        self.surface, self.gradient = surface, gradient
+        self.surface, self.gradient, self.delay, self.only = surface, gradient, delay, only
 
     def fraction(self, progress: float) -> float:
         """The fraction of the full rotation when `progress` of the training is done."""
+        if progress < self.delay:
+            return 0.0
         if self.schedule == "constant":
             return self.end
+        progress = (progress - self.delay) / (1 - self.delay)
         if self.schedule == "cosine":
             progress = 0.5 * (1 - math.cos(math.pi * progress))
         return self.start + (self.end - self.start) * progress
@@ -119,11 +139,15 @@ class Rotation:
         made_ND, moved_N = self.points(a_ND, p_ND, c_ND, progress)
         unmoved = (~moved_N).to(a_ND.dtype).sum() / max(1, len(moved_N))
         told = {"rotations_unmoved": unmoved}
+        if self.only == "nearer":
+            chosen_N = geometry.nearer(a_ND, p_ND, c_ND)
+            told["rotations_chosen"] = chosen_N.to(a_ND.dtype).sum() / max(1, len(chosen_N))
         labels_N = batch.labels_B[anchor_N]
         return Points(made_ND, labels_N, positive_N, anchor_N, diagnostics=told)
 
     def points(self, a_ND, p_ND, c_ND, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
         """The rotated positives [N, D] of triplets, and whether a full rotation moves them [N]."""
+        own_ND = p_ND
         if self.gradient != "full":
             c_ND = c_ND.detach()
         if self.gradient in ("positive", "anchor"):
@@ -135,6 +159,11 @@ class Rotation:
         made_ND, moved_N = turn(a_ND, p_ND, c_ND, self.fraction(progress))
         if self.surface == "renormalized":
             made_ND = torch.nn.functional.normalize(made_ND)
+        if progress < self.delay:
+            return own_ND, moved_N
+        if self.only == "nearer":
+            chosen_N1 = geometry.nearer(a_ND, p_ND, c_ND)[:, None]
+            made_ND = torch.where(chosen_N1, made_ND, own_ND)
         return made_ND, moved_N
 
 

@@ -96,6 +96,18 @@ def rotate_on_sphere_and_tell(
     return made_ND, moved_N & has_axis_N1[:, 0]
 
 
+def nearer(
+    anchor_ND: torch.Tensor, positive_ND: torch.Tensor, center_ND: torch.Tensor
+) -> torch.Tensor:
+    """Which positives [N] are nearer to their anchors than the spread about the center suggests.
+
+    Two independent members of a class at the distances s and r from its center are at a squared
+    distance of s^2 + r^2 on average. Nearer, |a - p|^2 < s^2 + r^2, are those that the center sees
+    on the anchor's side: the angle between a - c and p - c is acute.
+    """
+    return _dot(anchor_ND - center_ND, positive_ND - center_ND)[:, 0] > 0
+
+
 def reflect(
     point_ND: torch.Tensor, axis_ND: torch.Tensor, alpha: float = 2.0, beta: float = 1.0
 ) -> torch.Tensor:

@@ -26,6 +26,7 @@ class Roles:
         rows = dict(zip(ORIGINAL, (anchor_N, positive_N), strict=True))
         self.points = {role: batch.x_BD.index_select(0, row_N) for role, row_N in rows.items()}
         self.diagnostics: dict[str, torch.Tensor] = {}
+        self.rival_ND: torch.Tensor | None = None
         # The shares [2, N] of anchor and positive in each point, where it is a sum of the two.
         one_N = torch.ones_like(self.points["anchor"][:, 0])
         shares = [one_N, torch.zeros_like(one_N)]
@@ -36,7 +37,7 @@ class Roles:
         ends = ((anchor_N, positive_N), (positive_N, anchor_N))
         pairs = [torch.cat(rows) for rows in zip(*ends, strict=True)] if both else ends[0]
         made, n = generate(*pairs), len(anchor_N)
-        self.diagnostics = made.diagnostics
+        self.diagnostics, self.rival_ND = made.diagnostics, made.as_positives()[:n]
         for i, role in enumerate(SYNTHETIC[: 1 + both]):
             self.points[role] = made.x_MD[i * n : (i + 1) * n]
             if made.weights_M2 is not None:
@@ -44,8 +45,9 @@ class Roles:
                 self.shares[role] = shares_2N if i == 0 else shares_2N.flip(0)
 
     def to_synthetic(self) -> torch.Tensor:
-        """Similarity [N] of each anchor to the point made from its positive."""
-        return rowwise(self.points["anchor"], self.points["synthetic_positive"], self.measure)
+        """Similarity [N] of each anchor to the point made to take its positive's place."""
+        assert self.rival_ND is not None, "points were made"
+        return rowwise(self.points["anchor"], self.rival_ND, self.measure)
 
     def similarity(self, pair: Pair) -> torch.Tensor:
         """[N, N]: of the first role's points to the second's."""

@@ -43,8 +43,12 @@ class Embedder(nn.Module):
 
     def forward(self, image_B3HW: torch.Tensor) -> torch.Tensor:
         """Embeddings [B, D], not normalized, of uint8 RGB images [B, 3, H, W]."""
+        return self.head(self.features(image_B3HW))
+
+    def features(self, image_B3HW: torch.Tensor) -> torch.Tensor:
+        """What the trunk makes of uint8 RGB images [B, 3, H, W]: [B, F]."""
         pixels = (image_B3HW.float() - self.mean) / self.std
-        return self.head(self.trunk(pixels.contiguous(memory_format=torch.channels_last)))
+        return self.trunk(pixels.contiguous(memory_format=torch.channels_last))
 
     @torch.inference_mode()
     def embed(self, image_B3HW: torch.Tensor) -> torch.Tensor:
@@ -57,6 +61,27 @@ class Embedder(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
+
+
+class Head(nn.Module):
+    """The head of an embedder by itself, to train on features of the trunk.
+
+    Args:
+        embedder: shares its head with this one.
+    """
+
+    def __init__(self, embedder: Embedder):
+        super().__init__()
+        self.head, self.dim = embedder.head, embedder.dim
+
+    def forward(self, x_BF: torch.Tensor) -> torch.Tensor:
+        """Embeddings [B, D], not normalized, of features [B, F]."""
+        return self.head(x_BF)
+
+    @torch.inference_mode()
+    def embed(self, x_BF: torch.Tensor) -> torch.Tensor:
+        """L2-normalized float32 embeddings [B, D] of features [B, F]."""
+        return F.normalize(self(x_BF).float())
 
 
 def feature_size(trunk: nn.Module) -> int:

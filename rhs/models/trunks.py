@@ -1,4 +1,4 @@
-"""Trunks from timm, and the pretrained weights that come as a Python package."""
+"""Trunks from timm and torchvision, and the pretrained weights that come as a Python package."""
 
 import difflib
 import importlib.util
@@ -16,22 +16,57 @@ _declared: list[torch.library.Library] = []  # kept alive: a library unregisters
 def timm_trunk(name: str, pretrained: bool) -> nn.Module:
     """Any model of timm without its classifier; `pretrained` takes weights from timm's hub.
 
+    Args:
+        name: as timm has it; `resnet50.tv_in1k` says which of several weights to take.
+
     Raises:
-        UserError: timm has no such model (near names are listed), or the hub is out of reach.
+        UserError: timm has no such model or weights (near names are listed), or the hub is out of
+            reach.
     """
     timm = _import_timm()
-    if name not in timm.list_models():
-        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.3)
+    bare, _, tag = name.partition(".")
+    known = timm.list_pretrained(bare) if tag and timm.is_model(bare) else timm.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
         raise UserError(f"timm has no model {name!r}; near names are {', '.join(near) or 'none'}.")
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0)
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
-        raise UserError(
-            f"The pretrained weights of {name!r} could not be fetched ({type(error).__name__}): "
-            "allow the download, or set model.trunk.pretrained=false."
-        ) from error
+        raise _unreachable(name, error) from error
+
+
+def googlenet(pretrained: bool) -> nn.Module:
+    """GoogLeNet of torchvision, which has batch normalization, without its classifiers.
+
+    Its ImageNet weights were trained with mean = std = 0.5; `pretrained` fetches them.
+
+    Raises:
+        UserError: torchvision's address is out of reach.
+    """
+    declare_torchvision()
+    from torchvision import models
+
+    weights = models.GoogLeNet_Weights.IMAGENET1K_V1 if pretrained else None
+    fresh = {} if pretrained else {"aux_logits": False, "init_weights": True}
+    try:
+        # Pixels come with the mean and std of the weights: nothing to transform.
+        trunk = models.googlenet(weights=weights, transform_input=False, **fresh)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise _unreachable("googlenet", error) from error
+    trunk.num_features = trunk.fc.in_features
+    trunk.dropout, trunk.fc = nn.Identity(), nn.Identity()
+    return trunk
+
+
+def _unreachable(name: str, error: Exception) -> UserError:
+    return UserError(
+        f"The pretrained weights of {name!r} could not be fetched ({type(error).__name__}): "
+        "allow the download, or set model.trunk.pretrained=false."
+    )
 
 
 def efficientnet_lite0(pretrained: bool) -> nn.Module:

@@ -1,38 +1,33 @@
-"""From a run's last checkpoint to the model folder that everything later reads."""
+"""From a run's checkpoint to the model folder that everything later reads."""
 
 import csv
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from rhs.errors import UserError
-from rhs.models.embedder import build_embedder, save_embedder
+from rhs.models.embedder import save_embedder
 from rhs.run import Run
 from rhs.stage import plain
 from rhs.storage.atomic import whole_folder
 from rhs.storage.store import open_store
-from rhs.training import checkpoint
+from rhs.training.selected import load_selected
 
 HISTORY = "history.csv"
 
 
 def export(params: DictConfig, run: Run, out: Path) -> None:
-    """Write the trained model, its configuration and the history of its training."""
-    found = checkpoint.load_latest(open_store(run.checkpoints))
-    assert found is not None, f"{run.checkpoints} holds no checkpoint after training"
-    tensors, state = found
-    if state["epochs_done"] < params.train.epochs:
-        raise UserError(
-            f"The last checkpoint in {run.checkpoints} was damaged after training: run the same "
-            "command again."
-        )
-    config = plain(params.model)
-    embedder = build_embedder(config)
-    embedder.load_state_dict(checkpoint.under("model.", tensors))
+    """Write the trained model, its configuration and the history of its training.
+
+    The model is that of the last epoch, or of the best, as `train.select` says; the configuration
+    names the epoch.
+    """
+    chosen = load_selected(plain(params), open_store(run.checkpoints), params.train.select)
+    taken = {"select": chosen.which, "epoch": chosen.epoch, "step": chosen.step}
+    config = plain(params.model) | {"run": run.name, "checkpoint": taken}
     preprocess = {key: params.preprocess[key] for key in ("short_side", "quality")}
     with whole_folder(out) as folder:
-        save_embedder(folder, embedder, config | {"preprocess": preprocess, "run": run.name})
-        write_history(folder / HISTORY, state["history"])
+        save_embedder(folder, chosen.embedder, config | {"preprocess": preprocess})
+        write_history(folder / HISTORY, chosen.history)
 
 
 def write_history(path: Path, history: list[dict]) -> None:

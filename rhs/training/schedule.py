@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from rhs.models.embedder import Embedder
+from rhs.models.embedder import Embedder, Head
 
 
 class Optimizers:
@@ -58,7 +58,11 @@ class Optimizers:
 
 
 def build_optimizer(
-    model: Embedder, objective: torch.nn.Module, lr: float, weight_decay: float, head_lr: float
+    model: Embedder | Head,
+    objective: torch.nn.Module,
+    lr: float,
+    weight_decay: float,
+    head_lr: float,
 ) -> Optimizers:
     """AdamW; the embedding head learns `head_lr` times as fast as the trunk.
 

@@ -1,7 +1,9 @@
 """From parameters to the parts of a training run, and whether they can work."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ import torch
 from rhs import distributed
 from rhs.build import build
 from rhs.cluster import workers_of
+from rhs.data.features import FeatureLoader, Features
 from rhs.data.fed import FedLoader
 from rhs.data.labels import training_labels, values_of
 from rhs.data.loader import TrainLoader
@@ -22,6 +25,9 @@ from rhs.methods.objective import Objective, check_method, takes_values
 from rhs.models.embedder import check_model
 from rhs.training.keeper import Often
 from rhs.training.loop import Settings
+
+CHOICES = {"trunk": ("trained", "frozen"), "select": ("last", "best")}
+Opened = TypeVar("Opened")
 
 
 def check(config: dict, shards: Path) -> None:
@@ -51,6 +57,7 @@ def check(config: dict, shards: Path) -> None:
     number("train.weight_decay", train["weight_decay"], least=0)
     augmentation_of(config)
     check_input(config["cluster"])
+    check_choices(config, has_split(shards, "val"))
     check_model(config["model"])
     more = values_for(images, names)
     objective = check_method(method, len(names), config["model"]["dim"], **more)
@@ -69,6 +76,33 @@ def check_workers(cluster: dict, plan: BatchPlan) -> None:
     if least < most:
         most = max(w for w in range(1, most + 1) if plan.batch_size % w == 0)
     plan.check_workers(most)
+
+
+def check_choices(config: dict, validated: bool) -> None:
+    """Raises UserError where `train.trunk` or `train.select` cannot be as they are.
+
+    Args:
+        validated: whether the data set has held-out classes.
+    """
+    train = config["train"]
+    for name, accepted in CHOICES.items():
+        if train[name] not in accepted:
+            raise UserError(f"train.{name} is {train[name]!r}; accepted: {', '.join(accepted)}.")
+    if train["select"] == "best" and not validated:
+        raise UserError(
+            "train.select=best needs held-out classes, but the data set has none: choose "
+            "train.select=last, or set dataset.validation and preprocess again."
+        )
+    if is_frozen(config) and config["cluster"]["input"] == "ray":
+        raise UserError(
+            "train.trunk=frozen reads features from a worker's disk, and cluster.input=ray sends "
+            "images: choose cluster.input=auto."
+        )
+
+
+def is_frozen(config: dict) -> bool:
+    """Whether only the head trains, on features that are computed once."""
+    return config["train"]["trunk"] == "frozen"
 
 
 def _tell_of_pairs(objective: Objective) -> None:
@@ -136,10 +170,13 @@ def loader_of(
     objective: Objective,
     image_size: int,
 ) -> TrainLoader:
-    """This rank's batches, made here or, with `cluster.input=ray`, elsewhere in the cluster."""
+    """This rank's batches: of features, of images, or, with `cluster.input=ray`, of images that
+    are decoded elsewhere in the cluster."""
     what = (images, plan_of(params, labels), augmentation_of(params), image_size)
     where = (distributed.rank(), distributed.world_size(), input_threads(params["cluster"]))
     values_NL = images.values if takes_values(objective) else None
+    if isinstance(images, Features):
+        return FeatureLoader(*what, *where, values_NL)
     if params["cluster"]["input"] == "ray":
         return FedLoader(shards, *what, *where, values_NL)
     return TrainLoader(*what, *where, values_NL)
@@ -159,10 +196,17 @@ def open_both(
     shards: Path, cluster: dict, device: torch.device
 ) -> tuple[ShardedImages, ShardedImages | None]:
     """The training and validation images, opened by every rank or by none: nodes' disks differ."""
+    return by_all(lambda split: open_images(shards, split, cluster), shards, device)
+
+
+def by_all(
+    opened: Callable[[str], Opened], shards: Path, device: torch.device
+) -> tuple[Opened, Opened | None]:
+    """What `opened` makes of the training and of the validation split, on every rank or on none."""
     mine: UserError | None = None
     try:
-        train = open_images(shards, "train", cluster)
-        val = open_images(shards, "val", cluster) if has_split(shards, "val") else None
+        train = opened("train")
+        val = opened("val") if has_split(shards, "val") else None
     except UserError as error:
         mine = error
     if float(distributed.all_reduce_sum(torch.tensor(float(mine is not None), device=device))):

@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rhs import distributed
 from rhs.cluster import connect, trainer_settings
-from rhs.data.loader import TrainLoader
-from rhs.data.plan import BatchPlan
-from rhs.data.shards import ShardedImages
 from rhs.data.source import input_threads
 from rhs.errors import UserError
-from rhs.methods.objective import Objective, build_objective
-from rhs.models.embedder import Embedder, build_embedder
+from rhs.models.embedder import Embedder
 from rhs.retrieval.scores import score
 from rhs.run import Run, project
 from rhs.stage import plain
@@ -32,16 +28,9 @@ from rhs.training import checkpoint, journal
 from rhs.training.embed import embed
 from rhs.training.keeper import Keeper, Often, Stopped, resume
 from rhs.training.loop import train
+from rhs.training.parts import about, assemble, be_deterministic
 from rhs.training.progress import Progress
-from rhs.training.schedule import Optimizers, build_optimizer
-from rhs.training.setup import (
-    Elsewhere,
-    labels_of,
-    loader_of,
-    open_both,
-    settings_of,
-    values_for,
-)
+from rhs.training.setup import Elsewhere, settings_of
 from rhs.training.supervise import RemoteMailbox, deaths_told, heeding, listen, supervise
 
 
@@ -174,33 +163,31 @@ def work(
     Raises:
         Stopped: on rank 0, which was to end early and has saved; the others wait for it in vain.
     """
-    _be_deterministic(device)
-    cluster, threads = params["cluster"], input_threads(params["cluster"])
-    train_images, val_images = open_both(shards, cluster, device)
+    be_deterministic(device)
     settings = settings_of(params)
-    parts, loader = _parts(params, shards, train_images, settings.lr, device)
-    embedder, objective, optimizer = parts
-    for line in _about(loader.plan):
+    parts = assemble(params, shards, device, say)
+    loader, trained = parts.loader, parts.trained
+    for line in about(loader.plan):
         say(line)
-    progress = resume(checkpoints, parts, loader.plan, device, say)
+    progress = resume(checkpoints, parts.kept, loader.plan, device, say)
     keeper: Keeper | None = None
     if distributed.rank() == 0:
-        often = Often.of(cluster["checkpoint"])
-        keeper = Keeper(checkpoints, parts, loader.plan, often, say, stopping, owner)
-    model: nn.Module = embedder
+        often = Often.of(params["cluster"]["checkpoint"])
+        keeper = Keeper(checkpoints, parts.kept, loader.plan, often, say, stopping, owner)
+    model: nn.Module = trained
     if distributed.world_size() > 1:
         # Buffers never change (see Embedder), so there is nothing to broadcast.
         model = DistributedDataParallel(
-            embedder, forward_sync_buffers=False, process_group=distributed.group()
+            trained, forward_sync_buffers=False, process_group=distributed.group()
         )
 
     def end_of_epoch(progress: Progress, times: dict[str, float]) -> None:
         row = progress.history[-1]
-        if val_images is not None:
-            x_ND = embed(embedder, val_images, device, threads)
+        if parts.val_images is not None:
+            x_ND = embed(trained, parts.val_images, device, input_threads(params["cluster"]))
             if distributed.rank() == 0:
-                scores = score(x_ND, val_images.labels, [1], draws=0)
-                row["val_recall@1"] = scores.values["recall@1"]
+                scores = score(x_ND, parts.val_images.labels, [1], draws=0)
+                row |= {f"val_{name}": scores.values[name] for name in ("recall@1", "map@r")}
         say(journal.of_epoch(row | times, settings.epochs))
         report(row | times)
         if keeper is not None:
@@ -208,40 +195,7 @@ def work(
 
     with keeper or nullcontext():
         train(
-            model, objective, optimizer, loader, settings, progress, device, end_of_epoch, say,
-            record, keeper,
+            model, parts.objective, parts.optimizer, loader, settings, progress, device,
+            end_of_epoch, say, record, keeper,
         )  # fmt: skip
-    return embedder, progress
-
-
-def _be_deterministic(device: torch.device) -> None:
-    # On a GPU some layers have no deterministic form: torch warns where it must use another.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
-    # That also fills memory before its use, a guard that costs a fifth of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def _parts(
-    params: dict, shards: Path, images: ShardedImages, lr: float, device: torch.device
-) -> tuple[tuple[Embedder, Objective, Optimizers], TrainLoader]:
-    """What training changes, as it is before the first step, and this rank's batches."""
-    embedder = build_embedder(params["model"], params["seed"]).to(device)
-    labels, names = labels_of(params, images)
-    torch.manual_seed(params["seed"])  # signatures start at random
-    objective = build_objective(params["method"])
-    objective.prepare(len(names), embedder.dim, **values_for(images, names))
-    objective.to(device)
-    factors = {name: params["train"][name] for name in ("weight_decay", "head_lr")}
-    optimizer = build_optimizer(embedder, objective, lr, **factors)
-    loader = loader_of(params, shards, images, labels, objective, embedder.image_size)
-    return (embedder, objective, optimizer), loader
-
-
-def _about(plan: BatchPlan) -> Iterator[str]:
-    yield (
-        f"{distributed.world_size()} worker(s), {plan.steps} batches an epoch of "
-        f"{plan.classes} classes x {plan.per_class} images"
-    )
-    if plan.left_out:
-        yield f"{plan.left_out} images of the largest classes come in other epochs"
+    return parts.embedder, progress

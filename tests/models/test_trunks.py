@@ -27,6 +27,58 @@ def test_an_unknown_timm_name_lists_near_ones():
 
 
 @needs_timm
+def test_a_timm_name_may_say_which_weights():
+    tagged, bare = (
+        trunks.timm_trunk(n, pretrained=False) for n in ("resnet18.tv_in1k", "resnet18")
+    )
+    assert tagged.pretrained_cfg["tag"] == "tv_in1k" != bare.pretrained_cfg["tag"]
+    with pytest.raises(UserError, match=r"no model 'resnet18.tv'; near names are .*tv_in1k"):
+        trunks.timm_trunk("resnet18.tv", pretrained=False)
+    with pytest.raises(UserError, match=r"no model 'resnet5.tv_in1k'"):
+        trunks.timm_trunk("resnet5.tv_in1k", pretrained=False)
+
+
+@needs_timm
+def test_googlenet_is_a_trunk_in_training_too():
+    trunk = trunks.googlenet(pretrained=False)
+    assert trunk.num_features == 1024
+    assert 5e6 < sum(p.numel() for p in trunk.parameters()) < 6e6  # without auxiliary classifiers
+    image = torch.randn(2, 3, 64, 64)
+    features = trunk.train()(image)
+    assert features.shape == trunk.eval()(image).shape == (2, 1024)
+    assert torch.equal(features, trunk.train()(image))  # no dropout
+
+
+@needs_timm
+def test_googlenet_takes_the_weights_of_torchvision(monkeypatch):
+    from torchvision import models
+
+    whole = models.GoogLeNet(init_weights=False)
+    with torch.no_grad():
+        for value in whole.parameters():
+            value.fill_(0.01)
+    weights = models.GoogLeNet_Weights
+    monkeypatch.setattr(weights, "get_state_dict", lambda *_, **__: whole.state_dict())
+    trunk = trunks.googlenet(pretrained=True)
+    assert all((value == 0.01).all() for value in trunk.parameters())
+    assert not trunk.transform_input
+    assert not any("aux" in name for name, _ in trunk.named_parameters())
+    assert trunk.train()(torch.zeros(1, 3, 64, 64)).shape == (1, 1024)
+
+
+@needs_timm
+def test_googlenet_out_of_reach_says_so(monkeypatch):
+    from torchvision import models
+
+    def unreachable(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setattr(models.GoogLeNet_Weights, "get_state_dict", unreachable)
+    with pytest.raises(UserError, match=r"'googlenet' could not be fetched.*pretrained=false"):
+        trunks.googlenet(pretrained=True)
+
+
+@needs_timm
 def test_a_timm_name_is_a_trunk():
     trunk = trunks.timm_trunk("resnet10t", pretrained=False).eval()
     assert trunk(torch.zeros(1, 3, 64, 64)).shape == (1, trunk.num_features)

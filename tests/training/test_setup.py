@@ -67,11 +67,21 @@ def test_a_method_may_bring_its_own_plan(tiny_shards):
         (["dataset.recall_at=5"], r"recall_at is 5; give a list"),
         (["dataset.recall_at=[]"], r"recall_at is \[\]"),
         (["cluster.input=dali"], r"cluster\.input is 'dali'"),
+        (["train.trunk=other"], r"train\.trunk is 'other'; accepted: trained, frozen\."),
+        (["train.select=first"], r"train\.select is 'first'; accepted: last, best\."),
+        (["train.trunk=frozen", "cluster.input=ray"], r"sends images: choose cluster\.input=auto"),
     ],
 )
 def test_a_mistake_is_a_sentence(tiny_shards, overrides, message):
     with pytest.raises(UserError, match=message):
         check(config(*overrides), tiny_shards)
+
+
+def test_the_best_is_asked_for_where_no_classes_are_held_out(tmp_path):
+    folder = write_shards(tmp_path / "none", train=[4, 4, 4, 4])
+    check(config(), folder)
+    with pytest.raises(UserError, match=r"train\.select=best needs held-out classes"):
+        check(config("train.select=best"), folder)
 
 
 def test_classes_named_by_numbers_may_be_compared_as_numbers(tmp_path):
