@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 EXTRA ?= $(or $(patsubst .venv/.installed-%,%,$(firstword $(wildcard .venv/.installed-*))),cpu)
 PORT ?= 5000
 
-.PHONY: help repro data-report test test-all lint audit ui clean setup
+.PHONY: help repro data-report tune study test test-all lint audit ui clean setup
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -22,6 +22,12 @@ repro: setup  ## run the whole pipeline: fetch, preprocess, train, evaluate, rep
 
 data-report: setup  ## look at the data before training: data_report/index.html
 	@dvc repro data_report
+
+tune: setup  ## search settings on held-out classes: make tune TUNE=default ARGS='tune.trials=30'
+	@python -m pipelines.tune tune=$(or $(TUNE),default) $(ARGS)
+
+study: setup  ## compare methods over seeds: make study STUDY=glyphs ARGS='study.seeds=[0,1]'
+	@python -m pipelines.study study=$(or $(STUDY),glyphs) $(ARGS)
 
 test: setup  ## the tests (minutes)
 	@pytest -m "not slow"

@@ -21,10 +21,10 @@ import torch
 
 from benchmarks import ranks
 from benchmarks.crew import OF_CLASS, PER_CLASS, PICTURES, Worker
-from benchmarks.machine import describe
 from rhs import distributed
 from rhs.data.loader import TrainLoader
 from rhs.data.plan import BatchPlan
+from rhs.machine import describe
 from rhs.storage.store import open_store
 from rhs.training import checkpoint
 from rhs.training.keeper import Keeper, Often

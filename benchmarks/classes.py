@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.machine import describe
+from rhs.machine import describe
 from rhs.methods.centers import BatchCenters, EMACenters
 from rhs.methods.losses.normalized_softmax import NormalizedSoftmax
 from rhs.training.schedule import build_optimizer

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.machine import describe
 from rhs.data.labels import training_labels
 from rhs.data.shards import ShardedImages, load_manifest
+from rhs.machine import describe
 from rhs.methods.diagnostics import intra_inter_ratio
 from rhs.models.embedder import Embedder, build_embedder
 from rhs.retrieval.scores import score

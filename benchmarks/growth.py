@@ -23,9 +23,9 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.cost import LOSSES
-from benchmarks.machine import describe
 from benchmarks.speed import sample, step_of
 from rhs.data.plan import BatchPlan
+from rhs.machine import describe
 from rhs.methods.centers import EpochCenters
 from rhs.methods.losses.normalized_softmax import NormalizedSoftmax
 

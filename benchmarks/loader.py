@@ -28,7 +28,6 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from benchmarks.machine import describe
 from benchmarks.photographs import SHORT_SIDE, shards_and_folders
 from rhs.cluster import connect
 from rhs.data.decode import decode
@@ -38,6 +37,7 @@ from rhs.data.loader import TrainLoader, keep_freed_memory
 from rhs.data.plan import BatchPlan
 from rhs.data.shards import ShardedImages
 from rhs.data.transforms import Augmentation
+from rhs.machine import describe
 from rhs.models.trunks import declare_torchvision
 from rhs.stage import compose
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.machine import describe
 from benchmarks.speed import DIM, PER_CLASS, sample, step_of
+from rhs.machine import describe
 
 METHODS = (
     "contrastive,triplet,triplet_hard,triplet_semi_hard,lifted,lifted_exact,lifted_generalized,"

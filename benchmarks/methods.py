@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.machine import describe
 from rhs.data.shards import ShardedImages, load_manifest
+from rhs.machine import describe
 from rhs.models.embedder import build_embedder
 from rhs.retrieval.scores import score
 from rhs.run import identify

@@ -15,8 +15,8 @@ import time
 from datetime import date
 from pathlib import Path
 
-from benchmarks.machine import describe
 from rhs.data.shards import load_manifest
+from rhs.machine import describe
 from rhs.run import identify
 from rhs.stage import load_params
 

@@ -28,9 +28,9 @@ import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from benchmarks.machine import describe
 from benchmarks.photographs import QUALITY, large_images, photographs
 from rhs.data.images import prepare_image
+from rhs.machine import describe
 
 PROCESSES = 2
 SAMPLE = 0.2  # seconds

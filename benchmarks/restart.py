@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil
 from omegaconf import OmegaConf
 
-from benchmarks.machine import describe
 from rhs.cluster import connect
+from rhs.machine import describe
 from rhs.run import Run
 from rhs.stage import compose
 from rhs.storage.store import Folder

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.machine import describe
 from benchmarks.retrieval_peers import CONTENDERS, KS
+from rhs.machine import describe
 
 RESULTS = Path("benchmarks/results")
 # Rows, dimensions, classes; the noise that leaves Recall@1 near 80 % (found by trying).

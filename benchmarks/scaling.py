@@ -24,8 +24,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.crew import PICTURES, SIDE, TOGETHER, Crew, start, stop
-from benchmarks.machine import describe
 from benchmarks.stopwatch import parts
+from rhs.machine import describe
 
 MODEL = ("model forward", "model backward")
 Run = dict[str, dict[str, float]]  # of the parts of a step, by kind

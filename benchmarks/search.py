@@ -171,7 +171,7 @@ def picture(random: np.random.Generator, size: tuple[int, int]) -> bytes:
 
 def table(rows: dict[str, dict], options: argparse.Namespace) -> str:
     """The kinds of index, and the time of a search in each, as Markdown."""
-    from benchmarks.machine import describe
+    from rhs.machine import describe
 
     lines = [
         f"Command: `{' '.join(['python -m benchmarks.search', *sys.argv[1:]])}`",

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from benchmarks.machine import describe
+from rhs.machine import describe
 from rhs.methods import diagnostics
 from rhs.methods.objective import build_objective
 from rhs.stage import compose, plain

@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks import ranks
 from benchmarks.collectives import Call, collectives, replay, wire
-from benchmarks.machine import describe
 from rhs import distributed
+from rhs.machine import describe
 from rhs.methods.objective import build_objective
 from rhs.models.embedder import build_embedder
 from rhs.stage import compose, plain

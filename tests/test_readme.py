@@ -14,11 +14,19 @@ from tiny import ROOT
 
 from rhs.cli import parser
 from rhs.stage import compose
+from rhs.study.settings import load_study
+from rhs.tuning.settings import load_settings
 
 
 def check_make(words: list[str]) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert words[1] in targets
+    given = dict(word.split("=", 1) for word in words[2:])
+    changes = given.get("ARGS", "").split()
+    if words[1] == "tune":
+        load_settings(given["TUNE"], changes)
+    elif words[1] == "study":
+        load_study(given["STUDY"], changes)
 
 
 def check_dvc(words: list[str]) -> None:

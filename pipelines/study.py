@@ -1,0 +1,81 @@
+"""Study: methods x data sets x seeds, all tuned alike -> studies/<name>/results/.
+
+    python -m pipelines.study study=NAME [study.seeds=[0,1] ...] [overrides that all share ...]
+
+Data sets that are not prepared are fetched and preprocessed. Run it again after any interruption
+and it continues. It is no stage of the default pipeline.
+"""
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pipelines import fetch, preprocess
+from rhs.data.shards import load_manifest
+from rhs.errors import UserError
+from rhs.run import project
+from rhs.stage import compose, plain, stage
+from rhs.storage.alone import alone
+from rhs.study.settings import load_study
+from rhs.study.study import Study
+from rhs.study.tracking import tracked_study
+
+DEFAULT = "glyphs"
+DATASET = ("train_classes", "test_classes", "validation")  # what preprocess is told of it
+
+
+def divided(arguments: list[str]) -> tuple[str, list[str], list[str]]:
+    """The study's file, changes to it, and the overrides that everything shares."""
+    names = [each.partition("=")[2] for each in arguments if each.startswith("study=")]
+    changes = [each for each in arguments if each.startswith("study.")]
+    base = [each for each in arguments if not each.startswith(("study=", "study."))]
+    return (names or [DEFAULT])[-1], changes, base
+
+
+def main(params: DictConfig, arguments: list[str]) -> None:
+    """Run the study, and write what was found.
+
+    Args:
+        params: as the overrides compose, for where to work.
+        arguments: of the command line.
+    """
+    name, changes, more = divided(arguments)
+    settings = load_study(name, changes, more)
+    if params.cluster.storage is not None:
+        raise UserError(
+            f"cluster.storage is {params.cluster.storage!r}; a study works in the project's own "
+            "folder, which every node must see: it takes null."
+        )
+    folder = project() / "studies" / settings.name
+    command = shlex.join(["python", "-m", "pipelines.study", *arguments])
+    with alone(folder, f"the study in {folder}"):
+        datasets = {label: [*settings.base, *given] for label, given in settings.data.items()}
+        shards = {label: prepared(compose(given)) for label, given in datasets.items()}
+        study = Study(settings, shards, folder, command)
+        study.check()  # before anything is recorded: a mistake is no study
+        with tracked_study(settings, shards, folder) as study.tracker:
+            study.run()
+    print(f"tables and pictures: {(folder / 'results').relative_to(Path.cwd())}")
+
+
+def prepared(params: DictConfig) -> Path:
+    """The shards of a data set, made unless they are there with these settings."""
+    shards = Path("data/shards", params.dataset.name)
+    wanted = plain(params.preprocess) | {key: plain(params.dataset).get(key) for key in DATASET}
+    if (shards / "manifest.json").exists():
+        made = load_manifest(shards).get("settings", {})
+        if all(made.get(key) == value for key, value in wanted.items()):
+            return shards
+    fetch.main(params)
+    preprocess.main(params)
+    return shards
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    # `stage` needs to know where to work; without overrides it would read params.yaml instead.
+    sys.argv[1:] = divided(given)[2] or ["seed=0"]
+    stage(partial(main, arguments=given))

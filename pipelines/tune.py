@@ -1,0 +1,71 @@
+"""Tune: search settings on held-out classes -> conf/experiment/<name>.yaml and tuning/<name>/.
+
+    python -m pipelines.tune tune=NAME [tune.trials=30 ...] [overrides that all trials share ...]
+
+Run it again after any interruption and it continues. It is no stage of the default pipeline.
+"""
+
+import shlex
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from rhs.data.shards import load_manifest
+from rhs.run import Run, code_digest, project
+from rhs.stage import compose, stage
+from rhs.tracking.tracker import tracked
+from rhs.tuning.outcome import Provenance, experiment_file, write_experiment, write_results
+from rhs.tuning.overrides import assigned
+from rhs.tuning.search import home_of_search, search
+from rhs.tuning.settings import load_settings
+
+DEFAULT = "default"
+
+
+def divided(arguments: list[str]) -> tuple[str, list[str], list[str]]:
+    """The search's file, changes to it, and the overrides that all trials share."""
+    names = [each.partition("=")[2] for each in arguments if each.startswith("tune=")]
+    changes = [each for each in arguments if each.startswith("tune.")]
+    base = [each for each in arguments if not each.startswith(("tune=", "tune."))]
+    return (names or [DEFAULT])[-1], changes, base
+
+
+def main(params: DictConfig, arguments: list[str]) -> None:
+    """Search, and write what was found.
+
+    Args:
+        params: unused: which parameters hold is said by `arguments`, composed anew.
+        arguments: of the command line.
+    """
+    name, changes, base = divided(arguments)
+    settings = load_settings(name, changes)
+    for override in base:
+        assigned(override)
+    experiment_file(settings.name)  # refuses before the work, not after
+    params = compose(base)
+    shards = Path("data/shards", params.dataset.name)
+    manifest = load_manifest(shards)
+    folder = project() / "tuning" / settings.name
+    home = home_of_search(base, settings, shards, folder)
+    print(f"search {home.relative_to(project())}: {settings.trials} trials")
+    run = Run(f"tune-{settings.name}-{home.name}", home)
+    command = shlex.join(["python", "-m", "pipelines.tune", *arguments])
+    with tracked(params, run, manifest) as tracker:
+        found = search(base, settings, shards, folder, tracker)
+        date = time.strftime("%Y-%m-%d", time.gmtime())
+        origin = Provenance(command, manifest["dataset"], manifest["digest"], code_digest(), date)
+        write_results(folder / "results", settings, found, params, origin)
+        tracker.artifacts(folder / "results", "tuning")
+    file = write_experiment(base, settings, found, origin)
+    print(f"best {settings.objective} {found.value:.1%}: {' '.join(found.overrides)}")
+    print(f"{file}; train it with: dvc exp run -S experiment={settings.name}")
+    print(f"tables and pictures: {(folder / 'results').relative_to(Path.cwd())}")
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    sys.argv[1:] = ["seed=0"]  # for `stage`; what a search runs is composed in `main`
+    stage(partial(main, arguments=given))

@@ -1,0 +1,158 @@
+"""A cell of a study: one method on one data set with one seed, trained and scored.
+
+cells/<run>.json    what came of it; `run` names the parameters, the data and the code
+cells/<run>/        its checkpoints while it runs, and its log
+"""
+
+import json
+import shlex
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import rmtree
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from rhs.data.shards import ShardedImages, load_manifest
+from rhs.errors import UserError
+from rhs.models.embedder import Embedder
+from rhs.retrieval.scores import score
+from rhs.run import identify
+from rhs.stage import explain
+from rhs.storage.store import Folder, open_store
+from rhs.training.selected import embed_split, load_selected
+from rhs.tuning.trial import run_trial, trial_params
+
+WHICH = {"chosen": "best", "last": "last"}  # epochs that are scored, as `train.select` calls them
+METRICS = ("recall@1", "map@r")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one data set with one seed.
+
+    Attributes:
+        data, method: labels.
+        overrides: Hydra's, all that the run is made from.
+        params: the same, composed.
+        run: its name, that of the run that `command` makes.
+    """
+
+    data: str
+    method: str
+    seed: int
+    overrides: list[str]
+    shards: Path
+    run: str
+    params: dict = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.data} {self.method} seed {self.seed}"
+
+    @property
+    def command(self) -> str:
+        """Trains and scores this cell alone."""
+        given = [part for override in self.overrides for part in ("-S", override)]
+        return shlex.join(["dvc", "exp", "run", *given])
+
+
+def make_cell(data: str, method: str, seed: int, overrides: Sequence[str], shards: Path) -> Cell:
+    """The cell of these overrides.
+
+    Raises:
+        UserError: an override names something that does not exist.
+    """
+    whole = [*(each for each in overrides if not each.startswith("seed=")), f"seed={seed}"]
+    params = trial_params(whole)
+    config = OmegaConf.create(params)
+    assert isinstance(config, DictConfig)
+    run = identify(config, load_manifest(shards)["digest"]).name
+    return Cell(data, method, seed, whole, shards, run, params)
+
+
+class Cells:
+    """The finished cells in a folder, by the name of their run.
+
+    Args:
+        folder: of the study's cells.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def read(self, cell: Cell) -> dict | None:
+        """What came of a cell; None: it is not finished, or another try may help."""
+        file = self.folder / f"{cell.run}.json"
+        if not file.exists():
+            return None
+        result = json.loads(file.read_text(encoding="utf-8"))
+        return None if result.get("again") else result
+
+    def write(self, cell: Cell, result: dict) -> None:
+        """Keep what came of a cell; then its checkpoints are of no more use."""
+        told = {"overrides": cell.overrides, "command": cell.command} | result
+        text = json.dumps(told, indent=1)
+        Folder(self.folder).write(f"{cell.run}.json", text.encode())
+        if not result.get("again"):
+            rmtree(self.home(cell) / "checkpoints", ignore_errors=True)
+
+    def home(self, cell: Cell) -> Path:
+        """Where it keeps its checkpoints and its log."""
+        return self.folder / cell.run
+
+
+def attempt(params: dict, shards: Path, folder: Path) -> dict:
+    """`run_cell`, or why it failed.
+
+    Returns:
+        What `run_cell` does; or {"failed": a sentence, "again": whether another try may help}.
+    """
+    try:
+        return run_cell(params, shards, folder)
+    except UserError as error:
+        return {"failed": str(error), "again": False}
+    except Exception as error:  # whatever it is, other cells go on
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "failure.txt").write_text(traceback.format_exc())
+        first = (str(error).splitlines() or [""])[0]
+        return {"failed": explain(error) or f"{type(error).__name__}: {first}", "again": True}
+
+
+def run_cell(params: dict, shards: Path, folder: Path) -> dict:
+    """Train, and score on the test classes the last epoch and the best on the held-out classes.
+
+    The same call continues from the checkpoints of an interrupted one.
+
+    Args:
+        params: see `rhs.tuning.trial.trial_params`.
+        folder: gets checkpoints and a log.
+
+    Returns:
+        "scores": {"chosen" | "last": {"recall@1", "map@r", "epoch"}}, "history": a row an epoch,
+        "seconds": of this try.
+    """
+    start = time.monotonic()
+    history = run_trial(params, shards, folder, lambda row: None)
+    store = open_store(folder / "checkpoints")
+    scores: dict[str, dict] = {}
+    by_epoch: dict[int, dict] = {}
+    for name, which in WHICH.items():
+        selected = load_selected(params, store, which)
+        if selected.epoch not in by_epoch:
+            values = score_test(params, shards, selected.embedder)
+            by_epoch[selected.epoch] = values | {"epoch": selected.epoch}
+        scores[name] = by_epoch[selected.epoch]
+    return {"scores": scores, "history": history, "seconds": time.monotonic() - start}
+
+
+def score_test(params: dict, shards: Path, embedder: Embedder) -> dict[str, float]:
+    """METRICS on the test classes, in [0, 1]."""
+    device = torch.device("cuda" if params["cluster"]["use_gpu"] else "cpu")
+    x_ND, labels_N = embed_split(params, shards, "test", embedder, device)
+    queries_N = ShardedImages(shards, "test").queries
+    values = score(x_ND, labels_N, [1], queries_N, draws=0).values
+    return {metric: values[metric] for metric in METRICS}

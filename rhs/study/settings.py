@@ -1,0 +1,213 @@
+"""What a study compares: `conf/study/*.yaml`, checked."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rhs.errors import UserError, number
+from rhs.tuning.settings import TuneSettings, load_settings
+
+FOLDER = Path("conf/study")
+ENOUGH = 5  # seeds, for a claim
+NAMES = ("name", "base", "data", "methods", "seeds", "baselines", "tune", "datasets")
+TUNE = ("trials", "seed", "objective", "scheduler", "concurrent", "space")
+LABEL = r"\w[\w.-]*"  # names files and MLflow's metrics
+
+
+@dataclass(frozen=True)
+class Method:
+    """One of the methods that are compared.
+
+    Attributes:
+        overrides: Hydra's, what makes it this method.
+        space: what is tuned, in the form of `conf/tune/*.yaml`, the shared space included.
+    """
+
+    overrides: list[str]
+    space: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """A study: methods x data sets x seeds.
+
+    Attributes:
+        base: Hydra overrides that everything shares.
+        data: overrides by the data set's label.
+        methods: by label.
+        baselines: labels of the methods that all others are compared with.
+        tune: `trials` (0: every method runs as its overrides say), the search's `seed`, and more;
+            of every method and data set the same.
+    """
+
+    name: str
+    base: list[str]
+    data: dict[str, list[str]]
+    methods: dict[str, Method]
+    seeds: list[int]
+    baselines: list[str]
+    tune: dict[str, Any]
+
+    def __post_init__(self):
+        for kind, labels in (("data", self.data), ("methods", self.methods)):
+            for label in [*labels, self.name]:
+                if not re.fullmatch(LABEL, str(label)):
+                    raise UserError(
+                        f"study.{kind} has {label!r}; a label is of letters, digits, _, . and -."
+                    )
+        for label in self.baselines:
+            if label not in self.methods:
+                raise UserError(
+                    f"study.baselines has {label!r}; accepted: {', '.join(self.methods)}."
+                )
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"study.seeds is {self.seeds!r}; give different seeds, as [0,1,2,3,4].")
+        for seed in self.seeds:
+            number("study.seeds", seed, least=0, whole=True)
+        if unknown := set(self.tune) - set(TUNE):
+            raise UserError(f"study.tune.{min(unknown)} is unknown; accepted: {', '.join(TUNE)}.")
+        number("study.tune.trials", self.trials, least=0, whole=True)
+        if self.trials and self.tune_seed in self.seeds:
+            raise UserError(
+                f"study.tune.seed is {self.tune_seed}, which study.seeds has too: settings are "
+                "chosen with a seed of their own."
+            )
+        for label in self.methods if self.trials else ():
+            self.search_of(label)
+
+    @property
+    def trials(self) -> int:
+        return self.tune.get("trials", 0)
+
+    @property
+    def tune_seed(self) -> int:
+        return self.tune.get("seed", 1000)
+
+    def overrides(self, data: str, method: str, *more: str) -> list[str]:
+        """Of a method on a data set, each path once: as with Hydra, what comes later holds."""
+        given = (*self.base, *self.data[data], *self.methods[method].overrides, *more)
+        last: dict[str, str] = {}
+        for override in given:
+            path = override.partition("=")[0]
+            last.pop(path, None)
+            last[path] = override
+        return list(last.values())
+
+    def search_of(self, method: str) -> TuneSettings:
+        """The search of a method's setting."""
+        more = {k: v for k, v in self.tune.items() if k != "space"} | {"seed": self.tune_seed}
+        return load_settings({"name": self.name, "space": self.methods[method].space} | more)
+
+
+def load_study(
+    given: str | dict, changes: list[str] | None = None, more: list[str] | None = None
+) -> StudySettings:
+    """The study of `conf/study/<name>.yaml`, or of a dict of the same form.
+
+    Args:
+        changes: `study.seeds=[0,1]` and such, each in place of what the file says; a list of labels
+            as `study.data` or `study.methods` takes these of the file's alone.
+        more: overrides behind those of `base`.
+
+    Raises:
+        UserError: there is no such file, or it says what cannot be.
+    """
+    tree = OmegaConf.create({"study": dict(given) if isinstance(given, dict) else _read(given)})
+    for change in changes or []:
+        _apply(tree, change)
+    if unknown := {str(key) for key in tree.study} - set(NAMES):
+        raise UserError(f"study.{min(unknown)} is unknown; accepted: {', '.join(NAMES)}.")
+    datasets = OmegaConf.select(tree, "study.datasets")
+    if datasets is None and "{study.datasets}" in OmegaConf.to_yaml(tree):
+        raise UserError(
+            "study.datasets is missing: give the folder that has the data sets' archives, as "
+            "study.datasets=FOLDER or in the environment variable RHS_DATASETS."
+        )
+    try:
+        read = cast(dict[str, Any], OmegaConf.to_container(tree, resolve=True))["study"]
+    except OmegaConfBaseException as error:
+        raise UserError(f"The study cannot be read: {' '.join(str(error).split())}.") from None
+    read["base"] = [*(read.get("base") or []), *(more or [])]
+    return _checked(read)
+
+
+def _checked(read: dict[str, Any]) -> StudySettings:
+    tune = _mapping("tune", read.get("tune") or {})
+    shared = _mapping("tune.space", tune.get("space") or {})
+    methods = {}
+    for label, entry in _mapping("methods", read.get("methods")).items():
+        if not isinstance(entry, dict) or set(entry) - {"overrides", "space"}:
+            raise UserError(f"study.methods.{label} is {entry!r}; accepted: overrides, space.")
+        space = {**shared, **_mapping(f"methods.{label}.space", entry.get("space") or {})}
+        space = {path: what for path, what in space.items() if what is not None}
+        overrides = _overrides(f"methods.{label}.overrides", entry.get("overrides"))
+        methods[str(label)] = Method(overrides, space)
+    data = _mapping("data", read.get("data"))
+    seeds, baselines = read.get("seeds", [*range(ENOUGH)]), read.get("baselines", [])
+    for name, value in (("seeds", seeds), ("baselines", baselines)):
+        if not isinstance(value, list):
+            raise UserError(f"study.{name} is {value!r}; it must be a list.")
+    return StudySettings(
+        str(read.get("name", "study")),
+        _overrides("base", read.get("base") or []),
+        {str(label): _overrides(f"data.{label}", given) for label, given in data.items()},
+        methods,
+        seeds,
+        baselines,
+        tune,
+    )
+
+
+def _mapping(name: str, value: object) -> dict:
+    if not isinstance(value, dict) or (name in ("data", "methods") and not value):
+        raise UserError(f"study.{name} is {value!r}; it must be a mapping with an entry for each.")
+    return value
+
+
+def _overrides(name: str, value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise UserError(f"study.{name} is {value!r}; it must be a list of path=value.")
+    if wrong := [each for each in value if "=" not in each]:
+        raise UserError(f"study.{name} has {wrong[0]!r}; it must be a list of path=value.")
+    # Quotes around a plain path say nothing, and commands are to be read.
+    return [re.sub(r"='([\w.-]*/[\w./-]*)'$", r"=\1", each) for each in value]
+
+
+def _read(name: str) -> dict:
+    file = FOLDER / f"{name}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+        raise UserError(f"study={name} is unknown; accepted: {known}.")
+    read = OmegaConf.to_container(OmegaConf.load(file))
+    if not isinstance(read, dict):
+        raise UserError(f"{file} holds no settings; accepted: {', '.join(NAMES)}.")
+    return {"name": name} | cast(dict[str, Any], read)
+
+
+def _apply(tree: DictConfig, change: str) -> None:
+    """One `study.path=value`; lists of labels take a part of the data or the methods."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(change)
+        path, value = override.key_or_group, override.value()
+        name = path.removeprefix("study.")
+        if name not in ("data", "methods") or not isinstance(value, list):
+            OmegaConf.update(tree, path, value)
+            return
+        there = tree.study[name]
+        if missing := [label for label in value if label not in there]:
+            known = ", ".join(map(str, there))
+            raise UserError(f"study.{name} has {missing[0]!r}; accepted: {known}.")
+        for label in [label for label in there if label not in value]:
+            del there[label]
+        if name == "methods":
+            left = [label for label in tree.study.get("baselines", []) if label in value]
+            tree.study.baselines = left
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{change} cannot be read: {' '.join(str(error).split())}.") from None

@@ -1,0 +1,195 @@
+"""A study: every method tuned alike on every data set, then trained and scored with every seed.
+
+studies/<name>/tuning/     the searches, see rhs.tuning.search
+studies/<name>/cells/      what came of each cell, see rhs.study.cells
+studies/<name>/results/    tables and pictures
+
+Each search and each cell is kept under what it depends on, so the same call continues.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rhs.data.shards import has_split, load_manifest
+from rhs.errors import UserError
+from rhs.machine import describe
+from rhs.run import code_digest
+from rhs.storage.atomic import whole_folder
+from rhs.study.cells import Cell, Cells, make_cell
+from rhs.study.executing import in_ray
+from rhs.study.plots import draw_all
+from rhs.study.settings import StudySettings
+from rhs.study.summary import Summary, summarize
+from rhs.study.table import Provenance, Tuned, cells_csv, markdown, table_csv
+from rhs.study.tracking import track_cell
+from rhs.tracking.tracker import NullTracker
+from rhs.training.setup import check
+from rhs.tuning.search import search
+from rhs.tuning.space import check_paths
+
+Execute = Callable[[Sequence[Cell], Cells], Iterator[tuple[Cell, dict]]]
+
+
+@dataclass
+class Study:
+    """A study under way.
+
+    Args:
+        shards: by the data set's label.
+        folder: gets everything.
+        command: that runs this study.
+        tracker: of the study's own MLflow run; trials and cells get one each beneath it.
+        execute: runs cells, see rhs.study.executing.in_ray.
+        say: takes lines for a person to read.
+    """
+
+    settings: StudySettings
+    shards: Mapping[str, Path]
+    folder: Path
+    command: str
+    tracker: NullTracker = field(default_factory=NullTracker)
+    execute: Execute = in_ray
+    say: Callable[[str], None] = tqdm.write
+
+    def __post_init__(self):
+        self.cells = Cells(self.folder / "cells")
+        self.tuned: dict[tuple[str, str], Tuned] = {}
+        self.finished: list[tuple[Cell, dict]] = []
+
+    def run(self) -> Summary:
+        """Do what is not done yet, as `check` has found it good.
+
+        Results are written after each data set.
+
+        Raises:
+            Interrupted: a signal asked this process to end.
+        """
+        for number, data in enumerate(self.settings.data, start=1):
+            for method in self.settings.methods:
+                self.tuned[data, method] = self._tune(data, method)
+            self._train(data)
+            done = list(self.settings.data)[:number]
+            summary = self._write(done)
+        return summary
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything runs.
+
+        Raises:
+            UserError: parameters that do not exist or do not fit, or no held-out classes.
+        """
+        for number, data in enumerate(self.settings.data):
+            if not has_split(self.shards[data], "val"):
+                raise UserError(
+                    f"{data} has no held-out classes to choose by: set dataset.validation above 0, "
+                    "for instance 0.1."
+                )
+            for method in self.settings.methods:
+                base = self.settings.overrides(data, method)
+                cell = make_cell(data, method, self.settings.seeds[0], base, self.shards[data])
+                check(cell.params, self.shards[data])
+                if self.settings.trials and number == 0:
+                    check_paths(self.settings.search_of(method).dimensions, base)
+
+    def _tune(self, data: str, method: str) -> Tuned:
+        """The method's setting on this data set; a search that only failed leaves a gap."""
+        settings = self.settings
+        if not settings.trials:
+            return Tuned([])
+        seed = f"seed={settings.tune_seed}"
+        base = settings.overrides(data, method, seed, f"tracking.experiment={settings.name}")
+        self.say(f"{data} {method}: {settings.trials} trials")
+        folder = self.folder / "tuning" / data / method
+        asked = settings.search_of(method)
+        try:
+            found = search(base, asked, self.shards[data], folder, self.tracker, self.say)
+        except UserError as error:
+            self.say(f"{data} {method}: {error}")
+            return Tuned(None, reason=str(error))
+        ended = Counter(trial["state"] for trial in found.trials)
+        return Tuned(found.overrides, found.value, dict(ended))
+
+    def _train(self, data: str) -> None:
+        """Every cell of a data set, those that are kept already first."""
+        settings, fresh = self.settings, list[Cell]()
+        for method in settings.methods:
+            setting = self.tuned[data, method].overrides
+            if setting is None:
+                continue
+            whole = settings.overrides(data, method, *setting)
+            for seed in settings.seeds:
+                cell = make_cell(data, method, seed, whole, self.shards[data])
+                kept = self.cells.read(cell)
+                if kept is None:
+                    fresh.append(cell)
+                else:
+                    self.finished.append((cell, kept))
+        total = len(settings.methods) * len(settings.seeds)
+        with tqdm(total=total, initial=total - len(fresh), desc=data, disable=None) as bar:
+            for cell, result in self.execute(_once(fresh), self.cells):
+                self.cells.write(cell, result)
+                track_cell(self.tracker, settings.name, cell, result, self.cells.home(cell))
+                self.say(_line(cell, result))
+                twins = [other for other in fresh if other.run == cell.run]
+                self.finished += [(twin, result) for twin in twins]
+                bar.update(len(twins))
+
+    def _write(self, done: list[str]) -> Summary:
+        """Tables and pictures of these data sets."""
+        settings, order = self.settings, list(self.settings.methods)
+        self.finished.sort(key=lambda each: _place(each[0], settings))
+        summary = summarize(self.finished, done, order, settings.baselines, settings.seeds)
+        digests = {data: load_manifest(self.shards[data])["digest"] for data in done}
+        date = time.strftime("%Y-%m-%d", time.gmtime())
+        origin = Provenance(self.command, describe(), date, code_digest(), digests)
+        text = markdown(settings, summary, self.tuned, self.finished, origin)
+        with whole_folder(self.folder / "results") as folder:
+            (folder / "table.md").write_text(text, encoding="utf-8")
+            (folder / "table.csv").write_text(table_csv(summary), encoding="utf-8")
+            (folder / "cells.csv").write_text(cells_csv(self.finished), encoding="utf-8")
+            draw_all(folder, summary, done, order, settings.baselines)
+        for data in done:
+            for method in order:
+                values = _told(summary, data, method)
+                if values:
+                    self.tracker.metrics(values, 0, f"{data}/{method}")
+        self.tracker.artifacts(self.folder / "results", "study")
+        return summary
+
+
+def _once(cells: Sequence[Cell]) -> list[Cell]:
+    """Without those that another one is the same run as: two methods may be tuned to one."""
+    return list({cell.run: cell for cell in cells}.values())
+
+
+def _place(cell: Cell, settings: StudySettings) -> tuple[int, int, int]:
+    labels = list(settings.data), list(settings.methods)
+    return labels[0].index(cell.data), labels[1].index(cell.method), cell.seed
+
+
+def _line(cell: Cell, result: dict) -> str:
+    """What a cell came to, in a line."""
+    if "failed" in result:
+        return f"{cell.name} failed: {result['failed']}"
+    each = [
+        f"{scores['recall@1']:.1%} {which} (epoch {scores['epoch']})"
+        for which, scores in result["scores"].items()
+    ]
+    return f"{cell.name}: Recall@1 {', '.join(each)}, {result['seconds']:.0f} s"
+
+
+def _told(summary: Summary, data: str, method: str) -> dict[str, float]:
+    """Means and their intervals, for MLflow; nothing of what is missing."""
+    told: dict[str, float] = {}
+    for row in summary.rows:
+        if (row.data, row.method) == (data, method) and row.mean is not None:
+            name = f"{row.which}_{row.metric}"
+            ends = {f"{name}_low": row.mean.low, f"{name}_high": row.mean.high}
+            told |= {name: row.mean.mean, **ends}
+    return {name: value for name, value in told.items() if not math.isnan(value)}

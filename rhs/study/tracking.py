@@ -1,0 +1,68 @@
+"""What MLflow keeps of a study: a run of its own, and one beneath it for each trial and cell."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from rhs.data.shards import load_manifest
+from rhs.errors import UserError
+from rhs.run import Run
+from rhs.stage import compose, plain
+from rhs.study.cells import Cell
+from rhs.study.settings import StudySettings
+from rhs.tracking.tracker import NullTracker, Tracker, environment, tracked
+from rhs.tuning.watch import CONTEXT
+
+
+@contextmanager
+def tracked_study(
+    settings: StudySettings, shards: Mapping[str, Path], folder: Path
+) -> Iterator[NullTracker]:
+    """The tracker of the study's run, whose parameters are the study's settings.
+
+    Args:
+        shards: by the data set's label.
+    """
+    chosen = plain(compose([*settings.base, f"tracking.experiment={settings.name}"]).tracking)
+    params = OmegaConf.create({"study": asdict(settings), "tracking": chosen})
+    assert isinstance(params, DictConfig)
+    digests = {data: load_manifest(where)["digest"] for data, where in shards.items()}
+    digest = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+    manifest = {"dataset": settings.name, "digest": digest}
+    with tracked(params, Run(f"study-{settings.name}", folder), manifest) as tracker:
+        yield tracker
+
+
+def track_cell(
+    study: NullTracker, experiment: str, cell: Cell, result: Mapping, folder: Path
+) -> None:
+    """An MLflow run of a finished cell: its epochs, its scores, or that it failed.
+
+    Args:
+        study: of the study's own run.
+        experiment: that both belong to.
+        folder: of the cell.
+    """
+    if not isinstance(study, Tracker):
+        return
+    tags = {} if study.run_id is None else {"mlflow.parentRunId": study.run_id}
+    params = OmegaConf.create(cell.params)
+    assert isinstance(params, DictConfig)
+    params.tracking.experiment = experiment
+    run, manifest = Run(cell.run, folder), load_manifest(cell.shards)
+    with (
+        environment({CONTEXT: json.dumps(tags)}),
+        suppress(UserError),
+        tracked(params, run, manifest) as tracker,
+    ):
+        for row in result.get("history", []):
+            tracker.metrics(row, row["step"])
+        for which, scores in result.get("scores", {}).items():
+            tracker.metrics(scores, scores["epoch"], f"test_{which}")
+        if "failed" in result:
+            raise UserError(result["failed"])  # the run's status becomes FAILED

@@ -1,0 +1,126 @@
+"""What a search is to do: `conf/tune/*.yaml`, checked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rhs.errors import UserError, number
+from rhs.tuning.overrides import assigned
+from rhs.tuning.space import Dimension, read_space
+
+FOLDER = Path("conf/tune")
+OBJECTIVES = {"recall@1": "val_recall@1", "map@r": "val_map@r"}  # and their columns
+NAMES = ("name", "objective", "trials", "concurrent", "workers", "seed", "scheduler", "space")
+SCHEDULER = ("grace", "reduction")
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """A search.
+
+    Attributes:
+        objective: of OBJECTIVES, on the held-out training classes.
+        trials: how many settings are tried, those that fail too.
+        concurrent: how many at once; None: as many as the cluster has room for.
+        workers: of data-parallel training, of each trial; several only without a scheduler.
+        scheduler: of ASHA the epochs before a trial may be stopped (grace) and the share, one of
+            so many, that goes on at each rung (reduction); None: all trials are trained to the end.
+        space: what is varied, as the file has it.
+    """
+
+    name: str
+    space: dict
+    objective: str = "recall@1"
+    trials: int = 30
+    concurrent: int | None = None
+    workers: int = 1
+    seed: int = 0
+    scheduler: dict | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name.replace("-", "_").isidentifier():
+            raise UserError(
+                f"tune.name is {self.name!r}; it names files: letters, digits, - and _ are taken."
+            )
+        if self.objective not in OBJECTIVES:
+            raise UserError(
+                f"tune.objective is {self.objective!r}; it must be {' or '.join(OBJECTIVES)}."
+            )
+        number("tune.trials", self.trials, least=1, whole=True)
+        if self.concurrent is not None:
+            number("tune.concurrent", self.concurrent, least=1, whole=True)
+        number("tune.workers", self.workers, least=1, whole=True)
+        number("tune.seed", self.seed, least=0, most=2**31, whole=True)
+        if self.scheduler is not None:
+            if not isinstance(self.scheduler, dict) or set(self.scheduler) != set(SCHEDULER):
+                raise UserError(
+                    f"tune.scheduler is {self.scheduler!r}; it must be null, or have "
+                    f"{' and '.join(SCHEDULER)}."
+                )
+            if self.workers > 1:
+                raise UserError(
+                    f"tune.workers is {self.workers} and tune.scheduler is set; only trials of one "
+                    "worker can be stopped early: set one of them to 1 or null."
+                )
+            number("tune.scheduler.grace", self.scheduler["grace"], least=1, whole=True)
+            number("tune.scheduler.reduction", self.scheduler["reduction"], above=1)
+        read_space(self.space)
+
+    @property
+    def column(self) -> str:
+        """Of an epoch's numbers, the one that the objective is."""
+        return OBJECTIVES[self.objective]
+
+    @property
+    def dimensions(self) -> list[Dimension]:
+        return read_space(self.space)
+
+
+def load_settings(given: str | dict, changes: list[str] | None = None) -> TuneSettings:
+    """The search of `conf/tune/<name>.yaml`, or of a dict of the same form.
+
+    Args:
+        changes: `tune.trials=5` and such, each in place of what the file says.
+
+    Raises:
+        UserError: there is no such file, or it says what cannot be.
+    """
+    settings = dict(given) if isinstance(given, dict) else _read(given)
+    tree = OmegaConf.create({"tune": settings})
+    for change in changes or []:
+        _apply(tree, change)
+    settings = cast(dict[str, Any], OmegaConf.to_container(tree))["tune"]
+    if unknown := set(settings) - set(NAMES):
+        raise UserError(f"tune.{min(unknown)} is unknown; accepted: {', '.join(NAMES)}.")
+    if "space" not in settings:
+        raise UserError("tune.space is missing; give at least one parameter by its path.")
+    return TuneSettings(**settings)
+
+
+def _read(name: str) -> dict:
+    file = FOLDER / f"{name}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+        raise UserError(f"tune={name} is unknown; accepted: {known}.")
+    read = OmegaConf.to_container(OmegaConf.load(file))
+    if not isinstance(read, dict):
+        raise UserError(f"{file} holds no settings; accepted: {', '.join(NAMES)}.")
+    return {"name": name} | cast(dict[str, Any], read)
+
+
+def _apply(tree: DictConfig, change: str) -> None:
+    """One `tune.path=value`; a range or a choice in the space is replaced as a whole."""
+    path, value = assigned(change)
+    inner = path.removeprefix("tune.space.")
+    try:
+        if inner != path and isinstance(value, dict):
+            tree.tune.space[inner] = value  # a path of its own, with its dots
+        elif inner != path and value is None:
+            tree.tune.space.pop(inner, None)
+        else:
+            OmegaConf.update(tree, path, value)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{change} cannot be set: {' '.join(str(error).split())}.") from None

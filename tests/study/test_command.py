@@ -1,0 +1,64 @@
+"""`python -m pipelines.study`: its arguments, and data sets prepared when they have to be."""
+
+import json
+import sys
+from functools import partial
+
+import pytest
+from folders import files
+
+from pipelines import study
+from rhs.stage import compose, stage
+
+
+def test_arguments_are_divided():
+    given = ["study=frozen", "study.seeds=[0]", "train.epochs=2", "tracking=none"]
+    assert study.divided(given) == (
+        "frozen",
+        ["study.seeds=[0]"],
+        ["train.epochs=2", "tracking=none"],
+    )
+    assert study.divided([]) == ("glyphs", [], [])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["study=nothing"], "study=nothing is unknown; accepted: frozen, full, glyphs, scratch."),
+        (["study=frozen"], "study.datasets is missing"),
+        (["study=frozen", "study.datasets=nowhere"], "does not exist"),
+        (["study.seeds=none"], "study.seeds is 'none'"),
+        (["study.tune.trials=1.5"], "study.tune.trials is 1.5"),
+        (["cluster.storage=."], "cluster.storage is '.'"),
+    ],
+)
+def test_a_mistake_is_a_sentence(project, monkeypatch, capsys, given, said):
+    monkeypatch.delenv("RHS_DATASETS", raising=False)
+    monkeypatch.setattr(sys, "argv", ["study", *study.divided(given)[2], "seed=0"])
+    before = files(project)
+    with pytest.raises(SystemExit) as left:
+        stage(partial(study.main, arguments=given))
+    assert left.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert said in told
+    assert files(project) == before
+
+
+def test_data_sets_are_prepared_once_and_anew_with_other_settings(project, monkeypatch):
+    did = []
+    for name in ("fetch", "preprocess"):
+        monkeypatch.setattr(
+            getattr(study, name), "main", lambda params, name=name: did.append(name)
+        )
+    params = compose(["dataset.validation=0.2"])
+    shards = study.prepared(params)
+    assert did == ["fetch", "preprocess"]
+    wanted = dict(params.preprocess) | {key: params.dataset[key] for key in study.DATASET}
+    shards.mkdir(parents=True)
+    (shards / "manifest.json").write_text(json.dumps({"settings": wanted}))
+    study.prepared(params)
+    assert len(did) == 2
+    study.prepared(compose(["dataset.validation=0.1"]))
+    assert len(did) == 4

@@ -1,0 +1,183 @@
+"""A study as a whole: kept by cell, continued, with gaps where cells fail."""
+
+import json
+import shlex
+
+import pytest
+from studied import here, scores, small_study
+
+from rhs.errors import UserError
+from rhs.study import study as module
+from rhs.study.cells import Cells, make_cell
+from rhs.study.study import Study
+from rhs.tuning.search import Found
+
+
+class Fake:
+    """Stands in for training and scoring a cell: counts, and fails where it is told to."""
+
+    def __init__(self, monkeypatch):
+        self.ran: list[tuple[str, int]] = []
+        self.failing: dict[tuple[str, int], Exception] = {}
+        monkeypatch.setattr("rhs.study.cells.run_cell", self)
+
+    def __call__(self, params, shards, folder):
+        which = params["method"]["name"], params["seed"]
+        self.ran.append(which)
+        if which in self.failing:
+            raise self.failing[which]
+        return scores(0.5 + 0.01 * params["seed"] + 0.1 * (which[0] == "rhs_npair"))
+
+
+@pytest.fixture
+def fake(monkeypatch) -> Fake:
+    monkeypatch.setattr(module, "draw_all", lambda *_: None)
+    return Fake(monkeypatch)
+
+
+def study(project, tiny_shards, said=None, **more) -> Study:
+    said = [] if said is None else said
+    settings = small_study(**more)
+    folder = project / "studies/small"
+    return Study(settings, {"tiny": tiny_shards}, folder, "command", execute=here, say=said.append)
+
+
+def test_every_cell_runs_once_and_its_result_is_kept(project, tiny_shards, fake):
+    summary = study(project, tiny_shards).run()
+    assert sorted(fake.ran) == sorted((m, s) for m in ("npair", "rhs_npair") for s in range(2))
+    compared = summary.comparison("tiny", "rhs", "npair", "chosen", "recall@1")
+    assert compared.difference.mean == pytest.approx(0.1)
+    results = project / "studies/small/results"
+    assert {file.name for file in results.iterdir()} == {
+        "table.md", "table.csv", "cells.csv",
+    }  # fmt: skip
+    text = (results / "table.md").read_text()
+    again = study(project, tiny_shards).run()
+    assert len(fake.ran) == 4
+    assert again == summary
+    assert (results / "table.md").read_text() == text
+
+
+def test_more_seeds_run_only_what_is_new(project, tiny_shards, fake):
+    study(project, tiny_shards).run()
+    study(project, tiny_shards, seeds=[0, 1, 2]).run()
+    assert sorted(fake.ran[4:]) == [("npair", 2), ("rhs_npair", 2)]
+
+
+def test_a_killed_study_goes_on(project, tiny_shards, fake):
+    fake.failing[("npair", 1)] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        study(project, tiny_shards).run()
+    fake.failing.clear()
+    study(project, tiny_shards).run()
+    assert len(fake.ran) == 5  # the one that was cut off, twice
+
+
+def test_a_mistake_is_kept_and_an_accident_is_tried_again(project, tiny_shards, fake):
+    fake.failing[("npair", 1)] = UserError("The loss is not finite.")
+    fake.failing[("rhs_npair", 0)] = MemoryError("no memory")
+    said = []
+    summary = study(project, tiny_shards, said).run()
+    assert summary.row("tiny", "npair", "last", "map@r").missing == (1,)
+    assert summary.row("tiny", "rhs", "last", "map@r").missing == (0,)
+    text = (project / "studies/small/results/table.md").read_text()
+    assert "- tiny npair seed 1: The loss is not finite." in text
+    assert "tiny rhs seed 0 failed: MemoryError: no memory" in said
+    fake.failing.clear()
+    again = study(project, tiny_shards).run()
+    assert fake.ran[4:] == [("rhs_npair", 0)]
+    assert again.row("tiny", "rhs", "last", "map@r").mean is not None
+
+
+def test_every_method_gets_the_same_search_and_cells_get_what_it_found(
+    project, tiny_shards, fake, monkeypatch
+):
+    asked = []
+
+    def search(base, settings, shards, folder, tracker, say):
+        asked.append((base, settings.trials, settings.seed))
+        if "method=npair" in base:
+            raise UserError("All 4 trials failed.")
+        states = ["finished", "finished", "stopped", "failed"]
+        return Found(["train.lr=0.007"], 0.7, 0, [{"state": s} for s in states], folder)
+
+    monkeypatch.setattr(module, "search", search)
+    space = {"train.lr": {"low": 1e-3, "high": 1e-2}}
+    tune = {"trials": 4, "seed": 77, "space": space}
+    summary = study(project, tiny_shards, tune=tune, methods=METHODS).run()
+    assert [(trials, seed) for _, trials, seed in asked] == [(4, 77), (4, 77)]
+    assert all("seed=77" in base for base, _, _ in asked)
+    assert fake.ran == [("rhs_npair", seed) for seed in range(2)]
+    assert summary.row("tiny", "npair", "last", "map@r").missing == (0, 1)
+    text = (project / "studies/small/results/table.md").read_text()
+    assert "`method=rhs_npair train.lr=0.007` | 70.0 | 2 finished, 1 stopped, 1 failed |" in text
+    assert "All 4 trials failed." in text
+    assert "tuned by 4 trials on each data set" in text
+    cells = (project / "studies/small/cells").glob("*.json")
+    assert all("train.lr=0.007" in json.loads(file.read_text())["command"] for file in cells)
+
+
+METHODS = {
+    "npair": {"overrides": ["method=npair"]},
+    "rhs": {"overrides": ["method=rhs_npair"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"base": ["train.epoch=2"]}, "train.epoch"),
+        ({"base": ["train.classes=400"]}, "train.classes"),
+        ({"methods": {"a": {"overrides": ["method=nothing"]}}, "baselines": []}, "method=nothing"),
+        ({"tune": {"trials": 2, "space": {"train.rl": {"low": 1, "high": 2}}}}, "train.rl"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_runs(project, tiny_shards, fake, more, said):
+    with pytest.raises(UserError, match=said):
+        study(project, tiny_shards, **more).check()
+    assert fake.ran == []
+
+
+def test_held_out_classes_are_needed(project, tmp_path, fake):
+    from tiny import write_shards
+
+    bare = write_shards(tmp_path / "bare", train=[4] * 6, test=[4, 4])
+    with pytest.raises(UserError, match="tiny has no held-out classes"):
+        study(project, bare).check()
+
+
+def test_a_cell_is_the_run_that_its_command_makes(project, tiny_shards):
+    from rhs.data.shards import load_manifest
+    from rhs.run import identify
+    from rhs.stage import compose
+
+    settings = small_study()
+    cell = make_cell("tiny", "rhs", 4, settings.overrides("tiny", "rhs", "seed=9"), tiny_shards)
+    words = shlex.split(cell.command)
+    assert words[:3] == ["dvc", "exp", "run"]
+    assert words[3::2] == ["-S"] * len(cell.overrides)
+    digest = load_manifest(tiny_shards)["digest"]
+    assert identify(compose(words[4::2]), digest).name == cell.run
+    assert cell.params["seed"] == 4
+
+
+def test_cells_run_in_ray(ray_cluster, project, tiny_shards):
+    """Trained, scored and kept; then their checkpoints are gone."""
+    folder = project / "studies/small"
+    settings = small_study(seeds=[0], methods={"rhs": METHODS["rhs"]}, baselines=[])
+    made = Study(settings, {"tiny": tiny_shards}, folder, "command", say=lambda line: None)
+    summary = made.run()
+    (cell, result), *_ = made.finished
+    assert len(result["history"]) == 2
+    for which in ("chosen", "last"):
+        row = summary.row("tiny", "rhs", which, "recall@1")
+        assert 0 < row.mean.mean <= 1
+        assert row.values[0] == result["scores"][which]["recall@1"]
+    best = max(result["history"], key=lambda row: row["val_recall@1"])
+    assert result["scores"]["chosen"]["epoch"] == best["epoch"]
+    assert result["scores"]["last"]["epoch"] == 2
+    results = {file.name for file in (folder / "results").iterdir()}
+    assert results == {"table.md", "table.csv", "cells.csv", "scores.png"}
+    kept = Cells(folder / "cells")
+    assert kept.read(cell)["scores"] == result["scores"]
+    assert not (kept.home(cell) / "checkpoints").exists()

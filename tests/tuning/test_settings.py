@@ -1,0 +1,63 @@
+"""`conf/tune/*.yaml` and what of it cannot be."""
+
+import pytest
+from tiny import ROOT
+
+from rhs.errors import UserError
+from rhs.tuning.settings import load_settings
+from rhs.tuning.space import check_paths
+
+NAMES = sorted(path.stem for path in (ROOT / "conf/tune").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _in_project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_fits_the_parameters(name):
+    settings = load_settings(name)
+    check_paths(settings.dimensions, [])
+    assert not (ROOT / "conf/experiment" / f"{settings.name}.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("tune.trials=0", "tune.trials is 0; it must be a whole number of at least 1"
+         "|tune.trials is 0; it must be a whole number at least 1"),
+        ("tune.objective=recall@10", "tune.objective is 'recall@10'; it must be recall@1 or map@r"),
+        ("tune.concurrent=0", "tune.concurrent is 0"),
+        ("tune.workers=two", "tune.workers is 'two'"),
+        ("tune.workers=2", "only trials of one worker can be stopped early"),
+        ("tune.seed=-1", "tune.seed is -1"),
+        ("tune.scheduler=asha", "it must be null, or have grace and reduction"),
+        ("tune.scheduler.reduction=1", "tune.scheduler.reduction is 1; .* above 1"),
+        ("tune.trails=3", "tune.trails is unknown; accepted: name, objective, trials"),
+        ("tune.name=a/b", "tune.name is 'a/b'; it names files"),
+        ("tune.trials=[", "cannot be read"),
+        ("tune.space=null", "give at least one parameter"),
+        ("tune.space.train.lr={low: 1, high: 0}", "low must be below high"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be(change, said):
+    with pytest.raises(UserError, match=said) as caught:
+        load_settings("default", [change])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_file_lists_the_known_ones():
+    with pytest.raises(UserError, match="tune=nope is unknown; accepted: default, "):
+        load_settings("nope")
+
+
+def test_changes_of_the_command_line():
+    changes = ["tune.trials=5", "tune.scheduler=null", "tune.space.train.weight_decay=null",
+               "tune.space.train.lr={choice: [0.1]}", "tune.space.seed={choice: [0]}"]  # fmt: skip
+    settings = load_settings("default", changes)
+    assert (settings.trials, settings.scheduler) == (5, None)
+    assert settings.space["train.lr"] == {"choice": [0.1]}
+    assert "train.weight_decay" not in settings.space
+    assert list(settings.space)[-1] == "seed"
+    assert load_settings("default").trials == 30

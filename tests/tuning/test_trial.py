@@ -1,0 +1,84 @@
+"""One trial: trained in this process, continued from its checkpoints, its errors told."""
+
+import pytest
+from tiny import SMALL
+
+from rhs.errors import UserError
+from rhs.training.keeper import Stopped
+from rhs.tuning.trial import home_of, run_trial, told_to_tune, trial_params
+
+
+@pytest.fixture
+def params(project):
+    return trial_params([*SMALL, "method=npair", "cluster.checkpoint.every_steps=1"])
+
+
+def test_the_parameters_fit_another_process(params, project):
+    assert params["cluster"]["num_workers"] == 1
+    assert params["cluster"]["decoded_folder"] == str(project / "data/decoded")
+    assert trial_params([*SMALL], 2)["cluster"]["num_workers"] == 2
+
+
+def test_it_continues_and_tells_all_epochs_again(params, tiny_shards, tmp_path):
+    straight = run_trial(params, tiny_shards, tmp_path / "straight", lambda row: None)
+    assert [row["epoch"] for row in straight] == [1, 2, 3]
+    rows = []
+    with pytest.raises(Stopped):
+        run_trial(params, tiny_shards, tmp_path / "trial", rows.append, lambda line: None,
+                  lambda: len(rows) == 2)  # fmt: skip
+    rows.clear()
+    history = run_trial(params, tiny_shards, tmp_path / "trial", rows.append)
+    assert history == straight
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert "continuing after" in (tmp_path / "trial/log.txt").read_text()
+    rows.clear()
+    assert run_trial(params, tiny_shards, tmp_path / "trial", rows.append) == straight
+    assert rows == straight
+
+
+@pytest.fixture
+def reports(monkeypatch):
+    from ray import tune
+
+    told = []
+    monkeypatch.setattr(tune, "report", told.append)
+    return told
+
+
+def test_tune_is_told_the_best_so_far(params, tiny_shards, tmp_path, reports):
+    told_to_tune({"number": 7, "params": params}, tiny_shards, tmp_path, "val_recall@1")
+    values = [each["value"] for each in reports]
+    assert [each["epoch"] for each in reports] == [1, 2, 3]
+    assert [each["objective"] for each in reports] == [max(values[: i + 1]) for i in range(3)]
+    assert reports[-1]["row"]["val_recall@1"] == values[-1]
+    assert (home_of(tmp_path, 7) / "checkpoints").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"train": {"classes": 100}}, "train.classes is 100"),
+        ({"train": {"lr": "fast"}}, "train.lr is 'fast'"),
+        ({"method": {"loss": None}}, "method npair does not work as it is set"),
+    ],
+)
+def test_an_error_is_told_and_not_raised(change, said, params, tiny_shards, tmp_path, reports):
+    (group, settings), = change.items()  # fmt: skip
+    params[group] |= settings
+    told_to_tune({"number": 0, "params": params}, tiny_shards, tmp_path, "val_recall@1")
+    assert len(reports) == 1
+    assert said in reports[0]["refusal"]
+    assert "Traceback" in (home_of(tmp_path, 0) / "failure.txt").read_text()
+
+
+def test_a_setting_that_could_not_be_composed(params, tiny_shards, tmp_path, reports):
+    config = {"number": 0, "params": params, "refusal": "no such thing"}
+    told_to_tune(config, tiny_shards, tmp_path, "val_recall@1")
+    assert reports == [{"refusal": "no such thing"}]
+
+
+def test_a_mistake_is_raised_to_who_calls_it(params, tiny_shards, tmp_path):
+    params["train"]["epochs"] = 0
+    with pytest.raises(UserError, match=r"train\.epochs is 0"):
+        run_trial(params, tiny_shards, tmp_path / "trial", print)
+    assert not (tmp_path / "trial").exists()
