@@ -144,12 +144,23 @@ def load_config(folder: Path) -> dict:
         raise UserError(f"{folder} holds no model: {WEIGHTS} and {CONFIG} are expected there.")
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        whole = all(key in config for key in NEEDED) and "_target_" in config["trunk"]
+        whole = all(key in config for key in NEEDED) and _is_sound(config)
     except (ValueError, TypeError):
         whole = False
     if not whole:
         raise UserError(f"{folder / CONFIG} is damaged, or describes no model.")
     return config
+
+
+def _is_sound(config: dict) -> bool:
+    """Whether sizes and channels are numbers; what a `_target_` may be, `build` says."""
+    sizes = [config["dim"], config["image_size"]]
+    channels = [config[key] for key in ("mean", "std") if isinstance(config[key], list)]
+    return (
+        "_target_" in config["trunk"]
+        and all(type(size) is int and size > 0 for size in sizes)
+        and all(isinstance(each, (int, float)) for three in channels for each in three)
+    )
 
 
 def model_digest(folder: Path) -> str:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from rhs.report.plot import SMALL, Line, draw
 
 _COLORS = ("accent", "right", "wrong")
+_TITLES = {"val_map@r": "MAP@R"}
 # Column of the history -> title, what its values say, whether it is a share.
 _DIAGNOSTICS = {
     "intra_inter_ratio": (
@@ -72,10 +73,10 @@ def _number(cell: object) -> float | None:
 
 
 def recall_columns(history: History) -> list[str]:
-    """The recall columns that hold at least one value, by K: val_recall@1, val_recall@2, ..."""
+    """The columns of scores that hold a value: val_recall@1, val_recall@2, ..., then val_map@r."""
     names = {name for row in history for name in row if "recall@" in name}
-    filled = [name for name in names if series(history, name)[0]]
-    return sorted(filled, key=lambda name: (int(name.rsplit("@", 1)[1]), name))
+    by_k = sorted(names, key=lambda name: (int(name.rsplit("@", 1)[1]), name))
+    return [name for name in [*by_k, "val_map@r"] if series(history, name)[0]]
 
 
 def loss_curve(history: History) -> Markup | None:
@@ -87,7 +88,7 @@ def loss_curve(history: History) -> Markup | None:
 
 
 def recall_curve(history: History) -> Markup | None:
-    """Validation Recall@K by epoch (at most three K), the best of the first marked.
+    """Scores on held-out classes by epoch (at most three), the best of the first marked.
 
     None when no epoch recorded one.
     """
@@ -95,7 +96,7 @@ def recall_curve(history: History) -> Markup | None:
     if not columns:
         return None
     lines = [
-        Line(*series(history, name), color, name.replace("val_recall", "Recall"))
+        Line(*series(history, name), color, _TITLES.get(name, name.replace("val_recall", "Recall")))
         for name, color in zip(columns, _COLORS, strict=False)
     ]
     best = _best(lines[0].values)
@@ -108,16 +109,18 @@ def recall_curve(history: History) -> Markup | None:
     )
 
 
-def best_recall(history: History) -> str:
-    """The epoch with the highest validation Recall@1, in words; empty without one."""
+def best_recall(history: History, select: str = "last") -> str:
+    """The epoch with the highest validation Recall@1, in words; empty without one.
+
+    Args:
+        select: which epoch the model is of, as `train.select` says.
+    """
     epochs, values = series(history, "val_recall@1")
     if not epochs:
         return ""
     best = _best(values)
-    return (
-        f"highest {100 * values[best]:.1f} % at K = 1, epoch {epochs[best]:g}; "
-        "the last epoch is the model"
-    )
+    model = "the model is of that epoch" if select == "best" else "the last epoch is the model"
+    return f"highest {100 * values[best]:.1f} % at K = 1, epoch {epochs[best]:g}; {model}"
 
 
 def diagnostics(history: History) -> list[Panel]:

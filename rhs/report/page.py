@@ -109,7 +109,7 @@ def _index(
         "recall": recall_table(results.metrics),
         "loss_curve": curves.loss_curve(history),
         "recall_curve": curves.recall_curve(history),
-        "best_recall": curves.best_recall(history),
+        "best_recall": curves.best_recall(history, _select(results.params)),
         "diagnostics": curves.diagnostics(history),
         "collapse": collapse_section(results.collapse),
         "gallery": gallery,
@@ -168,3 +168,7 @@ def _tile_ratio(pictures: Sequence[Picture]) -> float:
     if not pictures:
         return 1.0
     return round(float(np.clip(np.median([p.width / p.height for p in pictures]), 0.75, 1.5)), 3)
+
+
+def _select(params: Mapping) -> str:
+    return str(params.get("train", {}).get("select", "last"))

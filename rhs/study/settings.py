@@ -13,7 +13,9 @@ from rhs.tuning.settings import TuneSettings, load_settings
 
 FOLDER = Path("conf/study")
 ENOUGH = 5  # seeds, for a claim
-NAMES = ("name", "base", "data", "methods", "seeds", "baselines", "tune", "datasets")
+NAMES = (
+    "name", "base", "data", "methods", "classes_of_four", "seeds", "baselines", "tune", "datasets",
+)  # fmt: skip
 TUNE = ("trials", "seed", "objective", "scheduler", "concurrent", "space")
 LABEL = r"\w[\w.-]*"  # names files and MLflow's metrics
 
@@ -178,14 +180,21 @@ def _overrides(name: str, value: object) -> list[str]:
 
 
 def _read(name: str) -> dict:
-    file = FOLDER / f"{name}.yaml"
+    read = {"name": name} | _file("study", FOLDER, name)
+    if isinstance(read.get("methods"), str):
+        read["methods"] = _file("study.methods", FOLDER / "methods", read["methods"])
+    return read
+
+
+def _file(what: str, folder: Path, name: str) -> dict[str, Any]:
+    file = folder / f"{name}.yaml"
     if not file.is_file():
-        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-        raise UserError(f"study={name} is unknown; accepted: {known}.")
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        raise UserError(f"{what}={name} is unknown; accepted: {known}.")
     read = OmegaConf.to_container(OmegaConf.load(file))
     if not isinstance(read, dict):
-        raise UserError(f"{file} holds no settings; accepted: {', '.join(NAMES)}.")
-    return {"name": name} | cast(dict[str, Any], read)
+        raise UserError(f"{file} holds no settings.")
+    return cast(dict[str, Any], read)
 
 
 def _apply(tree: DictConfig, change: str) -> None:

@@ -94,6 +94,17 @@ def test_curves_skip_cells_without_a_number():
     assert "#0" not in re.sub(r"#[\w-]*-", "", drawn)  # no fixed color is left
 
 
+def test_the_curves_say_which_epoch_the_model_is_of():
+    history = [
+        {"epoch": 1, "val_recall@1": "0.75", "val_map@r": "0.25"},
+        {"epoch": 2, "val_recall@1": "0.5", "val_map@r": "0.5"},
+    ]
+    assert "MAP@R" in recall_curve(history)
+    assert best_recall(history) == "highest 75.0 % at K = 1, epoch 1; the last epoch is the model"
+    chosen = best_recall(history, "best")
+    assert chosen == "highest 75.0 % at K = 1, epoch 1; the model is of that epoch"
+
+
 def test_the_map_takes_whole_classes_large_ones_first():
     labels = np.repeat(np.arange(5), [3, 8, 5, 20, 8])
     chosen = choose_items(labels, max_classes=3, max_points=19, seed=0)

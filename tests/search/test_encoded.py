@@ -81,7 +81,9 @@ def test_models_that_are_not_whole_are_refused(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-50])
     with pytest.raises(UserError, match=r"The model in .*cut is damaged \("):
         EncodedEmbedder(folder)
-    for text in ("{", "[]", '{"trunk": 3}', json.dumps(dict.fromkeys(CONFIG, 1))):
+    wrong = [CONFIG | {"dim": "16"}, CONFIG | {"image_size": 0}, CONFIG | {"std": [0.5, "a", 1]}]
+    texts = ["{", "[]", '{"trunk": 3}', json.dumps(dict.fromkeys(CONFIG, 1))]
+    for text in [*texts, *map(json.dumps, wrong)]:
         folder = save_model(tmp_path / "odd", 0)
         (folder / "config.json").write_text(text)
         with pytest.raises(UserError, match=r"config.json is damaged, or describes no model"):
