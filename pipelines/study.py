@@ -13,18 +13,16 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pipelines import fetch, preprocess
-from rhs.data.shards import load_manifest
+from pipelines.prepared import prepared
 from rhs.errors import UserError
 from rhs.run import project
-from rhs.stage import compose, plain, stage
+from rhs.stage import compose, stage
 from rhs.storage.alone import alone
 from rhs.study.settings import load_study
 from rhs.study.study import Study
 from rhs.study.tracking import tracked_study
 
 DEFAULT = "glyphs"
-DATASET = ("train_classes", "test_classes", "validation")  # what preprocess is told of it
 
 
 def divided(arguments: list[str]) -> tuple[str, list[str], list[str]]:
@@ -59,19 +57,6 @@ def main(params: DictConfig, arguments: list[str]) -> None:
         with tracked_study(settings, shards, folder) as study.tracker:
             study.run()
     print(f"tables and pictures: {(folder / 'results').relative_to(Path.cwd())}")
-
-
-def prepared(params: DictConfig) -> Path:
-    """The shards of a data set, made unless they are there with these settings."""
-    shards = Path("data/shards", params.dataset.name)
-    wanted = plain(params.preprocess) | {key: plain(params.dataset).get(key) for key in DATASET}
-    if (shards / "manifest.json").exists():
-        made = load_manifest(shards).get("settings", {})
-        if all(made.get(key) == value for key, value in wanted.items()):
-            return shards
-    fetch.main(params)
-    preprocess.main(params)
-    return shards
 
 
 if __name__ == "__main__":

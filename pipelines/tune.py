@@ -2,7 +2,8 @@
 
     python -m pipelines.tune tune=NAME [tune.trials=30 ...] [overrides that all trials share ...]
 
-Run it again after any interruption and it continues. It is no stage of the default pipeline.
+A data set that is not prepared is fetched and preprocessed. Run it again after any interruption and
+it continues. It is no stage of the default pipeline.
 """
 
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from pipelines.prepared import prepared
 from rhs.data.shards import load_manifest
 from rhs.run import Run, code_digest, project
 from rhs.stage import compose, stage
@@ -47,6 +49,8 @@ def main(params: DictConfig, arguments: list[str]) -> None:
     experiment_file(settings.name)  # refuses before the work, not after
     params = compose(base)
     shards = Path("data/shards", params.dataset.name)
+    if not shards.exists():  # those that are there are taken as they are, as `train` does
+        prepared(params)
     manifest = load_manifest(shards)
     folder = project() / "tuning" / settings.name
     home = home_of_search(base, settings, shards, folder)

@@ -53,7 +53,7 @@ def refused(project, monkeypatch, capsys):
         (["method=nope"], "method=nope is unknown"),
         (["+train.new=3"], "not of the form path=value"),
         (["tune.name=photos"], "photos.yaml was not written by a search"),
-        (["dataset.name=nowhere"], "run the preprocess stage first"),
+        (["dataset=folder", "dataset.source=nowhere.tar"], "nowhere.tar does not exist"),
     ],
 )
 def test_a_mistake_is_one_sentence(refused, arguments, said):

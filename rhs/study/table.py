@@ -176,8 +176,9 @@ def _of_comparison(compared: Comparison) -> str:
 
 
 def _text(estimated: Estimate, signed: bool = False) -> str:
+    places = 2 if signed else 1
     told = [
-        f"{round(100 * number, 1) + 0.0:{'+' if signed else ''}.1f}"  # + 0.0: no minus zero
+        f"{round(100 * number, places) + 0.0:{'+' if signed else ''}.{places}f}"  # no minus zero
         for number in (estimated.mean, estimated.low, estimated.high)
     ]
     return told[0] if math.isnan(estimated.low) else f"{told[0]} [{told[1]}, {told[2]}]"

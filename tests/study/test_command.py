@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from folders import files
 
-from pipelines import study
+from pipelines import prepared, study
 from rhs.stage import compose, stage
 
 
@@ -50,15 +50,15 @@ def test_data_sets_are_prepared_once_and_anew_with_other_settings(project, monke
     did = []
     for name in ("fetch", "preprocess"):
         monkeypatch.setattr(
-            getattr(study, name), "main", lambda params, name=name: did.append(name)
+            getattr(prepared, name), "main", lambda params, name=name: did.append(name)
         )
     params = compose(["dataset.validation=0.2"])
-    shards = study.prepared(params)
+    shards = prepared.prepared(params)
     assert did == ["fetch", "preprocess"]
-    wanted = dict(params.preprocess) | {key: params.dataset[key] for key in study.DATASET}
+    wanted = dict(params.preprocess) | {key: params.dataset[key] for key in prepared.DATASET}
     shards.mkdir(parents=True)
     (shards / "manifest.json").write_text(json.dumps({"settings": wanted}))
-    study.prepared(params)
+    prepared.prepared(params)
     assert len(did) == 2
-    study.prepared(compose(["dataset.validation=0.1"]))
+    prepared.prepared(compose(["dataset.validation=0.1"]))
     assert len(did) == 4

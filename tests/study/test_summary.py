@@ -75,7 +75,7 @@ def test_the_table_says_it_all():
     text = tables(finished())
     assert "| rhs | 55.7 [54.2, 57.1] | 54.7 [53.2, 56.1] |" in text
     assert "| less npair | Recall@1, chosen | Recall@1, last |" in text
-    assert "| rhs | **+4.7 [+3.2, +6.1], p = " in text
+    assert "| rhs | **+4.67 [+3.23, +6.10], p = " in text
     assert "| rhs | `method=rhs train.lr=0.1` | 61.0 | 8 finished |" in text
     assert "Machine: 2 x Chip. Date: 2026-01-02." in text
     assert "3 seed(s): fewer than 5" in text
@@ -93,7 +93,7 @@ def test_one_seed_has_no_intervals():
     one = [(c, r) for c, r in finished() if c.seed == 0]
     text = tables(one, seeds=[0])
     assert "| rhs | 55.0 | 54.0 | 27.5 | 27.0 |" in text
-    assert "| rhs | +5.0 | +5.0 |" in text
+    assert "| rhs | +5.00 | +5.00 |" in text
     assert "nan" not in text
 
 
