@@ -3,19 +3,22 @@
 test_pipeline.py and test_readme_servers.py run the long ones.
 """
 
+import importlib
 import importlib.util
 import re
 import shlex
 
 import pytest
 import yaml
-from readme import README, commands
+from readme import README, STUDIES, commands
 from tiny import ROOT
 
 from rhs.cli import parser
 from rhs.stage import compose
 from rhs.study.settings import load_study
 from rhs.tuning.settings import load_settings
+
+LOADED = {"pipelines.tune": load_settings, "pipelines.study": load_study}
 
 
 def check_make(words: list[str]) -> None:
@@ -46,6 +49,11 @@ def check_dvc(words: list[str]) -> None:
 def check_python(words: list[str]) -> None:
     assert words[1] == "-m"
     assert importlib.util.find_spec(words[2]) is not None
+    if words[2] in LOADED:
+        name, changes, base = importlib.import_module(words[2]).divided(words[3:])
+        LOADED[words[2]](name, changes)
+        compose(base)
+        return
     compose([word for word in words[3:] if "=" in word and not word.startswith("--")])
 
 
@@ -77,7 +85,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", [*commands(), *commands(STUDIES)])
 def test_command_is_real(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     words = shlex.split(command)
