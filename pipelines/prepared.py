@@ -1,5 +1,6 @@
 """A data set's shards, made unless they are there: for commands that are no stages."""
 
+import json
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -8,17 +9,28 @@ from pipelines import fetch, preprocess
 from rhs.data.shards import load_manifest
 from rhs.stage import plain
 
-DATASET = ("train_classes", "test_classes", "validation")  # what preprocess is told of it
+# Parameters of a data set that shape its shards, by the names that the manifest has for them.
+DATASET = {
+    "train_classes": "train_classes",
+    "test_classes": "test_classes",
+    "validation": "validation",
+    "copies_across_classes": "across_classes",
+}
 
 
 def prepared(params: DictConfig) -> Path:
-    """The shards of a data set, made unless they are there with these settings."""
+    """The shards of a data set, made unless they are there from this source with these settings."""
     shards = Path("data/shards", params.dataset.name)
-    wanted = plain(params.preprocess) | {key: plain(params.dataset).get(key) for key in DATASET}
-    if (shards / "manifest.json").exists():
-        made = load_manifest(shards).get("settings", {})
-        if all(made.get(key) == value for key, value in wanted.items()):
-            return shards
-    fetch.main(params)
-    preprocess.main(params)
+    if not (shards / "manifest.json").exists() or not _is_of(params, shards):
+        fetch.main(params)
+        preprocess.main(params)
     return shards
+
+
+def _is_of(params: DictConfig, shards: Path) -> bool:
+    dataset, made = plain(params.dataset), load_manifest(shards).get("settings", {})
+    wanted = {DATASET[key]: dataset[key] for key in DATASET if key in dataset}
+    raw = Path("data/raw", params.dataset.name, "source.json")
+    moved = raw.exists() and json.loads(raw.read_text())["source"] != str(dataset["source"])
+    same = all(made.get(key) == value for key, value in (plain(params.preprocess) | wanted).items())
+    return same and not moved

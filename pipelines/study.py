@@ -51,6 +51,11 @@ def main(params: DictConfig, arguments: list[str]) -> None:
     command = shlex.join(["python", "-m", "pipelines.study", *arguments])
     with alone(folder, f"the study in {folder}"):
         datasets = {label: [*settings.base, *given] for label, given in settings.data.items()}
+        names = [compose(given).dataset.name for given in datasets.values()]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UserError(
+                f"study.data has two sets with dataset.name={twice[0]}; give each its own."
+            )
         shards = {label: prepared(compose(given)) for label, given in datasets.items()}
         study = Study(settings, shards, folder, command)
         study.check()  # before anything is recorded: a mistake is no study

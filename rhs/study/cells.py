@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
-from rhs.models.embedder import Embedder
+from rhs.models.embedder import Embedder, build_embedder
 from rhs.retrieval.scores import score
 from rhs.run import identify
 from rhs.stage import explain
@@ -28,6 +28,7 @@ from rhs.tuning.trial import run_trial, trial_params
 
 WHICH = {"chosen": "best", "last": "last"}  # epochs that are scored, as `train.select` calls them
 METRICS = ("recall@1", "map@r")
+UNTRAINED = "untrained"  # the method of cells that only score the model as it starts
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Cell:
 
     @property
     def command(self) -> str:
-        """Trains and scores this cell alone."""
+        """Trains and scores this cell alone; evaluate scores the untrained model beside any."""
+        if self.method == UNTRAINED:
+            return ""
         given = [part for override in self.overrides for part in ("-S", override)]
         return shlex.join(["dvc", "exp", "run", *given])
 
@@ -85,19 +88,19 @@ class Cells:
         self.folder = folder
 
     def read(self, cell: Cell) -> dict | None:
-        """What came of a cell; None: it is not finished, or another try may help."""
+        """What came of a cell; None: it is not finished, or failed and is to be tried again."""
         file = self.folder / f"{cell.run}.json"
         if not file.exists():
             return None
         result = json.loads(file.read_text(encoding="utf-8"))
-        return None if result.get("again") else result
+        return None if "failed" in result else result
 
     def write(self, cell: Cell, result: dict) -> None:
         """Keep what came of a cell; then its checkpoints are of no more use."""
         told = {"overrides": cell.overrides, "command": cell.command} | result
         text = json.dumps(told, indent=1)
         Folder(self.folder).write(f"{cell.run}.json", text.encode())
-        if not result.get("again"):
+        if "failed" not in result:
             rmtree(self.home(cell) / "checkpoints", ignore_errors=True)
 
     def home(self, cell: Cell) -> Path:
@@ -109,17 +112,17 @@ def attempt(params: dict, shards: Path, folder: Path) -> dict:
     """`run_cell`, or why it failed.
 
     Returns:
-        What `run_cell` does; or {"failed": a sentence, "again": whether another try may help}.
+        What `run_cell` does; or {"failed": a sentence}.
     """
     try:
         return run_cell(params, shards, folder)
     except UserError as error:
-        return {"failed": str(error), "again": False}
+        return {"failed": str(error)}
     except Exception as error:  # whatever it is, other cells go on
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "failure.txt").write_text(traceback.format_exc())
         first = (str(error).splitlines() or [""])[0]
-        return {"failed": explain(error) or f"{type(error).__name__}: {first}", "again": True}
+        return {"failed": explain(error) or f"{type(error).__name__}: {first}"}
 
 
 def run_cell(params: dict, shards: Path, folder: Path) -> dict:
@@ -128,7 +131,7 @@ def run_cell(params: dict, shards: Path, folder: Path) -> dict:
     The same call continues from the checkpoints of an interrupted one.
 
     Args:
-        params: see `rhs.tuning.trial.trial_params`.
+        params: see `rhs.tuning.trial.trial_params`; of no epochs, the untrained model is scored.
         folder: gets checkpoints and a log.
 
     Returns:
@@ -136,6 +139,11 @@ def run_cell(params: dict, shards: Path, folder: Path) -> dict:
         "seconds": of this try.
     """
     start = time.monotonic()
+    if params["train"]["epochs"] == 0:
+        embedder = build_embedder(params["model"], params["seed"])
+        values = score_test(params, shards, embedder) | {"epoch": 0}
+        seconds = time.monotonic() - start
+        return {"scores": dict.fromkeys(WHICH, values), "history": [], "seconds": seconds}
     history = run_trial(params, shards, folder, lambda row: None)
     store = open_store(folder / "checkpoints")
     scores: dict[str, dict] = {}

@@ -57,5 +57,7 @@ def _result(task: Any) -> dict:
 
     try:
         return ray.get(task)
+    except ray.exceptions.RayTaskError as error:  # before or behind what `attempt` catches
+        return {"failed": f"Ray: {str(error).strip().splitlines()[-1]}"}
     except ray.exceptions.RayError:
-        return {"failed": DIED, "again": True}
+        return {"failed": DIED}

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rhs.errors import UserError, number
+from rhs.study.cells import UNTRAINED
 from rhs.tuning.settings import TuneSettings, load_settings
 
 FOLDER = Path("conf/study")
@@ -55,21 +56,23 @@ class StudySettings:
     tune: dict[str, Any]
 
     def __post_init__(self):
+        if not isinstance(self.name, str) or not re.fullmatch(LABEL, self.name):
+            raise UserError(f"study.name is {self.name!r}; it is of letters, digits, _, . and -.")
         for kind, labels in (("data", self.data), ("methods", self.methods)):
-            for label in [*labels, self.name]:
-                if not re.fullmatch(LABEL, str(label)):
+            for label in labels:
+                if not re.fullmatch(LABEL, label) or label == UNTRAINED:
                     raise UserError(
                         f"study.{kind} has {label!r}; a label is of letters, digits, _, . and -."
                     )
         for label in self.baselines:
-            if label not in self.methods:
+            if not isinstance(label, str) or label not in self.methods:
                 raise UserError(
                     f"study.baselines has {label!r}; accepted: {', '.join(self.methods)}."
                 )
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"study.seeds is {self.seeds!r}; give different seeds, as [0,1,2,3,4].")
         for seed in self.seeds:
             number("study.seeds", seed, least=0, whole=True)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"study.seeds is {self.seeds!r}; give different seeds, as [0,1,2,3,4].")
         if unknown := set(self.tune) - set(TUNE):
             raise UserError(f"study.tune.{min(unknown)} is unknown; accepted: {', '.join(TUNE)}.")
         number("study.tune.trials", self.trials, least=0, whole=True)
@@ -149,12 +152,12 @@ def _checked(read: dict[str, Any]) -> StudySettings:
         overrides = _overrides(f"methods.{label}.overrides", entry.get("overrides"))
         methods[str(label)] = Method(overrides, space)
     data = _mapping("data", read.get("data"))
-    seeds, baselines = read.get("seeds", [*range(ENOUGH)]), read.get("baselines", [])
+    seeds, baselines = read.get("seeds", [*range(ENOUGH)]), read.get("baselines") or []
     for name, value in (("seeds", seeds), ("baselines", baselines)):
         if not isinstance(value, list):
             raise UserError(f"study.{name} is {value!r}; it must be a list.")
     return StudySettings(
-        str(read.get("name", "study")),
+        read.get("name", "study"),
         _overrides("base", read.get("base") or []),
         {str(label): _overrides(f"data.{label}", given) for label, given in data.items()},
         methods,
@@ -202,6 +205,8 @@ def _apply(tree: DictConfig, change: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    if ".space." in change.partition("=")[0]:
+        raise UserError(f"{change}: a study's search space is changed in its file in {FOLDER}.")
     try:
         override = OverridesParser.create().parse_override(change)
         path, value = override.key_or_group, override.value()
@@ -209,14 +214,16 @@ def _apply(tree: DictConfig, change: str) -> None:
         if name not in ("data", "methods") or not isinstance(value, list):
             OmegaConf.update(tree, path, value)
             return
-        there = tree.study[name]
+        there = OmegaConf.select(tree, path)
+        if not isinstance(there, DictConfig):
+            raise UserError(f"study.{name} is {there!r}; it must be a mapping.")
         if missing := [label for label in value if label not in there]:
             known = ", ".join(map(str, there))
             raise UserError(f"study.{name} has {missing[0]!r}; accepted: {known}.")
         for label in [label for label in there if label not in value]:
             del there[label]
         if name == "methods":
-            left = [label for label in tree.study.get("baselines", []) if label in value]
+            left = [label for label in tree.study.get("baselines") or [] if label in value]
             tree.study.baselines = left
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{change} cannot be read: {' '.join(str(error).split())}.") from None

@@ -21,7 +21,7 @@ from rhs.errors import UserError
 from rhs.machine import describe
 from rhs.run import code_digest
 from rhs.storage.atomic import whole_folder
-from rhs.study.cells import Cell, Cells, make_cell
+from rhs.study.cells import UNTRAINED, Cell, Cells, make_cell
 from rhs.study.executing import in_ray
 from rhs.study.plots import draw_all
 from rhs.study.settings import StudySettings
@@ -30,7 +30,7 @@ from rhs.study.table import Provenance, Tuned, cells_csv, markdown, table_csv
 from rhs.study.tracking import track_cell
 from rhs.tracking.tracker import NullTracker
 from rhs.training.setup import check
-from rhs.tuning.search import search
+from rhs.tuning.search import AllFailed, search
 from rhs.tuning.space import check_paths
 
 Execute = Callable[[Sequence[Cell], Cells], Iterator[tuple[Cell, dict]]]
@@ -109,7 +109,7 @@ class Study:
         asked = settings.search_of(method)
         try:
             found = search(base, asked, self.shards[data], folder, self.tracker, self.say)
-        except UserError as error:
+        except AllFailed as error:
             self.say(f"{data} {method}: {error}")
             return Tuned(None, reason=str(error))
         ended = Counter(trial["state"] for trial in found.trials)
@@ -117,28 +117,37 @@ class Study:
 
     def _train(self, data: str) -> None:
         """Every cell of a data set, those that are kept already first."""
-        settings, fresh = self.settings, list[Cell]()
-        for method in settings.methods:
-            setting = self.tuned[data, method].overrides
-            if setting is None:
-                continue
-            whole = settings.overrides(data, method, *setting)
-            for seed in settings.seeds:
-                cell = make_cell(data, method, seed, whole, self.shards[data])
-                kept = self.cells.read(cell)
-                if kept is None:
-                    fresh.append(cell)
-                else:
-                    self.finished.append((cell, kept))
-        total = len(settings.methods) * len(settings.seeds)
-        with tqdm(total=total, initial=total - len(fresh), desc=data, disable=None) as bar:
+        settings, fresh, cells = self.settings, list[Cell](), self._cells(data)
+        for cell in cells:
+            kept = self.cells.read(cell)
+            if kept is None:
+                fresh.append(cell)
+            else:
+                self.finished.append((cell, kept))
+        with tqdm(
+            total=len(cells), initial=len(cells) - len(fresh), desc=data, disable=None
+        ) as bar:
             for cell, result in self.execute(_once(fresh), self.cells):
-                self.cells.write(cell, result)
                 track_cell(self.tracker, settings.name, cell, result, self.cells.home(cell))
+                self.cells.write(cell, result)
                 self.say(_line(cell, result))
                 twins = [other for other in fresh if other.run == cell.run]
                 self.finished += [(twin, result) for twin in twins]
                 bar.update(len(twins))
+
+    def _cells(self, data: str) -> list[Cell]:
+        """Of a data set: the untrained model, and all methods that have a setting."""
+        first = next(iter(self.settings.methods))
+        whole = {UNTRAINED: self.settings.overrides(data, first, "train.epochs=0")}
+        for method in self.settings.methods:
+            setting = self.tuned[data, method].overrides
+            if setting is not None:
+                whole[method] = self.settings.overrides(data, method, *setting)
+        return [
+            make_cell(data, method, seed, overrides, self.shards[data])
+            for method, overrides in whole.items()
+            for seed in self.settings.seeds
+        ]
 
     def _write(self, done: list[str]) -> Summary:
         """Tables and pictures of these data sets."""
@@ -155,7 +164,7 @@ class Study:
             (folder / "cells.csv").write_text(cells_csv(self.finished), encoding="utf-8")
             draw_all(folder, summary, done, order, settings.baselines)
         for data in done:
-            for method in order:
+            for method in [*order, UNTRAINED]:
                 values = _told(summary, data, method)
                 if values:
                     self.tracker.metrics(values, 0, f"{data}/{method}")
@@ -169,7 +178,7 @@ def _once(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _place(cell: Cell, settings: StudySettings) -> tuple[int, int, int]:
-    labels = list(settings.data), list(settings.methods)
+    labels = list(settings.data), [UNTRAINED, *settings.methods]
     return labels[0].index(cell.data), labels[1].index(cell.method), cell.seed
 
 

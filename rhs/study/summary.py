@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from rhs.study.cells import METRICS, WHICH, Cell
+from rhs.study.cells import METRICS, UNTRAINED, WHICH, Cell
 from rhs.study.statistics import Estimate, estimate, holm, paired
 
 
@@ -101,7 +101,7 @@ def summarize(
     scored = {(c.data, c.method, c.seed): r["scores"] for c, r in finished if "scores" in r}
     labels, rows = list(data), list[Row]()
     for each in labels:
-        for method in methods:
+        for method in [UNTRAINED, *methods]:
             for which in WHICH:
                 for metric in METRICS:
                     there = {s: scored.get((each, method, s)) for s in seeds}
@@ -132,7 +132,7 @@ def _compared(rows: list[Row], baselines: list[str]) -> tuple[list[Comparison], 
     compared = []
     for row in rows:
         for baseline in baselines:
-            if row.method == baseline:
+            if row.method in (UNTRAINED, baseline):
                 continue
             other = by_label[row.data, baseline]
             gap = row.missing or other.missing

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rhs.study.cells import METRICS, WHICH, Cell
+from rhs.study.cells import METRICS, UNTRAINED, WHICH, Cell
 from rhs.study.settings import ENOUGH, StudySettings
 from rhs.study.statistics import Estimate
 from rhs.study.summary import Comparison, Row, Summary
@@ -87,9 +87,15 @@ def _about(settings: StudySettings, summary: Summary, origin: Provenance) -> lis
         "",
         "In percent: mean and 95 % t-interval over the seeds. Differences in points, between runs "
         f"of one seed; p by a paired t-test, corrected by Holm over the {summary.family} "
-        "comparisons of one kind of score in all data sets. Bold: the interval excludes zero and "
-        "p < 0.05.",
+        "comparisons of one kind of score in the data sets below. Bold: the interval excludes zero "
+        "and p < 0.05.",
     ]
+    if settings.trials:
+        told += [
+            "",
+            "Intervals and p say how much training varies with the setting that was found. A "
+            "search with another seed finds another setting, which they do not know of.",
+        ]
     if len(summary.seeds) < ENOUGH:
         told += ["", f"**{len(summary.seeds)} seed(s): fewer than {ENOUGH} prove nothing.**"]
     return told
@@ -99,7 +105,7 @@ def _scores(settings: StudySettings, summary: Summary, data: str) -> list[str]:
     columns = [(metric, which) for metric in METRICS for which in WHICH]
     heads = [f"{TITLES[metric]}, {which}" for metric, which in columns]
     lines = [_line(["method", *heads]), _rule(1 + len(heads))]
-    for method in settings.methods:
+    for method in [UNTRAINED, *settings.methods]:
         rows = [summary.row(data, method, which, metric) for metric, which in columns]
         lines.append(_line([method, *map(_of_row, rows)]))
     return lines

@@ -10,13 +10,16 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from rhs.data.shards import load_manifest
-from rhs.errors import UserError
 from rhs.run import Run
 from rhs.stage import compose, plain
 from rhs.study.cells import Cell
 from rhs.study.settings import StudySettings
 from rhs.tracking.tracker import NullTracker, Tracker, environment, tracked
 from rhs.tuning.watch import CONTEXT
+
+
+class _Failed(Exception):
+    """Says to MLflow that a cell failed."""
 
 
 @contextmanager
@@ -57,7 +60,7 @@ def track_cell(
     run, manifest = Run(cell.run, folder), load_manifest(cell.shards)
     with (
         environment({CONTEXT: json.dumps(tags)}),
-        suppress(UserError),
+        suppress(_Failed),
         tracked(params, run, manifest) as tracker,
     ):
         for row in result.get("history", []):
@@ -65,4 +68,4 @@ def track_cell(
         for which, scores in result.get("scores", {}).items():
             tracker.metrics(scores, scores["epoch"], f"test_{which}")
         if "failed" in result:
-            raise UserError(result["failed"])  # the run's status becomes FAILED
+            raise _Failed(result["failed"])  # the run's status becomes FAILED

@@ -40,6 +40,10 @@ ENVIRONMENT = {
 }
 
 
+class AllFailed(UserError):
+    """No trial of a search can win."""
+
+
 @dataclass(frozen=True)
 class Found:
     """What a search has found.
@@ -79,7 +83,8 @@ def search(
         say: takes a line a trial.
 
     Raises:
-        UserError: settings that cannot work, no held-out classes, or all trials failed.
+        UserError: settings that cannot work, or no held-out classes.
+        AllFailed: all trials failed.
         Interrupted: a signal asked this process to end.
     """
     home = home_of_search(base, settings, shards, folder)
@@ -221,11 +226,11 @@ def concurrent(settings: TuneSettings, params: DictConfig, resources: dict[str, 
 
 
 def found_in(record: Record, settings: TuneSettings, home: Path) -> Found:
-    """What a search came to. Raises UserError if none of its trials can win."""
+    """What a search came to. Raises AllFailed if none of its trials can win."""
     trials = record.trials[: settings.trials]
     counting = [trial for trial in trials if trial.counts]
     if not counting:
-        raise UserError(
+        raise AllFailed(
             f"All {len(trials)} trials failed, the first because: {trials[0].reason} "
             f"{home} has the rest; delete it to try again."
         )

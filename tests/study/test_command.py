@@ -29,6 +29,12 @@ def test_arguments_are_divided():
         (["study=frozen", "study.datasets=nowhere"], "does not exist"),
         (["study.seeds=none"], "study.seeds is 'none'"),
         (["study.tune.trials=1.5"], "study.tune.trials is 1.5"),
+        (["study.seeds=[[0]]"], "study.seeds is [0]"),
+        (["study.baselines=[[npair]]"], "study.baselines has ['npair']"),
+        (["study.data=null", "study.data=[glyphs]"], "study.data is None"),
+        (["study.name=a/b"], "study.name is 'a/b'"),
+        (["study.name=null"], "study.name is None"),
+        (["study.tune.space.train.lr={low:1,high:2}"], "is changed in its file in conf/study"),
         (["cluster.storage=."], "cluster.storage is '.'"),
     ],
 )
@@ -55,7 +61,8 @@ def test_data_sets_are_prepared_once_and_anew_with_other_settings(project, monke
     params = compose(["dataset.validation=0.2"])
     shards = prepared.prepared(params)
     assert did == ["fetch", "preprocess"]
-    wanted = dict(params.preprocess) | {key: params.dataset[key] for key in prepared.DATASET}
+    given = {made: params.dataset.get(key) for key, made in prepared.DATASET.items()}
+    wanted = dict(params.preprocess) | {k: v for k, v in given.items() if v is not None}
     shards.mkdir(parents=True)
     (shards / "manifest.json").write_text(json.dumps({"settings": wanted}))
     prepared.prepared(params)

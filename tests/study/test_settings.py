@@ -52,7 +52,7 @@ def test_a_list_of_labels_takes_a_part():
         ("study.tune={trials:2}", "at least one parameter"),
         ("study.tune.budget=2", "study.tune.budget is unknown"),
         ("study.epochs=2", "study.epochs is unknown"),
-        ("study.name='a/b'", "a label is of letters"),
+        ("study.name='a/b'", "it is of letters"),
         ("study.base=[tracking]", "it must be a list of path=value"),
         ("study.seeds=[", "cannot be read"),
     ],
@@ -89,7 +89,6 @@ def test_every_study_composes(project, name):
     for data in settings.data:
         compose(settings.overrides(data, first))
     data = next(iter(settings.data))
-    for method in settings.methods if name in ("glyphs", "scales") else ():
-        dimensions = settings.search_of(method).dimensions if settings.trials else ()
-        examples = {d.path: d.example for d in dimensions}
+    for method in settings.methods if name == "glyphs" else [first]:
+        examples = {d.path: d.example for d in settings.search_of(method).dimensions}
         compose(settings.overrides(data, method, *overrides_of(examples)))

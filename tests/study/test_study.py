@@ -10,7 +10,7 @@ from rhs.errors import UserError
 from rhs.study import study as module
 from rhs.study.cells import Cells, make_cell
 from rhs.study.study import Study
-from rhs.tuning.search import Found
+from rhs.tuning.search import AllFailed, Found
 
 
 class Fake:
@@ -22,6 +22,8 @@ class Fake:
         monkeypatch.setattr("rhs.study.cells.run_cell", self)
 
     def __call__(self, params, shards, folder):
+        if params["train"]["epochs"] == 0:
+            return scores(0.2)
         which = params["method"]["name"], params["seed"]
         self.ran.append(which)
         if which in self.failing:
@@ -32,6 +34,7 @@ class Fake:
 @pytest.fixture
 def fake(monkeypatch) -> Fake:
     monkeypatch.setattr(module, "draw_all", lambda *_: None)
+    monkeypatch.setattr(module.time, "strftime", lambda *_: "2026-01-02")
     return Fake(monkeypatch)
 
 
@@ -73,7 +76,7 @@ def test_a_killed_study_goes_on(project, tiny_shards, fake):
     assert len(fake.ran) == 5  # the one that was cut off, twice
 
 
-def test_a_mistake_is_kept_and_an_accident_is_tried_again(project, tiny_shards, fake):
+def test_what_failed_is_told_and_tried_again(project, tiny_shards, fake):
     fake.failing[("npair", 1)] = UserError("The loss is not finite.")
     fake.failing[("rhs_npair", 0)] = MemoryError("no memory")
     said = []
@@ -85,7 +88,7 @@ def test_a_mistake_is_kept_and_an_accident_is_tried_again(project, tiny_shards, 
     assert "tiny rhs seed 0 failed: MemoryError: no memory" in said
     fake.failing.clear()
     again = study(project, tiny_shards).run()
-    assert fake.ran[4:] == [("rhs_npair", 0)]
+    assert sorted(fake.ran[4:]) == [("npair", 1), ("rhs_npair", 0)]
     assert again.row("tiny", "rhs", "last", "map@r").mean is not None
 
 
@@ -97,7 +100,7 @@ def test_every_method_gets_the_same_search_and_cells_get_what_it_found(
     def search(base, settings, shards, folder, tracker, say):
         asked.append((base, settings.trials, settings.seed))
         if "method=npair" in base:
-            raise UserError("All 4 trials failed.")
+            raise AllFailed("All 4 trials failed.")
         states = ["finished", "finished", "stopped", "failed"]
         return Found(["train.lr=0.007"], 0.7, 0, [{"state": s} for s in states], folder)
 
@@ -113,8 +116,29 @@ def test_every_method_gets_the_same_search_and_cells_get_what_it_found(
     assert "`method=rhs_npair train.lr=0.007` | 70.0 | 2 finished, 1 stopped, 1 failed |" in text
     assert "All 4 trials failed." in text
     assert "tuned by 4 trials on each data set" in text
-    cells = (project / "studies/small/cells").glob("*.json")
-    assert all("train.lr=0.007" in json.loads(file.read_text())["command"] for file in cells)
+    files = (project / "studies/small/cells").glob("*.json")
+    commands = [json.loads(file.read_text())["command"] for file in files]
+    trained = [command for command in commands if command]
+    assert len(trained) == 2
+    assert all("train.lr=0.007" in command for command in trained)
+
+
+def test_what_is_wrong_with_the_cluster_ends_the_study(project, tiny_shards, fake, monkeypatch):
+    def search(*_):
+        raise UserError("A worker needs 1 GPU.")
+
+    monkeypatch.setattr(module, "search", search)
+    tune = {"trials": 4, "space": {"train.lr": {"low": 1e-3, "high": 1e-2}}}
+    with pytest.raises(UserError, match="needs 1 GPU"):
+        study(project, tiny_shards, tune=tune).run()
+
+
+def test_the_untrained_model_is_scored_and_compared_with_nothing(project, tiny_shards, fake):
+    summary = study(project, tiny_shards).run()
+    assert summary.row("tiny", "untrained", "last", "recall@1").mean.mean == pytest.approx(0.2)
+    assert summary.comparison("tiny", "untrained", "npair", "last", "recall@1") is None
+    text = (project / "studies/small/results/table.md").read_text()
+    assert "| untrained | 20.0 | 20.0 |" in text
 
 
 METHODS = {
@@ -167,7 +191,8 @@ def test_cells_run_in_ray(ray_cluster, project, tiny_shards):
     settings = small_study(seeds=[0], methods={"rhs": METHODS["rhs"]}, baselines=[])
     made = Study(settings, {"tiny": tiny_shards}, folder, "command", say=lambda line: None)
     summary = made.run()
-    (cell, result), *_ = made.finished
+    assert 0 < summary.row("tiny", "untrained", "last", "recall@1").mean.mean <= 1
+    cell, result = made.finished[-1]
     assert len(result["history"]) == 2
     for which in ("chosen", "last"):
         row = summary.row("tiny", "rhs", which, "recall@1")
