@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 120  # seconds for one job
+APART = "apart"  # instead of whether a rank came through: the ranks did not find each other
 
 
 class GlooPool:
@@ -49,23 +50,47 @@ class GlooPool:
 
     def attempt(self, function: Callable, world_size: int, *args: Any) -> list[tuple[bool, Any]]:
         """As `run`, of a function that may end its process: whether each rank came through, and
-        what it returned, or else why it did not. Who died is replaced."""
+        what it returned, or else why it did not. Who died or hangs is replaced.
+
+        On a busy machine gloo sometimes fails to connect: then once more, with new processes.
+        """
+        answers = self._answers(function, world_size, *args)
+        if answers[-1][0] == APART:
+            for number in range(world_size):
+                self._replace(number)
+            answers = self._answers(function, world_size, *args)
+            answers += [(APART, "not asked")] * (world_size - len(answers))
+        return [(good is True, what) for good, what in answers]
+
+    def _answers(self, function: Callable, world_size: int, *args: Any) -> list[tuple[Any, Any]]:
+        """Of each rank, up to the first that says APART."""
         self._jobs += 1
         store = str(Path(self._folder.name) / f"store-{self._jobs}")
         pipes = self._pipes[:world_size]
         for rank, pipe in enumerate(pipes):
             pipe.send((function, rank, world_size, store, args))
-        return [self._answer(number) for number in range(world_size)]
+        answers: list[tuple[Any, Any]] = []
+        while len(answers) < world_size and not (answers and answers[-1][0] == APART):
+            answers.append(self._answer(len(answers)))
+        return answers
 
-    def _answer(self, number: int) -> tuple[bool, Any]:
+    def _answer(self, number: int) -> tuple[Any, Any]:
         pipe = self._pipes[number]
         try:
-            return pipe.recv() if pipe.poll(PATIENCE) else (False, "no answer")
+            if pipe.poll(PATIENCE):
+                return pipe.recv()
+            self._replace(number)
+            return False, "no answer"
         except (EOFError, ConnectionResetError):
             self._processes[number].join()
             status = self._processes[number].exitcode
             self._start(number)
             return False, f"ended with status {status}"
+
+    def _replace(self, number: int) -> None:
+        self._processes[number].kill()
+        self._processes[number].join()
+        self._start(number)
 
     def close(self) -> None:
         for process in self._processes:
@@ -84,6 +109,7 @@ def _serve(pipe) -> None:
     torch.set_num_threads(1)
     while True:
         function, rank, world_size, store, args = pipe.recv()
+        came = APART
         try:
             dist.init_process_group(
                 "gloo",
@@ -92,9 +118,10 @@ def _serve(pipe) -> None:
                 world_size=world_size,
                 timeout=timedelta(seconds=PATIENCE / 2),
             )
+            came = False
             answer = True, function(*args)
         except BaseException:
-            answer = False, traceback.format_exc()
+            answer = came, traceback.format_exc()
         finally:
             # Also after a failure: it frees the ranks that wait for this one.
             if dist.is_initialized():
