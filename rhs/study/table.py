@@ -149,9 +149,9 @@ def _failures(finished: Sequence[tuple[Cell, dict]]) -> list[str]:
 
 
 def _alone(finished: Sequence[tuple[Cell, dict]]) -> list[str]:
-    if not finished:
+    cell = next((cell for cell, _ in finished if cell.command), None)
+    if cell is None:
         return []
-    cell = finished[0][0]
     return [
         "## A cell alone",
         "",
