@@ -21,13 +21,14 @@ DATASET = {
 def prepared(params: DictConfig) -> Path:
     """The shards of a data set, made unless they are there from this source with these settings."""
     shards = Path("data/shards", params.dataset.name)
-    if not (shards / "manifest.json").exists() or not _is_of(params, shards):
+    if not (shards / "manifest.json").exists() or not is_of(params, shards):
         fetch.main(params)
         preprocess.main(params)
     return shards
 
 
-def _is_of(params: DictConfig, shards: Path) -> bool:
+def is_of(params: DictConfig, shards: Path) -> bool:
+    """Whether shards were made from this source with these settings."""
     dataset, made = plain(params.dataset), load_manifest(shards).get("settings", {})
     wanted = {DATASET[key]: dataset[key] for key in DATASET if key in dataset}
     raw = Path("data/raw", params.dataset.name, "source.json")

@@ -37,7 +37,8 @@ def main(params: DictConfig) -> None:
             raise UserError(f"{path} not found: run the {maker} stage first.")
     history = model / "history.csv"
     test = read_split(embeddings, "test")
-    run = named(load_config(model)["run"])
+    about = load_config(model)
+    run = named(about["run"])
     results = Results(
         title=f"{name}: retrieval on unseen classes",
         params={k: v for k, v in redacted(plain(params)).items() if k not in ELSEWHERE},
@@ -49,6 +50,7 @@ def main(params: DictConfig) -> None:
         seed=params.seed,
         collapse=_study(STUDIES / f"collapse_{name}.json"),
         run=run.name,
+        select=about.get("checkpoint", {}).get("select", "last"),
     )
     with whole_folder(OUT) as folder:
         build_report(folder, results)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pipelines.prepared import prepared
+from pipelines.prepared import is_of, prepared
 from rhs.data.shards import load_manifest
+from rhs.errors import UserError
 from rhs.run import Run, code_digest, project
 from rhs.stage import compose, stage
 from rhs.tracking.tracker import tracked
@@ -44,14 +45,21 @@ def main(params: DictConfig, arguments: list[str]) -> None:
     """
     name, changes, base = divided(arguments)
     settings = load_settings(name, changes)
-    for override in base:
-        assigned(override)
+    if ("experiment", settings.name) in [assigned(override) for override in base]:
+        raise UserError(
+            f"experiment={settings.name} is what this search writes: choose another tune.name."
+        )
     experiment_file(settings.name)  # refuses before the work, not after
     params = compose(base)
     shards = Path("data/shards", params.dataset.name)
-    if not shards.exists():  # those that are there are taken as they are, as `train` does
+    if not shards.exists():
         prepared(params)
     manifest = load_manifest(shards)
+    if "settings" in manifest and not is_of(params, shards):
+        raise UserError(
+            f"{shards} was made from another source or with other settings: run pipelines.fetch "
+            "and pipelines.preprocess with these overrides first, or choose another dataset.name."
+        )
     folder = project() / "tuning" / settings.name
     home = home_of_search(base, settings, shards, folder)
     print(f"search {home.relative_to(project())}: {settings.trials} trials")

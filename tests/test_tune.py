@@ -53,6 +53,7 @@ def refused(project, monkeypatch, capsys):
         (["method=nope"], "method=nope is unknown"),
         (["+train.new=3"], "not of the form path=value"),
         (["tune.name=photos"], "photos.yaml was not written by a search"),
+        (["experiment=photos", "tune.name=photos"], "is what this search writes"),
         (["dataset=folder", "dataset.source=nowhere.tar"], "nowhere.tar does not exist"),
     ],
 )

@@ -110,6 +110,11 @@ def check_model(config: dict) -> None:
         UserError: it cannot be built, its trunk refuses that image size, or its name says that it
             is a model of timm and it is not.
     """
+    if not isinstance(config["trunk"], dict) or "_target_" not in config["trunk"]:
+        raise UserError(
+            f"model.trunk is {config['trunk']!r}; it describes a network. To train the head alone "
+            "set train.trunk=frozen."
+        )
     own = config["trunk"]["_target_"].rpartition(".")[2]
     if own != "timm_trunk" and not config["name"].lower().startswith(own.lower()):
         raise UserError(

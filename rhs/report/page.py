@@ -50,6 +50,7 @@ class Results:
         collapse: the study of class collapse on this data set, as `python -m benchmarks.collapse`
             wrote it (rhs.report.collapse lists its keys); None: the page has no such section.
         run: the run's name.
+        select: which epoch the model is of: "last", or the "best" on held-out classes.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Results:
     seed: int
     collapse: Mapping | None = None
     run: str = ""
+    select: str = "last"
 
 
 def build_report(out: Path, results: Results, *, explorer_images: int = EXPLORER_IMAGES) -> None:
@@ -109,7 +111,7 @@ def _index(
         "recall": recall_table(results.metrics),
         "loss_curve": curves.loss_curve(history),
         "recall_curve": curves.recall_curve(history),
-        "best_recall": curves.best_recall(history, _select(results.params)),
+        "best_recall": curves.best_recall(history, results.select),
         "diagnostics": curves.diagnostics(history),
         "collapse": collapse_section(results.collapse),
         "gallery": gallery,
@@ -168,7 +170,3 @@ def _tile_ratio(pictures: Sequence[Picture]) -> float:
     if not pictures:
         return 1.0
     return round(float(np.clip(np.median([p.width / p.height for p in pictures]), 0.75, 1.5)), 3)
-
-
-def _select(params: Mapping) -> str:
-    return str(params.get("train", {}).get("select", "last"))

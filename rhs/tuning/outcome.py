@@ -158,7 +158,7 @@ def importances(settings: TuneSettings, record: Record, base: DictConfig) -> dic
 
     By fANOVA, of the parameters that all trials have; {} where trials are too few or all alike.
     """
-    from optuna.importance import get_param_importances
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     from rhs.tuning.searcher import study_of
 
@@ -170,4 +170,5 @@ def importances(settings: TuneSettings, record: Record, base: DictConfig) -> dic
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is experimental
-        return dict(get_param_importances(study, params=sorted(varied)))
+        evaluator = FanovaImportanceEvaluator(seed=settings.seed)
+        return dict(get_param_importances(study, evaluator=evaluator, params=sorted(varied)))

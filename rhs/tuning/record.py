@@ -88,6 +88,10 @@ class Record:
     def ended(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.state != "unfinished"]
 
+    def lacks(self, trials: int) -> int:
+        """How many of the first so many have not ended."""
+        return trials - sum(trial.number < trials for trial in self.ended)
+
     @property
     def best(self) -> Trial | None:
         """The one with the highest value, the first among equals; None before any has ended."""

@@ -97,7 +97,7 @@ def search(
         )
     with alone(home, f"the search in {home}"):
         record = Record(home / "trials.jsonl")
-        if len(record.ended) < settings.trials:
+        if record.lacks(settings.trials):
             _Search(base, settings, shards, home, tracker or NullTracker(), say).run(record)
     return found_in(record, settings, home)
 
@@ -184,10 +184,11 @@ class _Search:
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=scheduler,
-                num_samples=trials - len(record.ended),
+                num_samples=record.lacks(trials),
                 max_concurrent_trials=room,
-                # A process with Ray Train's workers would keep those of a stopped trial.
-                reuse_actors=alone_in_process,
+                # A process with Ray Train's workers would keep those of a stopped trial; and one
+                # that has met an error of CUDA is of no more use.
+                reuse_actors=alone_in_process and not params.cluster.use_gpu,
             ),
             run_config=tune.RunConfig(
                 name="tune",

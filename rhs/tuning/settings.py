@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -105,7 +106,10 @@ def _read(name: str) -> dict:
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
         raise UserError(f"tune={name} is unknown; accepted: {known}.")
-    read = OmegaConf.to_container(OmegaConf.load(file))
+    try:
+        read = OmegaConf.to_container(OmegaConf.load(file))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}.") from None
     if not isinstance(read, dict):
         raise UserError(f"{file} holds no settings; accepted: {', '.join(NAMES)}.")
     return {"name": name} | cast(dict[str, Any], read)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ class Dimension:
         value = trial.suggest_float(self.path, self.low, self.high, step=self.step, log=self.log)
         assert self.low is not None
         assert self.high is not None
-        return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
+        digits = DIGITS if self.step is None else 12  # a step is said by the user: nothing is lost
+        return min(max(float(f"{value:.{digits}g}"), self.low), self.high)
 
     def holds(self, value: Any) -> bool:
         """Whether a trial could take this value."""
@@ -168,6 +170,9 @@ def _dimension(name: str, path: str, entry: object) -> Dimension:
     return Dimension(path, low, high, log, step, whole, when=conditions)
 
 
+VARIED = ("model", "method", "train", "dataset.augment", "dataset.coarse")  # trials depend on
+
+
 def check_paths(space: list[Dimension], base: list[str]) -> None:
     """Raises UserError unless each parameter exists where its condition holds.
 
@@ -176,12 +181,16 @@ def check_paths(space: list[Dimension], base: list[str]) -> None:
     """
     by_path = {dimension.path: dimension for dimension in space}
     for dimension in space:
-        values: dict[str, Any] = {}
-        for path, wanted in _conditions(dimension, by_path):
-            values[path] = wanted[0]
-        for value in dimension.choices if is_group(dimension.path) else [dimension.example]:
-            values[dimension.path] = value
-            compose([*base, *overrides_of(values)])
+        path = dimension.path
+        if not path.startswith(VARIED):
+            raise UserError(f"tune.space.{path}: no trial depends on it; vary {', '.join(VARIED)}.")
+        wanted = dict(_conditions(dimension, by_path))
+        group = path.split(".")[0]
+        if group in by_path and group != path:
+            wanted.setdefault(group, by_path[group].choices)
+        wanted[path] = dimension.choices if is_group(path) else (dimension.example,)
+        for values in product(*wanted.values()):
+            compose([*base, *overrides_of(dict(zip(wanted, values, strict=True)))])
 
 
 def _conditions(dimension: Dimension, by_path: dict[str, Dimension]) -> list[tuple[str, tuple]]:

@@ -159,6 +159,11 @@ def test_nor_deep_inside(tmp_path, deep):
     assert not victim.exists()
 
 
+def test_a_trunk_that_is_no_network():
+    with pytest.raises(UserError, match=r"model\.trunk is 'frozen'.*set train\.trunk=frozen"):
+        check_model(small_model_config() | {"trunk": "frozen"})
+
+
 @pytest.mark.parametrize("missing", ["model.safetensors", "config.json"])
 def test_a_folder_without_a_model(tmp_path, missing):
     saved(tmp_path / "model")

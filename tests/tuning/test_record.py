@@ -42,3 +42,11 @@ def test_what_is_told_again_counts_once(record):
     record.end(0, "failed", "again")
     assert record.file.read_text() == lines
     assert record.trials[0].curve[1] == 0.3
+
+
+def test_what_is_lacking_of_the_first_trials(tmp_path):
+    record = Record(tmp_path / "trials.jsonl")
+    for number in range(4):
+        record.begin(number, {}, [])
+    record.end(3, "finished")
+    assert (record.lacks(3), record.lacks(4), record.lacks(6)) == (3, 3, 5)

@@ -113,3 +113,22 @@ def test_a_choice_of_lists():
     (dimension,) = read_space({"model.trunk.widths": {"choice": [[8, 16], [16, 32]]}})
     assert dimension.suggest(FixedTrial({"model.trunk.widths": "[16,32]"})) == [16, 32]
     check_paths([dimension], [])
+
+
+def test_only_what_trials_depend_on_is_varied():
+    (dimension,) = read_space({"preprocess.short_side": {"choice": [128, 256]}})
+    with pytest.raises(UserError, match=r"short_side: no trial depends on it; vary model, "):
+        check_paths([dimension], [])
+
+
+def test_a_parameter_must_fit_every_method_that_is_varied():
+    space = {"method": {"choice": ["triplet", "npair"]}, "method.loss.scale": {"low": 4, "high": 8}}
+    with pytest.raises(UserError, match=r"method\.loss\.scale"):
+        check_paths(read_space(space), ["method=npair"])
+    space["method"]["choice"] = ["symm_npair", "npair"]
+    check_paths(read_space(space), ["method=triplet"])
+
+
+def test_a_step_keeps_all_its_digits():
+    (dimension,) = read_space({"train.warmup": {"low": 0.0, "high": 1.0, "step": 0.03125}})
+    assert dimension.suggest(FixedTrial({"train.warmup": 0.71875})) == 0.71875
