@@ -19,6 +19,7 @@ from rhs.data.shards import load_manifest
 from rhs.errors import UserError
 from rhs.run import Run, code_digest, project
 from rhs.stage import compose, stage
+from rhs.storage.alone import alone
 from rhs.tracking.tracker import tracked
 from rhs.tuning.outcome import Provenance, experiment_file, write_experiment, write_results
 from rhs.tuning.overrides import assigned
@@ -65,13 +66,16 @@ def main(params: DictConfig, arguments: list[str]) -> None:
     print(f"search {home.relative_to(project())}: {settings.trials} trials")
     run = Run(f"tune-{settings.name}-{home.name}", home)
     command = shlex.join(["python", "-m", "pipelines.tune", *arguments])
-    with tracked(params, run, manifest) as tracker:
+    with (
+        alone(folder, f"the search in {folder}"),  # first: who is refused has recorded nothing
+        tracked(params, run, manifest) as tracker,
+    ):
         found = search(base, settings, shards, folder, tracker)
         date = time.strftime("%Y-%m-%d", time.gmtime())
         origin = Provenance(command, manifest["dataset"], manifest["digest"], code_digest(), date)
         write_results(folder / "results", settings, found, params, origin)
         tracker.artifacts(folder / "results", "tuning")
-    file = write_experiment(base, settings, found, origin)
+        file = write_experiment(base, settings, found, origin)
     print(f"best {settings.objective} {found.value:.1%}: {' '.join(found.overrides)}")
     print(f"{file}; train it with: dvc exp run -S experiment={settings.name}")
     print(f"tables and pictures: {(folder / 'results').relative_to(Path.cwd())}")

@@ -15,6 +15,7 @@ from rhs.models.embedder import build_embedder, load_embedder
 from rhs.retrieval.scores import score
 from rhs.run import Run
 from rhs.storage.store import open_store
+from rhs.training.checkpoint import load
 from rhs.training.export import export
 from rhs.training.selected import embed_split, load_selected
 
@@ -95,7 +96,7 @@ def test_the_model_is_whole_and_embeds_as_the_features_do(gloo_pool, tiny_shards
     assert (scores["recall@1"], scores["map@r"]) == (best["val_recall@1"], best["val_map@r"])
 
 
-@pytest.mark.parametrize("which", ["last", "best"])
+@pytest.mark.parametrize("which", ["last", "best", "best_map@r"])
 def test_a_checkpoint_is_selected(gloo_pool, tiny_shards, tmp_path, params, which):
     config = params("train.lr=0.3")  # too much: the best is not the last
     _, state, _ = trained(gloo_pool, config, tiny_shards, tmp_path)
@@ -105,6 +106,10 @@ def test_a_checkpoint_is_selected(gloo_pool, tiny_shards, tmp_path, params, whic
     x_ND, labels = embed_split(
         OmegaConf.to_container(config), tiny_shards, "val", chosen.embedder, CPU
     )
-    assert score(x_ND, labels, [1], draws=0).values["recall@1"] == pytest.approx(
-        state["history"][chosen.epoch - 1]["val_recall@1"]
-    )
+    row = state["history"][chosen.epoch - 1]
+    values = score(x_ND, labels, [1], draws=0).values
+    assert (values["recall@1"], values["map@r"]) == (row["val_recall@1"], row["val_map@r"])
+    column = {"last": "epoch", "best": "val_recall@1", "best_map@r": "val_map@r"}[which]
+    assert row[column] == max(each[column] for each in state["history"])
+    saved = load(open_store(str(tmp_path)), chosen.step)[0]
+    torch.testing.assert_close(chosen.embedder.head.weight, saved["model.head.weight"])

@@ -119,7 +119,11 @@ def best_recall(history: History, select: str = "last") -> str:
     if not epochs:
         return ""
     best = _best(values)
-    model = "the model is of that epoch" if select == "best" else "the last epoch is the model"
+    model = {
+        "last": "the last epoch is the model",
+        "best": "the model is of that epoch",
+        "best_map@r": "the model is of the epoch with the highest MAP@R",
+    }[select]
     return f"highest {100 * values[best]:.1f} % at K = 1, epoch {epochs[best]:g}; {model}"
 
 

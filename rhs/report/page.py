@@ -50,7 +50,7 @@ class Results:
         collapse: the study of class collapse on this data set, as `python -m benchmarks.collapse`
             wrote it (rhs.report.collapse lists its keys); None: the page has no such section.
         run: the run's name.
-        select: which epoch the model is of: "last", or the "best" on held-out classes.
+        select: which epoch the model is of, as `train.select` says: "last", "best", "best_map@r".
     """
 
     title: str

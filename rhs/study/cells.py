@@ -23,10 +23,12 @@ from rhs.retrieval.scores import score
 from rhs.run import identify
 from rhs.stage import explain
 from rhs.storage.store import Folder, open_store
+from rhs.training.keeper import BEST
 from rhs.training.selected import embed_split, load_selected
 from rhs.tuning.trial import run_trial, trial_params
 
-WHICH = {"chosen": "best", "last": "last"}  # epochs that are scored, as `train.select` calls them
+WHICH = ("chosen", "last")  # epochs that a study tells of; which is chosen its objective says
+SCORED = ("last", *BEST)  # those that are scored, as `train.select` calls them
 METRICS = ("recall@1", "map@r")
 UNTRAINED = "untrained"  # the method of cells that only score the model as it starts
 
@@ -126,7 +128,7 @@ def attempt(params: dict, shards: Path, folder: Path) -> dict:
 
 
 def run_cell(params: dict, shards: Path, folder: Path) -> dict:
-    """Train, and score on the test classes the last epoch and the best on the held-out classes.
+    """Train, and score on the test classes the last epoch and the best ones on held-out classes.
 
     The same call continues from the checkpoints of an interrupted one.
 
@@ -135,7 +137,7 @@ def run_cell(params: dict, shards: Path, folder: Path) -> dict:
         folder: gets checkpoints and a log.
 
     Returns:
-        "scores": {"chosen" | "last": {"recall@1", "map@r", "epoch"}}, "history": a row an epoch,
+        "scores": by each of SCORED {"recall@1", "map@r", "epoch"}, "history": a row an epoch,
         "seconds": of this try.
     """
     start = time.monotonic()
@@ -143,18 +145,31 @@ def run_cell(params: dict, shards: Path, folder: Path) -> dict:
         embedder = build_embedder(params["model"], params["seed"])
         values = score_test(params, shards, embedder) | {"epoch": 0}
         seconds = time.monotonic() - start
-        return {"scores": dict.fromkeys(WHICH, values), "history": [], "seconds": seconds}
+        return {"scores": dict.fromkeys(SCORED, values), "history": [], "seconds": seconds}
     history = run_trial(params, shards, folder, lambda row: None)
     store = open_store(folder / "checkpoints")
     scores: dict[str, dict] = {}
     by_epoch: dict[int, dict] = {}
-    for name, which in WHICH.items():
+    for which in SCORED:
         selected = load_selected(params, store, which)
         if selected.epoch not in by_epoch:
             values = score_test(params, shards, selected.embedder)
             by_epoch[selected.epoch] = values | {"epoch": selected.epoch}
-        scores[name] = by_epoch[selected.epoch]
+        scores[which] = by_epoch[selected.epoch]
     return {"scores": scores, "history": history, "seconds": time.monotonic() - start}
+
+
+def told_of(result: dict, select: str) -> dict:
+    """What a study tells of a cell: the scores of WHICH.
+
+    Args:
+        result: of `attempt`.
+        select: of BEST, the chosen epoch.
+    """
+    if "failed" in result:
+        return result
+    scores = result["scores"]
+    return result | {"scores": {"chosen": scores[select], "last": scores["last"]}}
 
 
 def score_test(params: dict, shards: Path, embedder: Embedder) -> dict[str, float]:

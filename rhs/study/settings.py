@@ -92,6 +92,11 @@ class StudySettings:
     def tune_seed(self) -> int:
         return self.tune.get("seed", 1000)
 
+    @property
+    def select(self) -> str:
+        """What `train.select` calls the chosen epoch."""
+        return "best_map@r" if self.tune.get("objective") == "map@r" else "best"
+
     def overrides(self, data: str, method: str, *more: str) -> list[str]:
         """Of a method on a data set, each path once: as with Hydra, what comes later holds."""
         given = (*self.base, *self.data[data], *self.methods[method].overrides, *more)

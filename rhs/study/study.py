@@ -21,7 +21,7 @@ from rhs.errors import UserError
 from rhs.machine import describe
 from rhs.run import code_digest
 from rhs.storage.atomic import whole_folder
-from rhs.study.cells import UNTRAINED, Cell, Cells, make_cell
+from rhs.study.cells import UNTRAINED, Cell, Cells, make_cell, told_of
 from rhs.study.executing import in_ray
 from rhs.study.plots import draw_all
 from rhs.study.settings import StudySettings
@@ -123,13 +123,14 @@ class Study:
             if kept is None:
                 fresh.append(cell)
             else:
-                self.finished.append((cell, kept))
+                self.finished.append((cell, told_of(kept, settings.select)))
         with tqdm(
             total=len(cells), initial=len(cells) - len(fresh), desc=data, disable=None
         ) as bar:
-            for cell, result in self.execute(_once(fresh), self.cells):
+            for cell, whole in self.execute(_once(fresh), self.cells):
+                result = told_of(whole, settings.select)
                 track_cell(self.tracker, settings.name, cell, result, self.cells.home(cell))
-                self.cells.write(cell, result)
+                self.cells.write(cell, whole)
                 self.say(_line(cell, result))
                 twins = [other for other in fresh if other.run == cell.run]
                 self.finished += [(twin, result) for twin in twins]

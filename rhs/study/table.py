@@ -64,7 +64,7 @@ def markdown(
             lines += ["", *_differences(settings, summary, data, baseline)]
         lines += ["", *_settings(settings, tuned, data), ""]
     lines += _failures(finished)
-    lines += _alone(finished)
+    lines += _alone(settings.select, finished)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -76,13 +76,14 @@ def _about(settings: StudySettings, summary: Summary, origin: Provenance) -> lis
             f"({settings.tune.get('objective', 'recall@1')} on held-out training classes, seed "
             f"{settings.tune_seed})."
         )
+    name = {"best": "Recall@1", "best_map@r": "MAP@R"}[settings.select]
     told = [
         f"Command: `{origin.command}`",
         "",
         f"Machine: {origin.machine}. Date: {origin.date}. Code `{origin.code[:16]}`. "
         f"Seeds: {', '.join(map(str, summary.seeds))}.",
         "",
-        f"{budget} The test classes chose nothing: *chosen* is the epoch with the highest Recall@1 "
+        f"{budget} The test classes chose nothing: *chosen* is the epoch with the highest {name} "
         "on the held-out training classes, *last* the last one.",
         "",
         "In percent: mean and 95 % t-interval over the seeds. Differences in points, between runs "
@@ -148,7 +149,7 @@ def _failures(finished: Sequence[tuple[Cell, dict]]) -> list[str]:
     return [*lines, ""]
 
 
-def _alone(finished: Sequence[tuple[Cell, dict]]) -> list[str]:
+def _alone(select: str, finished: Sequence[tuple[Cell, dict]]) -> list[str]:
     cell = next((cell for cell, _ in finished if cell.command), None)
     if cell is None:
         return []
@@ -156,7 +157,7 @@ def _alone(finished: Sequence[tuple[Cell, dict]]) -> list[str]:
         "## A cell alone",
         "",
         f"`cells.csv` has the command of each; the one of {cell.name} is below. It scores the last "
-        "epoch, and with `-S train.select=best` the chosen one.",
+        f"epoch, and with `-S train.select={select}` the chosen one.",
         "",
         "```bash",
         cell.command,

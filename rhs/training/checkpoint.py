@@ -9,7 +9,7 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from safetensors import SafetensorError
@@ -39,14 +39,14 @@ def save(store: Store, step: int, tensors: dict[str, torch.Tensor], state: dict)
     store.write(_state_of(step), json.dumps(whole)[:-1].encode() + f', "state": {rest}}}'.encode())
 
 
-def prune(store: Store, step: int, keep: int, best: int | None = None) -> None:
-    """Delete all but checkpoint `step`, just written, the `keep` - 1 before it and number `best`.
+def prune(store: Store, step: int, keep: int, best: Collection[int | None] = ()) -> None:
+    """Delete all but checkpoint `step`, just written, the `keep` - 1 before it and those of `best`.
 
     Those of later steps go too: the run has come to `step` without them, as they were damaged. So
     does what is no checkpoint.
     """
     there = steps(store)
-    kept = {*[s for s in there if s <= step][-keep:], best}
+    kept = {*[s for s in there if s <= step][-keep:], *best}
     for number in there:
         if number not in kept:
             store.delete(_state_of(number))  # first: without it the rest is no checkpoint

@@ -15,6 +15,8 @@ from rhs.storage.store import Store
 from rhs.training import checkpoint
 from rhs.training.progress import Progress
 
+# What `train.select` calls the best, and the column that is highest there.
+BEST = {"best": "val_recall@1", "best_map@r": "val_map@r"}
 PATIENCE = 3  # checkpoints in a row that may fail
 WRITER = "writer"  # the object that names the try that writes, of those of one owner
 
@@ -112,7 +114,7 @@ class Keeper:
         tensors = checkpoint.copied(checkpoint.pack(*self.parts))
         if progress.step and self.plan.adaptive:
             tensors["plan.batches"] = torch.from_numpy(self.plan.composed(progress.epochs_done))
-        best = best_step(progress.history)
+        best = {best_step(progress.history, column) for column in BEST.values()}
         # Copied too: the loop goes on counting.
         state = progress.state()
         self.saved_at = time.monotonic()
@@ -128,7 +130,7 @@ class Keeper:
         """Wait until everything is written, also after an error; see `save` for what may come."""
         self._finish(last=kind is None)
 
-    def _write(self, step: int, tensors: dict, state: dict, best: int | None) -> None:
+    def _write(self, step: int, tensors: dict, state: dict, best: set[int | None]) -> None:
         self._check_owner()
         checkpoint.save(self.store, step, tensors, state)
         self._check_owner()
@@ -167,10 +169,14 @@ class Keeper:
             )
 
 
-def best_step(history: list[dict]) -> int | None:
-    """The step of the epoch with the highest Recall@1 on the held-out classes; None without any."""
-    scored = [row for row in history if "val_recall@1" in row]
-    return max(scored, key=lambda row: row["val_recall@1"])["step"] if scored else None
+def best_step(history: list[dict], column: str) -> int | None:
+    """The step of the epoch with the highest value, the first of equals; None without any.
+
+    Args:
+        column: of BEST.
+    """
+    scored = [row for row in history if column in row]
+    return max(scored, key=lambda row: row[column])["step"] if scored else None
 
 
 def _newest(store: Store, say: Callable[[str], None]) -> tuple[dict, dict] | None:

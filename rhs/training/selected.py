@@ -13,7 +13,7 @@ from rhs.models.embedder import Embedder, Head, build_embedder
 from rhs.storage.store import Store
 from rhs.training import checkpoint
 from rhs.training.embed import embed
-from rhs.training.keeper import best_step
+from rhs.training.keeper import BEST, best_step
 from rhs.training.parts import features_of
 from rhs.training.setup import is_frozen
 
@@ -23,7 +23,7 @@ class Selected:
     """A model out of a run.
 
     Attributes:
-        which: "last", or "best": the highest Recall@1 on the held-out classes, the first of equals.
+        which: "last", or of BEST: the highest score on the held-out classes, the first of equals.
         epoch, step: after which it was saved.
         history: a row for each epoch of the run.
     """
@@ -41,7 +41,7 @@ def load_selected(params: dict, store: Store, which: str) -> Selected:
     Args:
         params: of the run.
         store: of its checkpoints.
-        which: "last" or "best".
+        which: "last", or of BEST.
 
     Raises:
         UserError: that checkpoint cannot be read, or there are no held-out classes to choose by.
@@ -56,8 +56,8 @@ def load_selected(params: dict, store: Store, which: str) -> Selected:
         )
     history = state["history"]
     row = history[-1]
-    if which == "best":
-        row = _best_row(history)
+    if which in BEST:
+        row = _best_row(history, which)
         if row is not history[-1]:
             tensors = _read(store, row)
     embedder = build_embedder(params["model"], params["seed"])
@@ -83,11 +83,11 @@ def embed_split(
     return embed(embedder, images, device, threads), images.labels
 
 
-def _best_row(history: list[dict]) -> dict:
-    step = best_step(history)
+def _best_row(history: list[dict], which: str) -> dict:
+    step = best_step(history, BEST[which])
     if step is None:
         raise UserError(
-            "train.select=best needs held-out classes, and the run had none: choose "
+            f"train.select={which} needs held-out classes, and the run had none: choose "
             "train.select=last."
         )
     return next(row for row in history if row["step"] == step)

@@ -23,10 +23,10 @@ from rhs.errors import UserError, number
 from rhs.methods.centers import BatchCenters, LeaveOneOutCenters
 from rhs.methods.objective import Objective, check_method, takes_values
 from rhs.models.embedder import check_model
-from rhs.training.keeper import Often
+from rhs.training.keeper import BEST, Often
 from rhs.training.loop import Settings
 
-CHOICES = {"trunk": ("trained", "frozen"), "select": ("last", "best")}
+CHOICES = {"trunk": ("trained", "frozen"), "select": ("last", *BEST)}
 Opened = TypeVar("Opened")
 
 
@@ -88,10 +88,10 @@ def check_choices(config: dict, validated: bool) -> None:
     for name, accepted in CHOICES.items():
         if train[name] not in accepted:
             raise UserError(f"train.{name} is {train[name]!r}; accepted: {', '.join(accepted)}.")
-    if train["select"] == "best" and not validated:
+    if train["select"] in BEST and not validated:
         raise UserError(
-            "train.select=best needs held-out classes, but the data set has none: choose "
-            "train.select=last, or set dataset.validation and preprocess again."
+            f"train.select={train['select']} needs held-out classes, but the data set has none: "
+            "choose train.select=last, or set dataset.validation and preprocess again."
         )
     if is_frozen(config) and config["cluster"]["input"] == "ray":
         raise UserError(

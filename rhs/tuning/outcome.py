@@ -65,6 +65,7 @@ def write_experiment(
     """Write `conf/experiment/<name>.yaml`, which is the best setting with all that it needs."""
     file = experiment_file(settings.name)
     states = Counter(trial["state"] for trial in found.trials)
+    setting = as_config([*_chosen(base, settings, found), *found.overrides])
     best = found.trials[found.number]
     command = without_secrets(provenance.command)
     lines = [
@@ -78,16 +79,20 @@ def write_experiment(
         f"{states['failed']} failed",
         f"#   code:       {provenance.code[:16]}",
         f"#   date:       {provenance.date}",
-        as_config([*_chosen(base, found), *found.overrides]),
+        setting,
     ]
     Folder(file.parent).write(file.name, "\n".join(lines).encode())
+    if without_secrets(setting) != setting:
+        print(
+            f"note: {file} holds an address with a password or token, which it needs: share neither"
+        )
     return file
 
 
-def _chosen(base: list[str], found: Found) -> list[str]:
-    """The shared overrides, and that the best epoch becomes the model, as the search has judged."""
+def _chosen(base: list[str], settings: TuneSettings, found: Found) -> list[str]:
+    """The shared overrides, and that the best epoch becomes the model, by what the search asked."""
     said = [assigned(override)[0] for override in [*base, *found.overrides]]
-    return base if "train.select" in said else [*base, "train.select=best"]
+    return base if "train.select" in said else [*base, f"train.select={settings.select}"]
 
 
 def as_config(overrides: list[str]) -> str:

@@ -21,7 +21,6 @@ from rhs.data.shards import has_split, load_manifest
 from rhs.errors import UserError
 from rhs.run import identify
 from rhs.stage import compose
-from rhs.storage.alone import alone
 from rhs.tracking.tracker import NullTracker, environment
 from rhs.training.supervise import Mailbox, heeding, supervise
 from rhs.tuning.record import Record
@@ -78,12 +77,13 @@ def search(
     Args:
         base: Hydra overrides that all trials share.
         folder: gets a folder named after what the search depends on: settings, parameters, data
-            and code; so that results of another search never count.
+            and code; so that results of another search never count. The caller holds it, see
+            `rhs.storage.alone`.
         tracker: of the search's own MLflow run; each trial gets one beneath it.
         say: takes a line a trial.
 
     Raises:
-        UserError: settings that cannot work, or no held-out classes.
+        UserError: settings that cannot work, no held-out classes, or no more space on the disk.
         AllFailed: all trials failed.
         Interrupted: a signal asked this process to end.
     """
@@ -95,10 +95,9 @@ def search(
             f"cluster.storage is {params.cluster.storage!r}; a search works in the project's own "
             "folder, which every node must see: it takes null."
         )
-    with alone(home, f"the search in {home}"):
-        record = Record(home / "trials.jsonl")
-        if record.lacks(settings.trials):
-            _Search(base, settings, shards, home, tracker or NullTracker(), say).run(record)
+    record = Record(home / "trials.jsonl")
+    if record.lacks(settings.trials):
+        _Search(base, settings, shards, home, tracker or NullTracker(), say).run(record)
     return found_in(record, settings, home)
 
 

@@ -22,6 +22,7 @@ from rhs.tuning.settings import TuneSettings
 from rhs.tuning.space import defaults, label, overrides_of, settle
 
 METRIC, REFUSAL = "objective", "refusal"  # what a trial tells
+HALTS = "halts"  # whether a refusal is no fault of the setting: every trial would meet it
 STUDY = "search"
 RANDOM = 10  # trials at most, before those learn from the others
 

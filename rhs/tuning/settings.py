@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rhs.errors import UserError, number
+from rhs.training.keeper import BEST
 from rhs.tuning.overrides import assigned
 from rhs.tuning.space import Dimension, read_space
 
@@ -74,6 +75,11 @@ class TuneSettings:
     def column(self) -> str:
         """Of an epoch's numbers, the one that the objective is."""
         return OBJECTIVES[self.objective]
+
+    @property
+    def select(self) -> str:
+        """What `train.select` calls the epoch that the objective is best at."""
+        return next(name for name, column in BEST.items() if column == self.column)
 
     @property
     def dimensions(self) -> list[Dimension]:

@@ -209,5 +209,10 @@ def _conditions(dimension: Dimension, by_path: dict[str, Dimension]) -> list[tup
                     f"{' or '.join(map(repr, wanted))}, which the space does not hold."
                 )
             found += _conditions(by_path[path], by_path)
+        elif is_group(path) and path != "method":
+            raise UserError(
+                f"tune.space.{dimension.path}.when names {path}, which is not varied: leave the "
+                f"condition out, or vary {path} too."
+            )
         found.append((path, wanted))
     return found

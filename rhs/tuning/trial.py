@@ -1,9 +1,11 @@
 """One run of a search or a study: a setting trained, its epochs told, its history returned."""
 
+import errno
 import os
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from rhs.tracking.tracker import NullTracker
 from rhs.training import checkpoint, journal
 from rhs.training.setup import check
 from rhs.training.worker import fit, work
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def trial_params(overrides: list[str], workers: int = 1) -> dict:
@@ -139,7 +143,18 @@ def told_to_tune(config: dict, shards: Path, home: Path, column: str) -> None:
             raise UserError(config["refusal"])
         run_trial(config["params"], shards, folder, report)
     except Exception as error:  # whatever it is, it does not stop the search
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "failure.txt").write_text(traceback.format_exc())
+        with suppress(OSError):  # where the disk is full, that is told below
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "failure.txt").write_text(traceback.format_exc())
         first = (str(error).splitlines() or [""])[0]
-        tune.report({"refusal": explain(error) or f"{type(error).__name__}: {first}"})
+        refusal = explain(error) or f"{type(error).__name__}: {first}"
+        tune.report({"refusal": refusal, "halts": _is_of_the_disk(error)})
+
+
+def _is_of_the_disk(error: BaseException | None) -> bool:
+    """Whether it is full, or nothing can be written there."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        error = error.__cause__
+    return False

@@ -1,5 +1,6 @@
 """Watches a search where it was started: its record, its progress, its runs in MLflow."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from rhs.stage import explain
 from rhs.tracking.mlflow_run import is_away, is_refused
 from rhs.tracking.tracker import NullTracker, Tracker, tracked
 from rhs.tuning.record import Record, Trial
-from rhs.tuning.searcher import REFUSAL
+from rhs.tuning.searcher import HALTS, REFUSAL
 from rhs.tuning.trial import home_of
 
 CONTEXT = "MLFLOW_RUN_CONTEXT"  # tags of every run that MLflow makes from now on, as JSON
@@ -48,7 +49,10 @@ class Children:
             return
         if self.parent.run_id is not None:
             os.environ[CONTEXT] = json.dumps({"mlflow.parentRunId": self.parent.run_id})
-        run = Run(f"{self.name}-{number:03d}", home_of(self.folder, number))
+        # Named after the setting too: a search that was deleted and begun anew may suggest others.
+        setting = hashlib.sha256(json.dumps(params, sort_keys=True, default=str).encode())
+        name = f"{self.name}-{number:03d}-{setting.hexdigest()[:6]}"
+        run = Run(name, home_of(self.folder, number))
         config = OmegaConf.create(params)
         assert isinstance(config, DictConfig)
         context = tracked(config, run, self.manifest)
@@ -97,7 +101,8 @@ class Watch(Callback):
     Args:
         objective: its name, for lines.
         total: trials of the search.
-        signals: that have asked to end: what fails after that says nothing.
+        signals: that have asked to end: what fails after that says nothing. Nor does it where the
+            disk is full: trials stay unfinished, and the search ends with that sentence.
         say: takes lines for a person to read.
     """
 
@@ -113,6 +118,7 @@ class Watch(Callback):
         self.record, self.children = record, children
         self.objective, self.total, self.signals, self.say = objective, total, signals, say
         self.refusals: dict[int, str] = {}
+        self.halt: str | None = None  # why no trial can go on
         self.bar = tqdm(
             total=total, initial=len(record.ended), desc="tune", unit="trial", disable=None
         )
@@ -123,6 +129,8 @@ class Watch(Callback):
     def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
         if self.signals:
             raise Asked
+        if self.halt:
+            raise UserError(self.halt)
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.children.begin(trial.config["number"], trial.config["params"])
@@ -133,6 +141,8 @@ class Watch(Callback):
         number = trial.config["number"]
         if REFUSAL in result:
             self.refusals[number] = result[REFUSAL]
+            if result.get(HALTS):
+                self.halt = result[REFUSAL]
         else:
             # Once each, though a trial that goes on tells of its first epochs again.
             self.children.epoch(number, result["row"])
@@ -157,7 +167,7 @@ class Watch(Callback):
         self._end(trial.config["number"], "failed", reason or DIED)
 
     def _end(self, number: int, state: str, reason: str | None = None) -> None:
-        if self.signals:
+        if self.signals or self.halt:
             return
         self.record.end(number, state, reason)
         trial, best = self.record.trials[number], self.record.best

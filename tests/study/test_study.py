@@ -8,7 +8,7 @@ from studied import here, scores, small_study
 
 from rhs.errors import UserError
 from rhs.study import study as module
-from rhs.study.cells import Cells, make_cell
+from rhs.study.cells import Cells, make_cell, told_of
 from rhs.study.study import Study
 from rhs.tuning.search import AllFailed, Found
 
@@ -204,5 +204,17 @@ def test_cells_run_in_ray(ray_cluster, project, tiny_shards):
     results = {file.name for file in (folder / "results").iterdir()}
     assert results == {"table.md", "table.csv", "cells.csv", "scores.png"}
     kept = Cells(folder / "cells")
-    assert kept.read(cell)["scores"] == result["scores"]
+    assert told_of(kept.read(cell), "best")["scores"] == result["scores"]
+    by_area = max(result["history"], key=lambda row: row["val_map@r"])
+    assert told_of(kept.read(cell), "best_map@r")["scores"]["chosen"]["epoch"] == by_area["epoch"]
     assert not (kept.home(cell) / "checkpoints").exists()
+
+
+def test_the_objective_decides_which_epoch_is_chosen(project, tiny_shards, fake):
+    by_area = {"trials": 0, "objective": "map@r"}
+    chosen = study(project, tiny_shards, tune=by_area).run()
+    assert chosen.row("tiny", "npair", "chosen", "recall@1").mean.mean == pytest.approx(0.515)
+    assert "the highest MAP@R" in (project / "studies/small/results/table.md").read_text()
+    again = study(project, tiny_shards).run()  # the same cells, told otherwise
+    assert again.row("tiny", "npair", "chosen", "recall@1").mean.mean == pytest.approx(0.505)
+    assert len(fake.ran) == 4

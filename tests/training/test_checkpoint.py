@@ -93,12 +93,12 @@ def save_numbers(folder, *steps: int) -> None:
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     save_numbers(tmp_path, 1, 2, 10, 200, 1000)
-    prune(Folder(tmp_path), 1000, keep=2, best=10)
+    prune(Folder(tmp_path), 1000, keep=2, best=[10, None])
     assert steps(Folder(tmp_path)) == [10, 200, 1000]
     assert len(list(tmp_path.iterdir())) == 6
     assert load_latest(Folder(tmp_path))[1] == {"epochs_done": 1000}
-    prune(Folder(tmp_path), 1000, keep=1, best=1000)
-    assert steps(Folder(tmp_path)) == [1000]
+    prune(Folder(tmp_path), 1000, keep=1, best=[1000, 200])
+    assert steps(Folder(tmp_path)) == [200, 1000]
 
 
 def test_what_is_no_checkpoint_goes(tmp_path):
@@ -122,7 +122,7 @@ def test_damaged_newer_ones_push_no_good_ones_out(tmp_path, keep):
 def test_a_damaged_best_does_not_disturb(tmp_path):
     save_numbers(tmp_path, 2, 4, 6)
     (tmp_path / "000000002.json").write_text("")
-    prune(Folder(tmp_path), 6, keep=1, best=2)
+    prune(Folder(tmp_path), 6, keep=1, best=[2])
     assert steps(Folder(tmp_path)) == [6]
     assert len(list(tmp_path.iterdir())) == 2
 

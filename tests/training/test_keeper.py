@@ -102,15 +102,19 @@ def test_asked_to_end(keeper_of, tmp_path):
     assert steps(Folder(tmp_path)) == [13]  # written, not only begun
 
 
+RECALLS, AREAS = (0.2, 0.9, 0.9, 0.5), (0.1, 0.2, 0.3, 0.3)
+
+
 def test_the_last_and_the_best_stay(keeper_of, tmp_path):
     history = []
     with keeper_of(Often(every_seconds=None, keep=1)) as keeper:
-        for epoch, recall in enumerate((0.2, 0.9, 0.9, 0.5), 1):
-            history.append({"epoch": epoch, "step": 10 * epoch, "val_recall@1": recall})
+        for epoch, (recall, area) in enumerate(zip(RECALLS, AREAS, strict=True), 1):
+            row = {"epoch": epoch, "step": 10 * epoch, "val_recall@1": recall, "val_map@r": area}
+            history.append(row)
             keeper.save(at(10 * epoch, history))
         keeper.save(at(44, history))
-    assert steps(Folder(tmp_path)) == [20, 44]  # of two that are as good, the first
-    assert best_step([{"step": 10}]) is None
+    assert steps(Folder(tmp_path)) == [20, 30, 44]  # of two that are as good, the first
+    assert best_step([{"step": 10}], "val_recall@1") is None
 
 
 def test_a_write_that_fails_is_tried_again_and_the_third_in_a_row_ends_the_run(

@@ -68,7 +68,7 @@ def test_a_method_may_bring_its_own_plan(tiny_shards):
         (["dataset.recall_at=[]"], r"recall_at is \[\]"),
         (["cluster.input=dali"], r"cluster\.input is 'dali'"),
         (["train.trunk=other"], r"train\.trunk is 'other'; accepted: trained, frozen\."),
-        (["train.select=first"], r"train\.select is 'first'; accepted: last, best\."),
+        (["train.select=first"], r"train\.select is 'first'; accepted: last, best, best_map@r\."),
         (["train.trunk=frozen", "cluster.input=ray"], r"sends images: choose cluster\.input=auto"),
     ],
 )

@@ -37,8 +37,9 @@ def own_conf(project):
     return project
 
 
-def test_the_experiment_is_the_best_setting(own_conf, found):
+def test_the_experiment_is_the_best_setting(own_conf, found, capsys):
     file = write_experiment(BASE, make_settings(), found, ORIGIN)
+    assert "tiny.yaml holds an address with a password" in capsys.readouterr().out
     text = file.read_text()
     assert text.startswith("# @package _global_\n# Found by pipelines.tune")
     for told in ("python -m pipelines.tune", "glyphs abababab", "recall@1 50.00%", "cdcd",
@@ -47,7 +48,10 @@ def test_the_experiment_is_the_best_setting(own_conf, found):
     direct = compose([*BASE[:-2], *found.overrides, "train.select=best"])
     assert plain(compose(["experiment=tiny"])) == plain(direct)
     assert direct.method.name == "npair"  # the search's, not the shared one
-    write_experiment(BASE, make_settings(), found, ORIGIN)  # its own file is replaced
+    by_area = make_settings(objective="map@r")
+    write_experiment(["dataset.source=b.tar"], by_area, found, ORIGIN)  # its own is replaced
+    assert compose(["experiment=tiny"]).train.select == "best_map@r"
+    assert "note" not in capsys.readouterr().out
 
 
 def test_a_file_of_somebody_else_stays(own_conf, found):

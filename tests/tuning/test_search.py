@@ -1,5 +1,6 @@
 """A search as a whole, in the one Ray of the test run."""
 
+import numpy as np
 import pytest
 from tiny import SMALL, write_shards
 from tuned import SPACE, make_settings
@@ -7,6 +8,7 @@ from tuned import SPACE, make_settings
 from rhs.errors import UserError
 from rhs.stage import compose
 from rhs.tracking.tracker import NullTracker
+from rhs.tuning.record import Record
 from rhs.tuning.search import concurrent, home_of_search, search
 
 BASE = [*SMALL, "train.epochs=2", "train.classes=100"]
@@ -41,6 +43,23 @@ def test_a_search_survives_a_failed_trial_and_is_done_once(ray_cluster, tiny_sha
     again = search(BASE, settings, tiny_shards, project / "tuning", told, said.append)
     assert again == found
     assert len(said) == 3
+
+
+def test_asha_stops_the_worse_ones_early(ray_cluster, tmp_path, project):
+    shards = write_shards(tmp_path / "shards", train=[4] * 8, val=[4] * 30, test=[4] * 3)
+    settings = make_settings(
+        trials=4, concurrent=1, objective="map@r", scheduler={"grace": 1, "reduction": 2},
+        space={"train.lr": {"low": 1e-6, "high": 3e-3, "log": True}},
+    )  # fmt: skip
+    base = [*SMALL, "method=npair", "train.epochs=2"]
+    found = search(base, settings, shards, project / "tuning", say=lambda line: None)
+    first = {t.number: t.curve[1] for t in Record(found.folder / "trials.jsonl").trials}
+    ends = {trial["number"]: trial["state"] for trial in found.trials}
+    assert set(ends.values()) == {"finished", "stopped"}
+    for number, end in ends.items():  # the better half of those that have come to the first rung
+        before = [first[other] for other in range(number + 1)]
+        assert (end == "finished") == (first[number] >= np.percentile(before, 50))
+        assert found.trials[number]["epochs"] == (2 if end == "finished" else 1)
 
 
 def test_another_search_never_counts(tiny_shards, project):

@@ -54,6 +54,7 @@ def test_an_empty_space():
           "method.plain_weight": {"low": 0, "high": 1, "when": {"method": "rhs_npair"}}},
          "which the space does not hold"),
         ({"method.plain_weight": {"low": 0, "high": 1}}, "plain_weight"),
+        ({"train.lr": {"low": 0, "high": 1, "when": {"train": "head"}}}, "which is not varied"),
     ],
 )  # fmt: skip
 def test_paths_that_lead_nowhere(space, said):

@@ -1,5 +1,7 @@
 """One trial: trained in this process, continued from its checkpoints, its errors told."""
 
+import errno
+
 import pytest
 from tiny import SMALL
 
@@ -68,13 +70,26 @@ def test_an_error_is_told_and_not_raised(change, said, params, tiny_shards, tmp_
     told_to_tune({"number": 0, "params": params}, tiny_shards, tmp_path, "val_recall@1")
     assert len(reports) == 1
     assert said in reports[0]["refusal"]
+    assert not reports[0]["halts"]
     assert "Traceback" in (home_of(tmp_path, 0) / "failure.txt").read_text()
+
+
+def test_a_full_disk_is_no_fault_of_the_setting(params, tmp_path, reports, monkeypatch):
+    def full(*_):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise UserError("Checkpoints cannot be written to x.") from error
+
+    monkeypatch.setattr("rhs.tuning.trial.run_trial", full)
+    told_to_tune({"number": 0, "params": params}, tmp_path, tmp_path, "val_recall@1")
+    assert reports == [{"refusal": "Checkpoints cannot be written to x.", "halts": True}]
 
 
 def test_a_setting_that_could_not_be_composed(params, tiny_shards, tmp_path, reports):
     config = {"number": 0, "params": params, "refusal": "no such thing"}
     told_to_tune(config, tiny_shards, tmp_path, "val_recall@1")
-    assert reports == [{"refusal": "no such thing"}]
+    assert reports == [{"refusal": "no such thing", "halts": False}]
 
 
 def test_a_mistake_is_raised_to_who_calls_it(params, tiny_shards, tmp_path):

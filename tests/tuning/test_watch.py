@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from rhs.errors import UserError
 from rhs.tracking.tracker import NullTracker
 from rhs.tuning.record import Record
 from rhs.tuning.watch import DIED, Asked, Children, Watch, line_of
@@ -63,6 +64,15 @@ def test_after_a_signal_nothing_is_a_failure(watched):
     assert watched.record.trials[0].state == "unfinished"
     assert watched.said == []
     with pytest.raises(Asked):
+        watched.watch.on_step_begin(0, [])
+
+
+def test_where_the_disk_is_full_no_trial_has_failed(watched):
+    full = {"refusal": "No space left on the disk that holds x.", "halts": True}
+    watched.watch.on_trial_result(0, [], watched.trial, full)
+    watched.watch.on_trial_complete(0, [], watched.trial)
+    assert watched.record.trials[0].state == "unfinished"
+    with pytest.raises(UserError, match="No space left"):
         watched.watch.on_step_begin(0, [])
 
 
