@@ -11,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rhs.study.cells import UNTRAINED
 from rhs.study.statistics import Estimate
 from rhs.study.summary import Summary
 
@@ -69,6 +70,9 @@ def _scores(summary: Summary, data: Sequence[str], methods: Sequence[str]) -> Fi
                     continue
                 name = f"{which} epoch" if place == 0 else None
                 _point(axes, row.mean, place + shift, color, filled, name)
+        untrained = summary.row(label, UNTRAINED, "last", METRIC).mean
+        if untrained is not None:
+            axes.axvline(100 * untrained.mean, color=MUTED, linestyle=":", label=UNTRAINED)
         _finish(axes, methods, "Recall@1 in percent")
     _legend(figure, panels)
     return figure
