@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rhs.errors import UserError, number
 from rhs.study.cells import UNTRAINED
-from rhs.tuning.settings import TuneSettings, load_settings
+from rhs.tuning.settings import TuneSettings, load_settings, read_file
 
 FOLDER = Path("conf/study")
 ENOUGH = 5  # seeds, for a claim
@@ -188,21 +188,10 @@ def _overrides(name: str, value: object) -> list[str]:
 
 
 def _read(name: str) -> dict:
-    read = {"name": name} | _file("study", FOLDER, name)
+    read = {"name": name} | read_file("study", FOLDER, name)
     if isinstance(read.get("methods"), str):
-        read["methods"] = _file("study.methods", FOLDER / "methods", read["methods"])
+        read["methods"] = read_file("study.methods", FOLDER / "methods", read["methods"])
     return read
-
-
-def _file(what: str, folder: Path, name: str) -> dict[str, Any]:
-    file = folder / f"{name}.yaml"
-    if not file.is_file():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        raise UserError(f"{what}={name} is unknown; accepted: {known}.")
-    read = OmegaConf.to_container(OmegaConf.load(file))
-    if not isinstance(read, dict):
-        raise UserError(f"{file} holds no settings.")
-    return cast(dict[str, Any], read)
 
 
 def _apply(tree: DictConfig, change: str) -> None:

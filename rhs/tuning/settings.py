@@ -95,7 +95,7 @@ def load_settings(given: str | dict, changes: list[str] | None = None) -> TuneSe
     Raises:
         UserError: there is no such file, or it says what cannot be.
     """
-    settings = dict(given) if isinstance(given, dict) else _read(given)
+    settings = dict(given) if isinstance(given, dict) else _named(given)
     tree = OmegaConf.create({"tune": settings})
     for change in changes or []:
         _apply(tree, change)
@@ -107,18 +107,30 @@ def load_settings(given: str | dict, changes: list[str] | None = None) -> TuneSe
     return TuneSettings(**settings)
 
 
-def _read(name: str) -> dict:
-    file = FOLDER / f"{name}.yaml"
+def read_file(what: str, folder: Path, name: str) -> dict[str, Any]:
+    """The settings in `<folder>/<name>.yaml`.
+
+    Args:
+        what: is chosen by that name, for messages.
+
+    Raises:
+        UserError: there is no such file, or it holds no settings.
+    """
+    file = folder / f"{name}.yaml"
     if not file.is_file():
-        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-        raise UserError(f"tune={name} is unknown; accepted: {known}.")
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        raise UserError(f"{what}={name} is unknown; accepted: {known}.")
     try:
         read = OmegaConf.to_container(OmegaConf.load(file))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}.") from None
     if not isinstance(read, dict):
-        raise UserError(f"{file} holds no settings; accepted: {', '.join(NAMES)}.")
-    return {"name": name} | cast(dict[str, Any], read)
+        raise UserError(f"{file} holds no settings: it must be a mapping of names to values.")
+    return cast(dict[str, Any], read)
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"name": name} | read_file("tune", FOLDER, name)
 
 
 def _apply(tree: DictConfig, change: str) -> None:

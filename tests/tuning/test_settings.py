@@ -4,7 +4,7 @@ import pytest
 from tiny import ROOT
 
 from rhs.errors import UserError
-from rhs.tuning.settings import load_settings
+from rhs.tuning.settings import load_settings, read_file
 from rhs.tuning.space import check_paths
 
 NAMES = sorted(path.stem for path in (ROOT / "conf/tune").glob("*.yaml"))
@@ -60,3 +60,20 @@ def test_changes_of_the_command_line():
     assert "train.weight_decay" not in settings.space
     assert list(settings.space)[-1] == "seed"
     assert load_settings("default").trials == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "x.yaml cannot be read"),
+        ("- a", "holds no settings"),
+        ("a: b: c", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_none(tmp_path, text, said):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match=said) as caught:
+        read_file("study", tmp_path, "x")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="study=y is unknown; accepted: x"):
+        read_file("study", tmp_path, "y")
