@@ -39,10 +39,10 @@ def draw_all(
 ) -> None:  # fmt: skip
     """Write scores.png and, where there are baselines, differences.png."""
     with rc_context(STYLE):
-        _scores(summary, data, methods).savefig(folder / "scores.png")
+        _scores(summary, data, methods).savefig(folder / "scores.png", bbox_inches="tight")
         if baselines:
             figure = _differences(summary, data, methods, baselines)
-            figure.savefig(folder / "differences.png")
+            figure.savefig(folder / "differences.png", bbox_inches="tight")
 
 
 def _panels(data: Sequence[str], rows: int) -> tuple[Figure, list[Axes]]:
@@ -132,6 +132,11 @@ def _legend(figure: Figure, panels: list[Axes]) -> None:
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
+    columns = min(4, 2 * len(panels))
     figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
     )
