@@ -24,7 +24,10 @@ def test_arguments_are_divided():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["study=nothing"], "study=nothing is unknown; accepted: frozen, full, glyphs, omniglot, scratch."),
+        (
+            ["study=nothing"],
+            "study=nothing is unknown; accepted: frozen, full, glyphs, omniglot, scratch.",
+        ),
         (["study=frozen"], "study.datasets is missing"),
         (["study=frozen", "study.datasets=nowhere"], "does not exist"),
         (["study.seeds=none"], "study.seeds is 'none'"),
