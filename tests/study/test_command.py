@@ -26,7 +26,7 @@ def test_arguments_are_divided():
     [
         (
             ["study=nothing"],
-            "study=nothing is unknown; accepted: frozen, full, glyphs, omniglot, scratch.",
+            "study=nothing is unknown; accepted: frozen, full, glyphs, omniglot, scratch, small.",
         ),
         (["study=frozen"], "study.datasets is missing"),
         (["study=frozen", "study.datasets=nowhere"], "does not exist"),
