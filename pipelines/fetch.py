@@ -1,6 +1,7 @@
 """Stage 1: what exists in the world -> data/raw/<dataset>/ (index.parquet, source.json)."""
 
 import inspect
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rhs.datasets.download import Downloads
 from rhs.datasets.raw import folder_name
 from rhs.errors import UserError
 from rhs.stage import plain, stage
+from rhs.storage.store import Folder
 
 
 def main(params: DictConfig) -> None:
@@ -24,6 +26,8 @@ def main(params: DictConfig) -> None:
     source = _path("dataset.source", params.dataset.get("source"))
     downloads = _downloads(_group(params, "fetch"))
     made = build(recipe, within="rhs.datasets.", out=out, source=source, downloads=downloads)
+    told = json.dumps(made | {"fetch": recipe}, indent=1, ensure_ascii=False)
+    Folder(out).write("source.json", f"{told}\n".encode())
     refused = f", {len(made['refused'])} entries refused" if made["refused"] else ""
     print(
         f"fetch: {made['images']:,} images of {made['classes']:,} classes in {out}{refused} "

@@ -32,6 +32,8 @@ def is_of(params: DictConfig, shards: Path) -> bool:
     dataset, made = plain(params.dataset), load_manifest(shards).get("settings", {})
     wanted = {DATASET[key]: dataset[key] for key in DATASET if key in dataset}
     raw = Path("data/raw", params.dataset.name, "source.json")
-    moved = raw.exists() and json.loads(raw.read_text())["source"] != str(dataset["source"])
-    same = all(made.get(key) == value for key, value in (plain(params.preprocess) | wanted).items())
-    return same and not moved
+    fetched = json.loads(raw.read_text()) if raw.exists() else {}
+    asked = {"source": str(dataset["source"]), "fetch": dataset["fetch"]}
+    if any(fetched.get(key, value) != value for key, value in asked.items()):
+        return False
+    return all(made.get(key) == value for key, value in (plain(params.preprocess) | wanted).items())

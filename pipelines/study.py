@@ -58,6 +58,8 @@ def main(params: DictConfig, arguments: list[str]) -> None:
             )
         shards = {label: prepared(compose(given)) for label, given in datasets.items()}
         study = Study(settings, shards, folder, command)
+        if not settings.baselines:
+            print("note: no method is among study.baselines, so that nothing is compared")
         study.check()  # before anything is recorded: a mistake is no study
         with tracked_study(settings, shards, folder) as study.tracker:
             study.run()

@@ -25,6 +25,7 @@ from rhs.tuning.outcome import Provenance, experiment_file, write_experiment, wr
 from rhs.tuning.overrides import assigned
 from rhs.tuning.search import home_of_search, search
 from rhs.tuning.settings import load_settings
+from rhs.tuning.space import check_paths
 
 DEFAULT = "default"
 
@@ -51,6 +52,7 @@ def main(params: DictConfig, arguments: list[str]) -> None:
             f"experiment={settings.name} is what this search writes: choose another tune.name."
         )
     experiment_file(settings.name)  # refuses before the work, not after
+    check_paths(settings.dimensions, base)
     params = compose(base)
     shards = Path("data/shards", params.dataset.name)
     if not shards.exists():

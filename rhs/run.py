@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -84,10 +85,17 @@ def project() -> Path:
     return here
 
 
-def code_digest() -> str:
-    """Digest of the source that training runs, so that changed code never continues old weights."""
+@cache
+def code_digest(code: tuple[str, ...] = CODE) -> str:
+    """Digest of the source that training runs, so that changed code never continues old weights.
+
+    Read once: a process runs the code that it has imported, whatever becomes of the files.
+
+    Args:
+        code: files and folders of `rhs/`.
+    """
     root = Path(__file__).parent
-    files = [f for entry in CODE for f in sorted([root / entry, *(root / entry).rglob("*.py")])]
+    files = [f for entry in code for f in sorted([root / entry, *(root / entry).rglob("*.py")])]
     digest = hashlib.sha256()
     for file in files:
         if file.is_file():

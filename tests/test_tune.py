@@ -53,6 +53,8 @@ def refused(project, monkeypatch, capsys):
         (["method=nope"], "method=nope is unknown"),
         (["+train.new=3"], "not of the form path=value"),
         (["tune.name=photos"], "photos.yaml was not written by a search"),
+        (["tune.space.train.wd=null"], "takes nothing away: the space has"),
+        (["method=triplet", "tune.space.method={choice: [npair]}"], "method=triplet would be lost"),
         (["experiment=photos", "tune.name=photos"], "is what this search writes"),
         (["dataset=folder", "dataset.source=nowhere.tar"], "nowhere.tar does not exist"),
     ],

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
+from rhs.machine import describe
 from rhs.models.embedder import Embedder, build_embedder
 from rhs.retrieval.scores import score
 from rhs.run import identify
@@ -25,7 +26,7 @@ from rhs.stage import explain
 from rhs.storage.store import Folder, open_store
 from rhs.training.keeper import BEST
 from rhs.training.selected import embed_split, load_selected
-from rhs.tuning.trial import run_trial, trial_params
+from rhs.tuning.trial import check_unchanged, run_trial, trial_params
 
 WHICH = ("chosen", "last")  # epochs that a study tells of; which is chosen its objective says
 SCORED = ("last", *BEST)  # those that are scored, as `train.select` calls them
@@ -41,6 +42,7 @@ class Cell:
         data, method: labels.
         overrides: Hydra's, all that the run is made from.
         params: the same, composed.
+        digest: of the shards.
         run: its name, that of the run that `command` makes.
     """
 
@@ -49,6 +51,7 @@ class Cell:
     seed: int
     overrides: list[str]
     shards: Path
+    digest: str
     run: str
     params: dict = field(repr=False)
 
@@ -75,8 +78,9 @@ def make_cell(data: str, method: str, seed: int, overrides: Sequence[str], shard
     params = trial_params(whole)
     config = OmegaConf.create(params)
     assert isinstance(config, DictConfig)
-    run = identify(config, load_manifest(shards)["digest"]).name
-    return Cell(data, method, seed, whole, shards, run, params)
+    digest = load_manifest(shards)["digest"]
+    run = identify(config, digest).name
+    return Cell(data, method, seed, whole, shards, digest, run, params)
 
 
 class Cells:
@@ -110,14 +114,20 @@ class Cells:
         return self.folder / cell.run
 
 
-def attempt(params: dict, shards: Path, folder: Path) -> dict:
+def attempt(params: dict, shards: Path, folder: Path, digest: str) -> dict:
     """`run_cell`, or why it failed.
 
+    Args:
+        digest: of the shards that the cell is of.
+
     Returns:
-        What `run_cell` does; or {"failed": a sentence}.
+        What `run_cell` does, and "machine"; or {"failed": a sentence}.
     """
     try:
-        return run_cell(params, shards, folder)
+        check_unchanged(shards, digest)
+        result = run_cell(params, shards, folder)
+        check_unchanged(shards, digest)
+        return result | {"machine": describe()}
     except UserError as error:
         return {"failed": str(error)}
     except Exception as error:  # whatever it is, other cells go on

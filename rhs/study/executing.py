@@ -32,7 +32,7 @@ def in_ray(cells: Sequence[Cell], kept: Cells) -> Iterator[tuple[Cell, dict]]:
         for cell in cells:
             home = kept.home(cell).resolve()
             remote = ray.remote(attempt).options(**_options(cell.params["cluster"]))
-            waiting[remote.remote(cell.params, cell.shards.resolve(), home)] = cell
+            waiting[remote.remote(cell.params, cell.shards.resolve(), home, cell.digest)] = cell
         try:
             while waiting:
                 done, _ = ray.wait(list(waiting), num_returns=1, timeout=EVERY)

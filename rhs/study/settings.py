@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rhs.errors import UserError, number
 from rhs.study.cells import UNTRAINED
-from rhs.tuning.settings import TuneSettings, load_settings, read_file
+from rhs.tuning.settings import OBJECTIVES, TuneSettings, load_settings, read_file
 
 FOLDER = Path("conf/study")
 ENOUGH = 5  # seeds, for a claim
@@ -76,6 +76,10 @@ class StudySettings:
         if unknown := set(self.tune) - set(TUNE):
             raise UserError(f"study.tune.{min(unknown)} is unknown; accepted: {', '.join(TUNE)}.")
         number("study.tune.trials", self.trials, least=0, whole=True)
+        if (objective := self.tune.get("objective", "recall@1")) not in OBJECTIVES:
+            raise UserError(
+                f"study.tune.objective is {objective!r}; it must be {' or '.join(OBJECTIVES)}."
+            )
         if self.trials and self.tune_seed in self.seeds:
             raise UserError(
                 f"study.tune.seed is {self.tune_seed}, which study.seeds has too: settings are "
@@ -127,7 +131,9 @@ def load_study(
         UserError: there is no such file, or it says what cannot be.
     """
     tree = OmegaConf.create({"study": dict(given) if isinstance(given, dict) else _read(given)})
-    for change in changes or []:
+    # Parts of the file's first: what is said of baselines is said of these.
+    parts = ("study.data=", "study.methods=")
+    for change in sorted(changes or [], key=lambda each: not each.startswith(parts)):
         _apply(tree, change)
     if unknown := {str(key) for key in tree.study} - set(NAMES):
         raise UserError(f"study.{min(unknown)} is unknown; accepted: {', '.join(NAMES)}.")
@@ -142,7 +148,22 @@ def load_study(
     except OmegaConfBaseException as error:
         raise UserError(f"The study cannot be read: {' '.join(str(error).split())}.") from None
     read["base"] = [*(read.get("base") or []), *(more or [])]
-    return _checked(read)
+    settings = _checked(read)
+    _refuse_lost(settings, more or [])
+    return settings
+
+
+def _refuse_lost(settings: StudySettings, more: list[str]) -> None:
+    """Raises UserError for an override that a data set, a method or the seeds replace."""
+    by = {"seed": "study.seeds"}
+    for label, overrides in settings.data.items():
+        by |= {each.partition("=")[0]: f"study.data.{label}" for each in overrides}
+    for label, method in settings.methods.items():
+        by |= {each.partition("=")[0]: f"study.methods.{label}" for each in method.overrides}
+    for override in more:
+        path = override.partition("=")[0]
+        if path in by:
+            raise UserError(f"{override} would be lost: {by[path]} sets {path}.")
 
 
 def _checked(read: dict[str, Any]) -> StudySettings:

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from rhs.data.shards import has_split, load_manifest
 from rhs.errors import UserError
-from rhs.machine import describe
 from rhs.run import code_digest
 from rhs.storage.atomic import whole_folder
 from rhs.study.cells import UNTRAINED, Cell, Cells, make_cell, told_of
@@ -157,7 +156,9 @@ class Study:
         summary = summarize(self.finished, done, order, settings.baselines, settings.seeds)
         digests = {data: load_manifest(self.shards[data])["digest"] for data in done}
         date = time.strftime("%Y-%m-%d", time.gmtime())
-        origin = Provenance(self.command, describe(), date, code_digest(), digests)
+        machines = {r.get("machine", "not known") for _, r in self.finished if "failed" not in r}
+        machine = "; ".join(sorted(machines))
+        origin = Provenance(self.command, machine, date, code_digest(), digests)
         text = markdown(settings, summary, self.tuned, self.finished, origin)
         with whole_folder(self.folder / "results") as folder:
             (folder / "table.md").write_text(text, encoding="utf-8")

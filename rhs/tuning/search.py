@@ -19,14 +19,14 @@ from tqdm import tqdm
 from rhs.cluster import connect
 from rhs.data.shards import has_split, load_manifest
 from rhs.errors import UserError
-from rhs.run import identify
+from rhs.run import code_digest, identify
 from rhs.stage import compose
 from rhs.tracking.tracker import NullTracker, environment
 from rhs.training.supervise import Mailbox, heeding, supervise
 from rhs.tuning.record import Record
 from rhs.tuning.settings import TuneSettings
 from rhs.tuning.space import check_paths
-from rhs.tuning.trial import told_to_tune, trial_params
+from rhs.tuning.trial import check_ends, told_to_tune, trial_params
 
 # Tune would write tables of its own, and insist on an objective where a trial was refused.
 ENVIRONMENT = {
@@ -96,6 +96,8 @@ def search(
             "folder, which every node must see: it takes null."
         )
     record = Record(home / "trials.jsonl")
+    if not record.trials:
+        check_ends(settings.dimensions, base, shards)
     if record.lacks(settings.trials):
         _Search(base, settings, shards, home, tracker or NullTracker(), say).run(record)
     return found_in(record, settings, home)
@@ -119,6 +121,8 @@ def home_of_search(base: list[str], settings: TuneSettings, shards: Path, folder
         "space": settings.space,
         "scheduler": settings.scheduler,
         "seed": settings.seed,
+        "random": settings.random,
+        "searching": code_digest(("tuning",)),
     }
     text = json.dumps(what, sort_keys=True, default=str)
     return folder / hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -172,7 +176,8 @@ class _Search:
 
         rmtree(self.home / "ray", ignore_errors=True)  # of an earlier try: the record has it all
         shards, home = self.shards.resolve(), self.home.resolve()
-        trainable = partial(told_to_tune, shards=shards, home=home, column=self.settings.column)
+        known = {"column": self.settings.column, "digest": load_manifest(shards)["digest"]}
+        trainable = partial(told_to_tune, shards=shards, home=home, **known)
         alone_in_process = self.settings.workers == 1
         # Beside its workers a trial only waits: it takes none of their processors.
         each: dict[str, float] = {"memory": 2**28}

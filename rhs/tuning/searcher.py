@@ -24,7 +24,6 @@ from rhs.tuning.space import defaults, label, overrides_of, settle
 METRIC, REFUSAL = "objective", "refusal"  # what a trial tells
 HALTS = "halts"  # whether a refusal is no fault of the setting: every trial would meet it
 STUDY = "search"
-RANDOM = 10  # trials at most, before those learn from the others
 
 
 class Searcher(OptunaSearch):
@@ -64,7 +63,7 @@ def make_searcher(
     # Another seed for the rest of a search: the same would suggest again what it has suggested.
     sampler = TPESampler(
         seed=settings.seed + 1_000_003 * len(record.trials),
-        n_startup_trials=min(RANDOM, -(-settings.trials // 3)),
+        n_startup_trials=settings.random,
     )
     storage = InMemoryStorage()
     study = study_of(settings, record, base, storage)

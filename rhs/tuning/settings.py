@@ -17,6 +17,7 @@ FOLDER = Path("conf/tune")
 OBJECTIVES = {"recall@1": "val_recall@1", "map@r": "val_map@r"}  # and their columns
 NAMES = ("name", "objective", "trials", "concurrent", "workers", "seed", "scheduler", "space")
 SCHEDULER = ("grace", "reduction")
+RANDOM = 10  # trials, at most
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class TuneSettings:
         return next(name for name, column in BEST.items() if column == self.column)
 
     @property
+    def random(self) -> int:
+        """How many trials are suggested at random, before those that learn from the others."""
+        return min(RANDOM, -(-self.trials // 3))
+
+    @property
     def dimensions(self) -> list[Dimension]:
         return read_space(self.space)
 
@@ -141,7 +147,10 @@ def _apply(tree: DictConfig, change: str) -> None:
         if inner != path and isinstance(value, dict):
             tree.tune.space[inner] = value  # a path of its own, with its dots
         elif inner != path and value is None:
-            tree.tune.space.pop(inner, None)
+            if inner not in tree.tune.space:
+                known = ", ".join(map(str, tree.tune.space))
+                raise UserError(f"{change} takes nothing away: the space has {known}.")
+            tree.tune.space.pop(inner)
         else:
             OmegaConf.update(tree, path, value)
     except OmegaConfBaseException as error:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rhs.errors import UserError, number
 from rhs.stage import compose
-from rhs.tuning.overrides import as_text, overrides_of
+from rhs.tuning.overrides import as_text, assigned, overrides_of
 
 DIGITS = 4  # of a number from a range: more say nothing
 KEYS = ("low", "high", "log", "step", "int", "choice", "when")
@@ -171,6 +171,7 @@ def _dimension(name: str, path: str, entry: object) -> Dimension:
 
 
 VARIED = ("model", "method", "train", "dataset.augment", "dataset.coarse")  # trials depend on
+UNVARIED = ("train.select",)  # but for these: the best epoch counts in any case
 
 
 def check_paths(space: list[Dimension], base: list[str]) -> None:
@@ -182,8 +183,9 @@ def check_paths(space: list[Dimension], base: list[str]) -> None:
     by_path = {dimension.path: dimension for dimension in space}
     for dimension in space:
         path = dimension.path
-        if not path.startswith(VARIED):
+        if not path.startswith(VARIED) or path in UNVARIED:
             raise UserError(f"tune.space.{path}: no trial depends on it; vary {', '.join(VARIED)}.")
+        _refuse_outside(dimension, base)
         wanted = dict(_conditions(dimension, by_path))
         group = path.split(".")[0]
         if group in by_path and group != path:
@@ -191,6 +193,17 @@ def check_paths(space: list[Dimension], base: list[str]) -> None:
         wanted[path] = dimension.choices if is_group(path) else (dimension.example,)
         for values in product(*wanted.values()):
             compose([*base, *overrides_of(dict(zip(wanted, values, strict=True)))])
+
+
+def _refuse_outside(dimension: Dimension, base: list[str]) -> None:
+    """Raises UserError for an override that no trial would have, as the space replaces it."""
+    for override in base if not dimension.when else ():
+        path, value = assigned(override)
+        if path == dimension.path and not dimension.holds(value):
+            raise UserError(
+                f"{override} would be lost: the search varies {path}, and not over that value; "
+                f"change tune.space.{path}, or take it away with null."
+            )
 
 
 def _conditions(dimension: Dimension, by_path: dict[str, Dimension]) -> list[tuple[str, tuple]]:

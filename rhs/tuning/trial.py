@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from rhs.cluster import workers_of
+from rhs.data.shards import load_manifest
 from rhs.errors import UserError
 from rhs.run import Run, project
 from rhs.stage import compose, explain, plain
@@ -21,6 +22,8 @@ from rhs.tracking.tracker import NullTracker
 from rhs.training import checkpoint, journal
 from rhs.training.setup import check
 from rhs.training.worker import fit, work
+from rhs.tuning.overrides import overrides_of
+from rhs.tuning.space import Dimension
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -120,13 +123,51 @@ def home_of(folder: Path, number: int) -> Path:
     return folder / "trials" / f"{number:03d}"
 
 
-def told_to_tune(config: dict, shards: Path, home: Path, column: str) -> None:
+def check_ends(space: list[Dimension], base: list[str], shards: Path) -> None:
+    """Raises UserError if an end of a range cannot be trained with, where all else is as in `base`.
+
+    A choice that cannot is a trial that fails. Ranges that depend on other values of the trial, or
+    that others depend on, are left to the trials too.
+    """
+    if _problem(base, shards):  # the space may hold what mends it
+        return
+    groups = {dimension.path for dimension in space if "." not in dimension.path}
+    tied = groups.union(*(dimension.when for dimension in space))
+    for dimension in space:
+        path = dimension.path
+        if dimension.choices or dimension.when or tied & {path, path.split(".")[0]}:
+            continue
+        for end in (dimension.low, dimension.high):
+            if problem := _problem([*base, *overrides_of({path: end})], shards):
+                raise UserError(f"tune.space.{path} holds {end!r}: {problem}")
+
+
+def _problem(overrides: list[str], shards: Path) -> str:
+    """Why these cannot be trained with; empty where they can."""
+    try:
+        check(trial_params(overrides), shards)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def check_unchanged(shards: Path, digest: str) -> None:
+    """Raises UserError if shards are not those that a search or a study began with."""
+    if load_manifest(shards)["digest"] != digest:
+        raise UserError(
+            f"{shards} was made anew, with other images, while this ran: give every data set a "
+            "dataset.name of its own, and start again."
+        )
+
+
+def told_to_tune(config: dict, shards: Path, home: Path, column: str, digest: str) -> None:
     """One trial, in a process of Ray Tune's: what it comes to is told there, errors too.
 
     Args:
         config: its `number` and its `params`, or a `refusal`.
         home: of the search.
         column: of an epoch's numbers, the one that the objective is.
+        digest: of the shards that the search is of.
     """
     from ray import tune
 
@@ -141,7 +182,9 @@ def told_to_tune(config: dict, shards: Path, home: Path, column: str) -> None:
     try:
         if "refusal" in config:
             raise UserError(config["refusal"])
+        check_unchanged(shards, digest)
         run_trial(config["params"], shards, folder, report)
+        check_unchanged(shards, digest)
     except Exception as error:  # whatever it is, it does not stop the search
         with suppress(OSError):  # where the disk is full, that is told below
             folder.mkdir(parents=True, exist_ok=True)

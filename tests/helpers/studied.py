@@ -29,7 +29,7 @@ def small_study(*changes: str, **more):
 def here(cells: Sequence[Cell], kept: Cells) -> Iterator[tuple[Cell, dict]]:
     """Runs cells in this process, one after the other."""
     for cell in cells:
-        yield cell, attempt(cell.params, cell.shards, kept.home(cell))
+        yield cell, attempt(cell.params, cell.shards, kept.home(cell), cell.digest)
 
 
 def scores(chosen: float, last: float | None = None) -> dict:

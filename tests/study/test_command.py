@@ -72,3 +72,12 @@ def test_data_sets_are_prepared_once_and_anew_with_other_settings(project, monke
     assert len(did) == 2
     prepared.prepared(compose(["dataset.validation=0.1"]))
     assert len(did) == 4
+    raw = project / "data/raw/glyphs"
+    raw.mkdir(parents=True)
+    (raw / "source.json").write_text(
+        json.dumps({"source": params.dataset.source, "fetch": dict(params.dataset.fetch)})
+    )
+    prepared.prepared(params)
+    assert len(did) == 4
+    prepared.prepared(compose(["dataset.validation=0.2", "dataset.fetch.size=64"]))
+    assert len(did) == 6

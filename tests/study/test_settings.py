@@ -1,5 +1,7 @@
 """A study's file, changes to it, and what is refused."""
 
+from itertools import permutations
+
 import pytest
 from studied import STUDY, small_study
 from tiny import ROOT
@@ -50,6 +52,7 @@ def test_a_list_of_labels_takes_a_part():
         ("study.tune.trials=-1", "study.tune.trials is -1"),
         ("study.tune={trials:2,seed:1,space:{seed:{low:1,high:2}}}", "a seed of their own"),
         ("study.tune={trials:2}", "at least one parameter"),
+        ("study.tune.objective=mapr", "study.tune.objective is 'mapr'"),
         ("study.tune.budget=2", "study.tune.budget is unknown"),
         ("study.epochs=2", "study.epochs is unknown"),
         ("study.name='a/b'", "it is of letters"),
@@ -61,6 +64,27 @@ def test_what_cannot_be_is_refused(change, said):
     with pytest.raises(UserError) as refusal:
         small_study(change)
     assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "changes", list(permutations(["study.methods=[rhs]", "study.baselines=[npair]"]))
+)
+def test_a_baseline_that_is_asked_for_is_never_dropped(changes):
+    with pytest.raises(UserError, match=r"study.baselines has 'npair'; accepted: rhs\."):
+        small_study(*changes)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("method=triplet", r"method=triplet would be lost: study.methods.\w+ sets method."),
+        ("dataset=cub200", r"dataset=cub200 would be lost: study.data.\w+ sets dataset."),
+        ("seed=3", "seed=3 would be lost: study.seeds sets seed."),
+    ],
+)
+def test_an_override_that_would_be_lost_is_refused(override, said):
+    with pytest.raises(UserError, match=said):
+        load_study("glyphs", [], [override])
 
 
 def test_the_folder_of_data_sets_is_asked_for(monkeypatch):

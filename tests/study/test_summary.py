@@ -18,7 +18,7 @@ ORIGIN = Provenance("python -m pipelines.study", "2 x Chip", "2026-01-02", "c0de
 
 def cell(method: str, seed: int) -> Cell:
     given = [f"method={method}", "dataset.source=my photos.tar", f"seed={seed}"]
-    return Cell("tiny", method, seed, given, None, f"tiny-{method}-{seed}", {})
+    return Cell("tiny", method, seed, given, None, "", f"tiny-{method}-{seed}", {})
 
 
 def finished(without: tuple = ()) -> list:

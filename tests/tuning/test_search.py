@@ -67,10 +67,10 @@ def test_another_search_never_counts(tiny_shards, project):
         return home_of_search([*BASE, *base], make_settings(**settings), tiny_shards, project)
 
     same = home()
-    assert home("cluster.num_workers=1", trials=9, concurrent=1, workers=2, name="b") == same
-    others = [home("train.lr=0.1"), home(seed=1), home(objective="map@r"),
+    assert home("cluster.num_workers=1", trials=6, concurrent=1, workers=2, name="b") == same
+    others = [home("train.lr=0.1"), home(seed=1), home(objective="map@r"), home(trials=30),
               home(space=CLASSES), home(scheduler={"grace": 1, "reduction": 2})]  # fmt: skip
-    assert len({same, *others}) == 6
+    assert len({same, *others}) == 7
 
 
 def test_without_held_out_classes(tmp_path, project):

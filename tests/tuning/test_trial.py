@@ -5,9 +5,11 @@ import errno
 import pytest
 from tiny import SMALL
 
+from rhs.data.shards import load_manifest
 from rhs.errors import UserError
 from rhs.training.keeper import Stopped
-from rhs.tuning.trial import home_of, run_trial, told_to_tune, trial_params
+from rhs.tuning.space import read_space
+from rhs.tuning.trial import check_ends, home_of, run_trial, told_to_tune, trial_params
 
 
 @pytest.fixture
@@ -47,8 +49,14 @@ def reports(monkeypatch):
     return told
 
 
+def tell(config, shards, home, digest=None):
+    told_to_tune(
+        config, shards, home, "val_recall@1", digest or load_manifest(shards)["digest"]
+    )  # fmt: skip
+
+
 def test_tune_is_told_the_best_so_far(params, tiny_shards, tmp_path, reports):
-    told_to_tune({"number": 7, "params": params}, tiny_shards, tmp_path, "val_recall@1")
+    tell({"number": 7, "params": params}, tiny_shards, tmp_path)
     values = [each["value"] for each in reports]
     assert [each["epoch"] for each in reports] == [1, 2, 3]
     assert [each["objective"] for each in reports] == [max(values[: i + 1]) for i in range(3)]
@@ -67,14 +75,16 @@ def test_tune_is_told_the_best_so_far(params, tiny_shards, tmp_path, reports):
 def test_an_error_is_told_and_not_raised(change, said, params, tiny_shards, tmp_path, reports):
     (group, settings), = change.items()  # fmt: skip
     params[group] |= settings
-    told_to_tune({"number": 0, "params": params}, tiny_shards, tmp_path, "val_recall@1")
+    tell({"number": 0, "params": params}, tiny_shards, tmp_path)
     assert len(reports) == 1
     assert said in reports[0]["refusal"]
     assert not reports[0]["halts"]
     assert "Traceback" in (home_of(tmp_path, 0) / "failure.txt").read_text()
 
 
-def test_a_full_disk_is_no_fault_of_the_setting(params, tmp_path, reports, monkeypatch):
+def test_a_full_disk_is_no_fault_of_the_setting(
+    params, tiny_shards, tmp_path, reports, monkeypatch
+):
     def full(*_):
         try:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -82,14 +92,43 @@ def test_a_full_disk_is_no_fault_of_the_setting(params, tmp_path, reports, monke
             raise UserError("Checkpoints cannot be written to x.") from error
 
     monkeypatch.setattr("rhs.tuning.trial.run_trial", full)
-    told_to_tune({"number": 0, "params": params}, tmp_path, tmp_path, "val_recall@1")
+    tell({"number": 0, "params": params}, tiny_shards, tmp_path)
     assert reports == [{"refusal": "Checkpoints cannot be written to x.", "halts": True}]
+
+
+def test_shards_that_were_made_anew_are_not_trained_on(params, tiny_shards, tmp_path, reports):
+    tell({"number": 0, "params": params}, tiny_shards, tmp_path, digest="of others")
+    assert "was made anew, with other images" in reports[0]["refusal"]
+    assert len(reports) == 1
 
 
 def test_a_setting_that_could_not_be_composed(params, tiny_shards, tmp_path, reports):
     config = {"number": 0, "params": params, "refusal": "no such thing"}
-    told_to_tune(config, tiny_shards, tmp_path, "val_recall@1")
+    tell(config, tiny_shards, tmp_path)
     assert reports == [{"refusal": "no such thing", "halts": False}]
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ({"train.epochs": {"low": 1.5, "high": 3}}, r"train.epochs holds 1.5: train.epochs is 1.5"),
+        ({"train.lr": {"low": -1, "high": 0.1}}, r"train.lr holds -1: train.lr is -1"),
+        ({"train.classes": {"low": 3, "high": 99, "int": True}}, "holds 99: train.classes is 99"),
+    ],
+)
+def test_a_range_with_an_end_that_cannot_be_trained_with(space, said, project, tiny_shards):
+    with pytest.raises(UserError, match=said):
+        check_ends(read_space(space), [*SMALL], tiny_shards)
+
+
+def test_ends_that_need_more_are_left_to_the_trials(project, tiny_shards):
+    space = {
+        "method": {"choice": ["npair", "triplet"]},
+        "method.loss.margin": {"low": -1, "high": 1, "when": {"method": "triplet"}},
+        "train.classes": {"choice": [3, 100]},
+        "train.lr": {"low": 1e-4, "high": 1e-2},
+    }
+    check_ends(read_space(space), [*SMALL, "method=npair"], tiny_shards)
 
 
 def test_a_mistake_is_raised_to_who_calls_it(params, tiny_shards, tmp_path):
