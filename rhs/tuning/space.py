@@ -180,6 +180,7 @@ def check_paths(space: list[Dimension], base: list[str]) -> None:
     Args:
         base: overrides that all trials share.
     """
+    compose(base)
     by_path = {dimension.path: dimension for dimension in space}
     for dimension in space:
         path = dimension.path
