@@ -26,6 +26,7 @@ from rhs.tuning.overrides import assigned
 from rhs.tuning.search import home_of_search, search
 from rhs.tuning.settings import load_settings
 from rhs.tuning.space import check_paths
+from rhs.tuning.trial import check_ends
 
 DEFAULT = "default"
 
@@ -65,6 +66,8 @@ def main(params: DictConfig, arguments: list[str]) -> None:
         )
     folder = project() / "tuning" / settings.name
     home = home_of_search(base, settings, shards, folder)
+    if not home.exists():
+        check_ends(settings.dimensions, base, shards)
     print(f"search {home.relative_to(project())}: {settings.trials} trials")
     run = Run(f"tune-{settings.name}-{home.name}", home)
     command = shlex.join(["python", "-m", "pipelines.tune", *arguments])

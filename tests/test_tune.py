@@ -63,6 +63,13 @@ def test_a_mistake_is_one_sentence(refused, arguments, said):
     assert said in refused("tracking=none", *arguments)
 
 
+def test_an_end_that_cannot_be_trained_with_begins_nothing(refused, project, tiny_shards):
+    (project / "data/shards").mkdir(parents=True)
+    (project / "data/shards/glyphs").symlink_to(tiny_shards)
+    said = refused(*SMALL, "tune.space.train.lr={low: -1, high: 0.1}")
+    assert "tune.space.train.lr holds -1: train.lr is -1; it must be a number above 0." in said
+
+
 def test_arguments_are_divided():
     given = ["tune=rhs", "train=head", "tune.trials=3", "seed=1"]
     assert divided(given) == ("rhs", ["tune.trials=3"], ["train=head", "seed=1"])

@@ -31,6 +31,7 @@ from rhs.tracking.tracker import NullTracker
 from rhs.training.setup import check
 from rhs.tuning.search import AllFailed, search
 from rhs.tuning.space import check_paths
+from rhs.tuning.trial import check_ends
 
 Execute = Callable[[Sequence[Cell], Cells], Iterator[tuple[Cell, dict]]]
 
@@ -83,6 +84,7 @@ class Study:
         Raises:
             UserError: parameters that do not exist or do not fit, or no held-out classes.
         """
+        ends = set[tuple]()
         for number, data in enumerate(self.settings.data):
             if not has_split(self.shards[data], "val"):
                 raise UserError(
@@ -94,7 +96,11 @@ class Study:
                 cell = make_cell(data, method, self.settings.seeds[0], base, self.shards[data])
                 check(cell.params, self.shards[data])
                 if self.settings.trials and number == 0:
-                    check_paths(self.settings.search_of(method).dimensions, base)
+                    space = self.settings.search_of(method).dimensions
+                    check_paths(space, base)
+                    new = [each for each in space if each.ends not in ends]
+                    check_ends(new, base, self.shards[data])
+                    ends |= {each.ends for each in new}
 
     def _tune(self, data: str, method: str) -> Tuned:
         """The method's setting on this data set; a search that only failed leaves a gap."""

@@ -26,7 +26,7 @@ from rhs.training.supervise import Mailbox, heeding, supervise
 from rhs.tuning.record import Record
 from rhs.tuning.settings import TuneSettings
 from rhs.tuning.space import check_paths
-from rhs.tuning.trial import check_ends, told_to_tune, trial_params
+from rhs.tuning.trial import told_to_tune, trial_params
 
 # Tune would write tables of its own, and insist on an objective where a trial was refused.
 ENVIRONMENT = {
@@ -96,8 +96,6 @@ def search(
             "folder, which every node must see: it takes null."
         )
     record = Record(home / "trials.jsonl")
-    if not record.trials:
-        check_ends(settings.dimensions, base, shards)
     if record.lacks(settings.trials):
         _Search(base, settings, shards, home, tracker or NullTracker(), say).run(record)
     return found_in(record, settings, home)

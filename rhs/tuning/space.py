@@ -84,6 +84,11 @@ class Dimension:
         return abs(steps - round(steps)) < 1e-9
 
     @property
+    def ends(self) -> tuple:
+        """What is checked of a range, so that methods which share one need it only once."""
+        return self.path, self.low, self.high
+
+    @property
     def example(self) -> Any:
         return self.choices[0] if self.choices else self.low
 

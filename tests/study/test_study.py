@@ -154,6 +154,7 @@ METHODS = {
         ({"base": ["train.classes=400"]}, "train.classes"),
         ({"methods": {"a": {"overrides": ["method=nothing"]}}, "baselines": []}, "method=nothing"),
         ({"tune": {"trials": 2, "space": {"train.rl": {"low": 1, "high": 2}}}}, "train.rl"),
+        ({"tune": {"trials": 2, "space": {"train.lr": {"low": -1, "high": 2}}}}, "holds -1"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_runs(project, tiny_shards, fake, more, said):
