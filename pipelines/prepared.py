@@ -33,7 +33,7 @@ def is_of(params: DictConfig, shards: Path) -> bool:
     wanted = {DATASET[key]: dataset[key] for key in DATASET if key in dataset}
     raw = Path("data/raw", params.dataset.name, "source.json")
     fetched = json.loads(raw.read_text()) if raw.exists() else {}
-    asked = {"source": str(dataset["source"]), "fetch": dataset["fetch"]}
+    asked = {"source": str(dataset["source"]), "fetch": dataset.get("fetch")}
     if any(fetched.get(key, value) != value for key, value in asked.items()):
         return False
     return all(made.get(key) == value for key, value in (plain(params.preprocess) | wanted).items())
