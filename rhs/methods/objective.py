@@ -208,5 +208,7 @@ def check_method(config: dict, num_classes: int = 4, dim: int = 8, **more) -> Ob
         raise
     except Exception as error:  # of whatever kind: a setting that its author did not foresee
         why = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)
+        if isinstance(error, KeyError):
+            why = f"{why} is missing"
         raise UserError(f"method {config['name']} does not work as it is set: {why}.") from error
     return objective

@@ -1,5 +1,7 @@
 """Losses of pytorch-metric-learning within a method: as if called directly."""
 
+import inspect
+
 import pytest
 import torch
 from brute import DIM, assert_agree, embeddings, library
@@ -75,6 +77,73 @@ def test_a_loss_with_proxies_is_told_how_many_and_how_long(name):
     assert torch.equal(made.loss.loss.proxies.grad, theirs.proxies.grad)
 
 
+NEEDS = {
+    "RankedListLoss": {"margin": 1.0, "Tn": 10},
+    "MultipleLosses": {
+        "losses": [
+            {"_target_": f"{LIBRARY}.losses.{name}", "_partial_": True}
+            for name in ("SubCenterArcFaceLoss", "TripletMarginLoss")
+        ]
+    },
+    "SelfSupervisedLoss": {"loss": {"_target_": f"{LIBRARY}.losses.TripletMarginLoss"}},
+    "CrossBatchMemory": {"loss": {"_target_": f"{LIBRARY}.losses.TripletMarginLoss"}},
+}
+REFUSED = {
+    "BaseLossWrapper": "is what losses inherit: choose a loss of embeddings and labels",
+    "BaseMetricLossFunction": "is what losses inherit",
+    "CrossBatchMemory": "keeps a queue of earlier batches that its state does not hold",
+    "DynamicSoftMarginLoss": "keeps a histogram of earlier batches that its state does not hold",
+    "GenericPairLoss": "is what losses inherit",
+    "ManifoldLoss": "takes no labels: choose a loss of embeddings and labels",
+    "SelfSupervisedLoss": "takes no labels",
+    "VICRegLoss": "takes no labels",
+}
+
+
+def test_every_loss_of_the_library_steps_and_resumes_or_is_refused_in_a_sentence():
+    """As the library has them, with nothing set that it does not insist on."""
+    x, labels = (
+        part.float() if part.is_floating_point() else part for part in embeddings((4,) * 4)
+    )
+    modules = library("losses")
+    losses = [n for n, kind in vars(modules).items() if inspect.isclass(kind) and "Loss" in n]
+    assert {*REFUSED, *NEEDS, "CosFaceLoss", "P2SGradLoss"} - set(losses) == {"CrossBatchMemory"}
+    for name in [*losses, "CrossBatchMemory"]:
+        settings = config({"_target_": f"{LIBRARY}.losses.{name}", **NEEDS.get(name, {})})
+        if name in REFUSED:
+            with pytest.raises(UserError, match=f"^{name} {REFUSED[name]}"):
+                check_method(settings, CLASSES, DIM)
+            continue
+        made, again = check_method(settings, CLASSES, DIM), objective(settings)
+        again.load_state_dict(made.state_dict())
+        anchor = x.clone().requires_grad_()
+        value = made(anchor, labels)[0]
+        value.backward()
+        assert value.isfinite(), name
+        assert anchor.grad.abs().sum() > 0, name
+        assert torch.equal(value, again(x, labels)[0]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("SubCenterArcFaceLoss", (DIM, 3 * CLASSES)),
+        ("CosFaceLoss", (DIM, CLASSES)),
+        ("P2SGradLoss", (DIM, CLASSES)),
+        ("SoftTripleLoss", (DIM, 10 * CLASSES)),
+    ],
+)
+def test_numbers_that_a_base_asks_for_are_filled_in(name, shape):
+    (weight,) = objective(config(name)).parameters()
+    assert weight.shape == shape
+
+
+def test_a_loss_that_is_not_told_how_many_classes_is_a_sentence():
+    whole = {"_target_": f"{LIBRARY}.losses.SubCenterArcFaceLoss"}
+    with pytest.raises(UserError, match="does not work as it is set: 'num_classes' is missing"):
+        check_method(config() | {"loss": whole, "name": "mine"})
+
+
 def test_what_is_set_is_not_filled_in():
     loss = {"_target_": f"{LIBRARY}.losses.ProxyNCALoss", "num_classes": 11}
     assert objective(config(loss)).loss.loss.proxies.shape == (11, DIM)
@@ -137,7 +206,9 @@ def test_a_loss_may_also_come_whole():
 def test_a_loss_with_a_queue_is_refused():
     inner = {"_target_": f"{LIBRARY}.losses.ContrastiveLoss"}
     loss = {"_target_": f"{LIBRARY}.losses.CrossBatchMemory", "loss": inner, "memory_size": 32}
-    with pytest.raises(UserError, match=r"CrossBatchMemory keeps a queue whose position its state"):
+    with pytest.raises(
+        UserError, match="CrossBatchMemory keeps a queue of earlier batches that its state"
+    ):
         objective(config(loss))
 
 
