@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
-from rhs.errors import UserError
+from rhs.retrieval.inputs import SEED_LIMIT, classes, whole
 from rhs.retrieval.vectors import unit_rows
 
 ITERATIONS = 20  # of k-means, each run
@@ -63,7 +63,7 @@ def nmi(
 
     Args:
         embeddings_ND: [N, D] finite numbers of any scale.
-        labels_N: [N] integer class of each row, any integers; a class with one row counts as well.
+        labels_N: [N] class of each row, whole numbers or names; one with one row counts as well.
         seeds: runs of k-means, started with seed, seed + 1, ...
         draws: of the bootstrap; 0 gives no interval.
         iterations: of k-means, each run.
@@ -75,25 +75,14 @@ def nmi(
         Where both the classes and the clusters are one, NMI is 1.
 
     Raises:
-        UserError: shapes that do not fit, NaN or infinity (names the row), or numbers below 1.
+        UserError: shapes that do not fit, NaN or infinity (names the row), a label that is neither
+            a whole number nor a name, or a setting out of range.
     """
+    seeds, draws = whole("seeds", seeds, least=1), whole("draws", draws, least=0)
+    iterations = whole("iterations", iterations, least=1)
+    seed = whole("seed", seed, least=0, most=SEED_LIMIT - seeds)
     unit_ND = unit_rows(embeddings_ND)
-    labels_N = np.asarray(labels_N)
-    if labels_N.shape != (len(unit_ND),):
-        raise UserError(
-            f"Labels have shape {labels_N.shape} for {len(unit_ND)} embeddings; "
-            f"one label per embedding, shape ({len(unit_ND)},), is needed."
-        )
-    for name, number, least in (
-        ("seeds", seeds, 1),
-        ("iterations", iterations, 1),
-        ("draws", draws, 0),
-    ):
-        if number < least:
-            raise UserError(
-                f"NMI was asked for with {name} = {number}; it must be at least {least}."
-            )
-    _, class_N = np.unique(labels_N, return_inverse=True)
+    class_N = classes(labels_N, len(unit_ND))
     k, hidden = int(class_N.max()) + 1, None if progress else True
     clusters = [
         kmeans(unit_ND, k, seed=each, iterations=iterations)

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rhs.errors import UserError
+from rhs.retrieval.inputs import mask, whole
 from rhs.retrieval.vectors import TIE, searchable, unit_rows
 
 _QUERY_CHUNK = 4096
@@ -65,9 +66,9 @@ def neighbors(
         UserError: not a matrix, fewer than two rows, NaN or infinity (names the row), k < 1, or no
             query or no gallery.
     """
+    k = whole("k", k, least=1)
     unit_ND = unit_rows(embeddings_ND)
-    if k < 1:
-        raise UserError(f"k is {k}; the number of neighbors must be at least 1.")
+    queries_N = mask(queries_N, len(unit_ND))
     if queries_N is not None and (queries_N.all() or not queries_N.any()):
         raise UserError(
             f"There are {queries_N.sum():,} queries and {(~queries_N).sum():,} images of the "

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from rhs.errors import UserError
 from rhs.retrieval.gallery import Gallery, Queries
+from rhs.retrieval.inputs import classes, depths, mask, processor, whole
 from rhs.retrieval.ranks import Ranks, in_chunks, ranks
 from rhs.retrieval.vectors import answerable, searchable, unit_rows
 
@@ -61,11 +62,11 @@ def score(
     """Score every item against all the others, or queries against a gallery, by cosine.
 
     The same numbers on every processor, with any memory: what a fast product leaves open is settled
-    in float64.
+    in float64. Arrays may also be tensors (of any device and type), lists or columns of tables.
 
     Args:
         embeddings_ND: [N, D] finite numbers of any scale. A row of zeros has similarity 0 to all.
-        labels_N: [N] integer class of each row.
+        labels_N: [N] class of each row, whole numbers or names.
         ks: values of K. K beyond the items that a query is compared with counts them all.
         queries_N: bool, True for a query and False for an item of the gallery. None: every item
             queries all the others.
@@ -76,28 +77,29 @@ def score(
         progress: show a bar (only on a terminal).
 
     Raises:
-        UserError: shapes that do not fit, NaN or infinity (names the row), a K below 1, or no query
-            that can be answered.
+        UserError: shapes that do not fit, NaN or infinity (names the row), a label that is neither
+            a whole number nor a name, a K below 1, a setting out of range, or no query that can be
+            answered.
     """
-    labels_N = np.asarray(labels_N)
-    queries_N = None if queries_N is None else np.asarray(queries_N)
+    ks, draws, seed = depths(ks), whole("draws", draws, least=0), whole("seed", seed, least=0)
+    memory_mib, where = whole("memory_mib", memory_mib, least=0), processor(device)
     unit_ND = unit_rows(embeddings_ND)
-    answers_N = checked(labels_N, len(unit_ND), ks, queries_N)
+    labels_N, queries_N = classes(labels_N, len(unit_ND)), mask(queries_N, len(unit_ND))
+    answers_N = checked(labels_N, queries_N)
     # By class: then the items of a class lie together, for queries and gallery alike.
     order = np.argsort(labels_N, kind="stable")
     unit_ND, labels_N, answers_N = unit_ND[order], labels_N[order], answers_N[order]
     asks_N = np.ones(len(order), bool) if queries_N is None else queries_N[order]
     there = np.arange(len(order)) if queries_N is None else np.flatnonzero(~asks_N)
-    whole = len(there) == len(order)
+    everyone = len(there) == len(order)
     gallery = Gallery(
-        unit_ND if whole else unit_ND[there],
+        unit_ND if everyone else unit_ND[there],
         labels_N[there],
         order[there],
         memory_mib=memory_mib,
-        device=device,
+        device=str(where),
     )
-    _, class_N, count_C = np.unique(labels_N, return_inverse=True, return_counts=True)
-    plan = in_chunks(np.flatnonzero(answers_N), count_C[class_N])
+    plan = in_chunks(np.flatnonzero(answers_N), np.bincount(labels_N)[labels_N])
     chunks = (Queries(unit_ND[rows], labels_N[rows], order[rows]) for rows in plan)
     told = shown(ranks(chunks, gallery), int(answers_N.sum()), progress)
     compared, left_out = searchable(len(order), queries_N), int(asks_N.sum() - answers_N.sum())
@@ -205,28 +207,23 @@ def shown(told: Iterable[Ranks], queries: int, progress: bool) -> Iterator[Ranks
             bar.update(len(some.labels))
 
 
-def checked(
-    labels_N: np.ndarray, count: int, ks: Sequence[int], queries_N: np.ndarray | None
-) -> np.ndarray:
-    """Which items are queries that can be answered; refuses what cannot be scored."""
-    if labels_N.shape != (count,):
-        raise UserError(
-            f"Labels have shape {labels_N.shape} for {count} embeddings; "
-            f"one label per embedding, shape ({count},), is needed."
-        )
-    if not ks or min(ks) < 1:
-        raise UserError(f"Recall@K was asked for K = {list(ks)}; every K must be at least 1.")
-    if queries_N is not None and (queries_N.shape != (count,) or queries_N.dtype != bool):
-        raise UserError(
-            f"Queries have shape {queries_N.shape} and type {queries_N.dtype}; one bool for each "
-            f"of the {count} embeddings is needed."
-        )
+def checked(labels_N: np.ndarray, queries_N: np.ndarray | None) -> np.ndarray:
+    """Which items are queries that can be answered; refuses where there is none."""
+    count = len(labels_N)
     if queries_N is not None and queries_N.all():
         raise UserError(f"All {count} items are queries; the gallery has none to be found.")
+    if queries_N is not None and not queries_N.any():
+        raise UserError(f"None of the {count} items is a query; at least one is needed.")
     answers_N = answerable(labels_N, queries_N)
-    if not answers_N.any():
+    if answers_N.any():
+        return answers_N
+    if queries_N is None:
         raise UserError(
             f"None of the {count} items has another of its class to be found; "
             "Recall@K needs at least one class with two images."
         )
-    return answers_N
+    asking = int(queries_N.sum())
+    raise UserError(
+        f"None of the {asking} queries has an item of its class among the {count - asking} of the "
+        "gallery; Recall@K needs at least one class that both have."
+    )

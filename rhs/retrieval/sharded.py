@@ -15,6 +15,7 @@ import numpy as np
 
 from rhs.retrieval.gallery import Queries
 from rhs.retrieval.held import held
+from rhs.retrieval.inputs import depths, whole
 from rhs.retrieval.ranks import in_chunks, ranks
 from rhs.retrieval.scores import Scores, checked, shown, summed
 from rhs.retrieval.stored import read_about
@@ -88,8 +89,10 @@ def sharded_score(
         ray.exceptions.RayActorError: a worker was lost.
     """
     about = read_about(files)
+    ks, draws, seed = depths(ks), whole("draws", draws, least=0), whole("seed", seed, least=0)
+    memory_mib = whole("memory_mib", memory_mib, least=0)
     labels_N, queries_N = about.labels, about.queries
-    answers_N = checked(labels_N, len(labels_N), ks, queries_N)
+    answers_N = checked(labels_N, queries_N)
     order = np.argsort(labels_N, kind="stable")
     asking = order[answers_N[order]]
     _, class_N, count_C = np.unique(labels_N, return_inverse=True, return_counts=True)

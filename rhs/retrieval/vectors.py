@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from rhs.errors import UserError
+from rhs.retrieval.inputs import matrix
 
 TIE = 1e-6
 _ROWS = 8192  # made float64 at a time
@@ -23,21 +24,17 @@ def unit_rows(embeddings_ND: np.ndarray, least: int = 2) -> np.ndarray:
     """Checked, L2-normalized, C-ordered float32 copy [N, D]; zero rows stay zero.
 
     Raises:
-        UserError: not a matrix, fewer than `least` rows, NaN or infinity (names the row).
+        UserError: not a matrix of real numbers, fewer than `least` rows, NaN or infinity (names the
+            row).
     """
-    embeddings_ND = np.asarray(embeddings_ND)
-    if embeddings_ND.ndim != 2 or 0 in embeddings_ND.shape:
-        raise UserError(f"Embeddings have shape {embeddings_ND.shape}; a matrix [N, D] is needed.")
-    if len(embeddings_ND) < least:
-        raise UserError(
-            f"There is only {len(embeddings_ND)} embedding; retrieval needs at least {least}."
-        )
+    embeddings_ND = matrix(embeddings_ND, least)
     unit_ND = np.empty(embeddings_ND.shape, dtype=np.float32)
     bad: list[int] = []
     for first in range(0, len(unit_ND), _ROWS):
         rows = slice(first, first + _ROWS)
         # In float64: the squares of large float32 activations overflow, those of small ones vanish.
-        wide = embeddings_ND[rows].astype(np.float64)
+        with np.errstate(over="ignore"):  # of longer floats: infinity is told below
+            wide = embeddings_ND[rows].astype(np.float64)
         bad += (first + np.flatnonzero(~np.isfinite(wide).all(axis=1))).tolist()
         if bad:
             continue  # only to count them

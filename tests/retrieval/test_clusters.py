@@ -190,9 +190,9 @@ def test_the_interval_is_as_wide_as_new_classes_would_vary():
     ("arguments", "told"),
     [
         ({"labels_N": np.zeros(3, dtype=int)}, r"\(3,\).*12 embeddings"),
-        ({"seeds": 0}, "seeds = 0"),
-        ({"iterations": 0}, "iterations = 0"),
-        ({"draws": -1}, "draws = -1"),
+        ({"seeds": 0}, "seeds is 0; it must be a whole number at least 1"),
+        ({"iterations": 0}, "iterations is 0"),
+        ({"draws": -1}, "draws is -1; .* at least 0"),
         ({"embeddings_ND": np.full((12, 2), np.nan)}, "row 0 .*NaN"),
         ({"embeddings_ND": np.ones(12)}, "matrix"),
     ],

@@ -199,5 +199,7 @@ def test_queries_that_are_no_mask(queries, says):
 
 def test_no_query_with_an_answer():
     labels = np.array([0, 0, 1, 1])
-    with pytest.raises(UserError, match="None of the 4 items has another of its class"):
+    with pytest.raises(UserError, match=r"None of the 2 queries has .* the 2 of the gallery"):
         score(np.eye(4), labels, [1], labels == 0)
+    with pytest.raises(UserError, match="None of the 4 items is a query"):
+        score(np.eye(4), labels, [1], labels == 7)
