@@ -28,7 +28,8 @@ def main(params: DictConfig) -> None:
     made = build(recipe, within="rhs.datasets.", out=out, source=source, downloads=downloads)
     told = json.dumps(made | {"fetch": recipe}, indent=1, ensure_ascii=False)
     Folder(out).write("source.json", f"{told}\n".encode())
-    refused = f", {len(made['refused'])} entries refused" if made["refused"] else ""
+    named = out / ("refused.csv" if (out / "refused.csv").exists() else "source.json")
+    refused = f", {len(made['refused'])} entries refused ({named})" if made["refused"] else ""
     print(
         f"fetch: {made['images']:,} images of {made['classes']:,} classes in {out}{refused} "
         f"({time.monotonic() - start:.1f} s)"

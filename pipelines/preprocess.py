@@ -28,6 +28,9 @@ def main(params: DictConfig) -> None:
         print(f"preprocess: {split} {counts['images']:,} images of {counts['classes']:,} classes")
     for warning in manifest["warnings"]:
         print(f"preprocess: {warning}")
+    out = Path("data/shards", name)
+    if lists := [str(p) for p in (out / "refused.csv", out / "kept.csv") if p.exists()]:
+        print(f"preprocess: each is named in {' and '.join(lists)}")
     worked = time.monotonic()
     if is_url(storage := params.cluster.storage):
         new = publish_shards(Path("data/shards", name), storage, name)

@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     more = (
         "An image's class is the path of the folder it lies in, below FOLDER. Files that are no "
         "image, and folders that cannot be read, are named, with the reason, and left out; hidden "
-        "ones are passed over."
+        "ones and those of systems (thumbnails, trash) are passed over."
     )
     every = commands.add_parser("embed", help=about, description=f"{about.capitalize()}. {more}")
     every.add_argument("folder", type=Path, metavar="FOLDER")

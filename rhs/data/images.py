@@ -4,16 +4,22 @@ import io
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from rhs.data.formats import HEAD, content, not_read
 from rhs.data.picture import GAP, SIXTEEN_BIT, TURNS, bounded_size, gray_levels, gray_or_rgb, shrunk
 
 # Formats that Pillow decodes by itself; e.g. EPS would start another program on the file.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+# An ICO is decoded when it is opened, whatever its size, and is not among them.
+FORMATS: tuple[str, ...] = (
+    "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "QOI",
+)  # fmt: skip
+TGA_FOOTER = b"TRUEVISION-XFILE.\0"  # nothing at its beginning tells a TGA from noise
 KEPT = ("JPEG", "MPO", "PNG")  # bytes stay if nothing has to change; MPO is a JPEG with previews
-LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000")
+LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF", "HEIF")
 DARKEST = 4096  # brightest gray of sixteen bits that is kept: of twelve, 8 bits leave 16 levels
 MIN_SIDE = 2  # pixels; a line of single pixels shows nothing to learn from
 MAX_PIXELS = 100_000_000  # of an image that is decoded, unless the caller says otherwise
@@ -33,6 +39,12 @@ DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
+
+with suppress(ImportError):  # whoever installs it wants HEIC to be read
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    FORMATS += ("HEIF",)
 
 
 class BadImage(Exception):
@@ -73,8 +85,9 @@ def prepare_image(
             of memory for each (WebP, JPEG 2000), 6 in the other formats.
 
     Raises:
-        BadImage: zero size, not an image, truncated, damaged, too small, unsupported mode
-            (floating-point, beyond 16 bits), too dark (several grays of 16 bits, all below 4096).
+        BadImage: zero size, not an image, of a format that is not read, truncated, damaged, too
+            small, unsupported mode (floating-point, beyond 16 bits), too dark (several grays of 16
+            bits, all below 4096).
         TooManyPixels: decompression bomb.
     """
     if not data:
@@ -82,18 +95,22 @@ def prepare_image(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of oddities that it can decode
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
                 if image.width * image.height > max_pixels:
                     size = f"{image.width} x {image.height} pixels"
                     raise TooManyPixels(f"decompression bomb: {size}, max_pixels is {max_pixels}")
                 return _prepare(image, data, short_side, quality)
     except UnidentifiedImageError:
-        raise BadImage("not an image") from None
+        raise BadImage(not_read(content(data[:HEAD])) or "not an image") from None
     except Image.DecompressionBombError as error:
         raise TooManyPixels(f"decompression bomb: {error}") from None
     except DECODER_ERRORS as error:
         kind = "truncated" if _means_truncated(error) else "damaged"
         raise BadImage(f"{kind}: {error}") from None
+
+
+def _formats(data: bytes) -> tuple[str, ...]:
+    return ("TGA",) if data.endswith(TGA_FOOTER) else FORMATS
 
 
 def _prepare(image: Image.Image, data: bytes, short_side: int, quality: int) -> Prepared:

@@ -19,14 +19,21 @@ notes                    of the fetch stage
 warnings                 sentences a person should read
 shards                   [{"file", "rows", "sha256"}] in order
 settings                 the parameters that shaped the shards
+
+For people and their spreadsheets, refused.csv beside it has what was refused, and kept.csv what is
+odd or alone in its class.
 """
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rhs.data.splits import RETRIEVAL, SPLITS
 from rhs.errors import UserError
+
+NAMED = 8  # refused images in a message
 
 
 class Tally:
@@ -38,9 +45,12 @@ class Tally:
         ambiguous: images kept although an exact copy stands in another class.
         refused: the manifest's entries; begins with what the fetch stage refused.
         odd: the manifest's entries.
+        chosen: what is to be said of how the classes were split.
     """
 
-    def __init__(self, refused_by_fetch: list[dict[str, str]]) -> None:
+    def __init__(self, refused_by_fetch: list[dict[str, str]], chosen: str = "") -> None:
+        self.chosen = chosen
+        self._name_of: dict[str, str] = {}  # class -> one of its images
         self.kept: list[tuple[str, str]] = []
         self.refused = [{**entry, "class_name": ""} for entry in refused_by_fetch]
         self.odd: list[dict[str, str]] = []
@@ -54,6 +64,7 @@ class Tally:
 
     def keep(self, row: dict[str, Any], ambiguous: bool = False) -> None:
         self.kept.append((row["class_name"], row["sha256"]))
+        self._name_of[row["class_name"]] = row["name"]
         self.ambiguous += ambiguous
         if row["split"] in self.sides:
             self.sides[row["split"]][row["class_name"]] += 1
@@ -63,21 +74,40 @@ class Tally:
         if row["converted"]:
             self.converted[row["converted"]] += 1
 
+    def refused_rows(self) -> list[Sequence[object]]:
+        """What was refused, as a list for people."""
+        header = ("name", "class_name", "why")
+        return [header, *(tuple(entry[key] for key in header) for entry in self.refused)]
+
+    def kept_rows(self) -> list[Sequence[object]]:
+        """What was kept though it is odd or alone in its class, as a list for people."""
+        header = ("name", "class_name", "what")
+        sizes = Counter(class_name for class_name, _ in self.kept)
+        odd = [tuple(entry[key] for key in header) for entry in self.odd]
+        alone = "alone in its class: kept in the gallery, never a query or an anchor"
+        single = [(self._name_of[c], c, alone) for c, n in sorted(sizes.items()) if n == 1]
+        return [header, *odd, *single]
+
 
 def kind_of(why: str) -> str:
     """The kind of a refusal or an oddity: "truncated" of "truncated: 12 bytes missing"."""
     return why.partition(":")[0]
 
 
-def check_refused(refused: list[dict[str, str]], total: int, max_bad_fraction: float) -> None:
-    """Raise a UserError where more than `max_bad_fraction` of `total` images were refused."""
+def check_refused(
+    refused: list[dict[str, str]], total: int, max_bad_fraction: float, listed: Path
+) -> None:
+    """Raise a UserError where more than `max_bad_fraction` of `total` images were refused.
+
+    It names some, and `listed`, the file that has all of them.
+    """
     if len(refused) <= max_bad_fraction * total:
         return
-    first = ", ".join(f"{r['name']} ({r['why']})" for r in refused[:3])
+    first = ", ".join(f"{r['name']} ({r['why']})" for r in refused[:NAMED])
     raise UserError(
         f"{len(refused)} of {total} images were refused ({len(refused) / total:.1%}), first "
-        f"{first}; mend them, or accept it with preprocess.max_bad_fraction above the present "
-        f"{max_bad_fraction}."
+        f"{first}; all are in {listed}: mend them, or accept it with preprocess.max_bad_fraction "
+        f"above the present {max_bad_fraction}."
     )
 
 
@@ -174,7 +204,7 @@ def _split_counts(split: str, split_of: dict[str, str], sizes: Counter[str]) -> 
 def _warnings(
     manifest: dict[str, Any], tally: Tally, emptied: list[str], left_out: list[str]
 ) -> list[str]:
-    warnings = []
+    warnings = [tally.chosen] if tally.chosen else []
     if emptied:
         warnings.append(f"Every image was refused of {_listed(emptied, 'class', 'classes')}.")
     if left_out:
@@ -190,7 +220,7 @@ def _warnings(
     if singles := manifest["singletons"]:
         warnings.append(
             f"{_listed(singles, 'class has', 'classes have')}: one image only, kept in the "
-            "gallery, never an anchor or a query."
+            "gallery, never an anchor or a query; all are in kept.csv."
         )
     if unanswerable := sorted(set(tally.sides["query"]) - set(tally.sides["gallery"])):
         warnings.append(
@@ -204,10 +234,10 @@ def _warnings(
         )
     if manifest["refused"]:
         reasons = ", ".join(f"{n} {kind}" for kind, n in manifest["refused_by_reason"].items())
-        warnings.append(f"Refused images: {reasons}.")
+        warnings.append(f"Refused images: {reasons}; all are in refused.csv.")
     if manifest["odd"]:
         kinds = ", ".join(f"{n} {kind}" for kind, n in manifest["odd_by_kind"].items())
-        warnings.append(f"Odd images, kept and named in the manifest: {kinds}.")
+        warnings.append(f"Odd images, kept: {kinds}; all are in kept.csv.")
     if copies := manifest["duplicates_within_class"]:
         warnings.append(
             f"Exact copies of another image of their class: {copies}; each is a right answer that "

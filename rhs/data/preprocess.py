@@ -12,7 +12,7 @@ each machine.
 import json
 import logging
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -47,9 +47,14 @@ from rhs.data.splits import (
 from rhs.datasets.raw import read_raw
 from rhs.errors import UserError
 from rhs.storage.atomic import whole_folder
+from rhs.storage.lists import lists
 
 BLOCK_ROWS, BLOCK_BYTES = 256, 2**24  # of a task: about a second of work on photographs
 IN_FLIGHT_BYTES = 2**28
+CHOSEN = (
+    "Classes that would be held out by their names, or be left to train on, have one image each: "
+    "others were chosen, with which something can be measured."
+)
 RETRIES = 2  # of a task whose process died
 
 
@@ -82,20 +87,26 @@ def preprocess(
         The manifest (`rhs.data.manifest` lists its fields).
 
     Raises:
-        UserError: a setting is out of range, more than `max_bad_fraction` of the images refused,
-            the source changed since fetch, or the classes cannot be split. `out` is as it was.
+        UserError: a setting is out of range, more than `max_bad_fraction` of the images refused
+            (all of them are in <out>.refused.csv then), the source changed since fetch, or the
+            classes cannot be split. `out` is as it was.
     """
     settings = {k: v for k, v in locals().items() if k not in ("raw", "out")}
     check_settings(settings)
     index, description = read_raw(raw)
     class_names = sorted(set(index["class_name"].to_pylist()))
-    split_of = _split_of(index, train_classes, test_classes, validation)
+    doubtful = _in_several_classes(index) if across_classes == "refuse" else {}
+    split_of, chosen = _split_of(index, doubtful, train_classes, test_classes, validation)
     plan = _plan(index, class_names, split_of)
     copies = _in_several_classes(plan)
     ambiguous = copies if across_classes == "refuse" else {}
-    tally = Tally(description["refused"])
+    tally = Tally(description["refused"], chosen)
     how = {"short_side": short_side, "quality": quality, "max_pixels": max_pixels}
-    with whole_folder(out) as folder, ShardWriter(folder, rows_per_shard) as writer:
+    with (
+        whole_folder(out) as folder,
+        lists(out, folder) as named,
+        ShardWriter(folder, rows_per_shard) as writer,
+    ):
         for table in _prepared(plan, raw.resolve(), how):
             kept = []
             for row in table.drop_columns(["image"]).to_pylist():
@@ -106,7 +117,9 @@ def preprocess(
                 else:
                     tally.keep(row, row["sha256"] in copies)
             writer.add(table if all(kept) else table.filter(pa.array(kept)))
-        check_refused(tally.refused, len(plan) + len(description["refused"]), max_bad_fraction)
+        named.rows["refused"], named.rows["kept"] = tally.refused_rows(), tally.kept_rows()
+        total = len(plan) + len(description["refused"])
+        check_refused(tally.refused, total, max_bad_fraction, named.beside("refused"))
         writer.close()
         manifest = build_manifest(
             description, class_names, split_of, tally, writer.shards, settings
@@ -128,9 +141,13 @@ def check_settings(settings: dict[str, Any]) -> None:
 
 
 def _split_of(
-    index: pa.Table, train_classes: Classes, test_classes: Classes, validation: float
-) -> dict[str, str]:
-    """Class name -> "train", "val" or "test"."""
+    index: pa.Table,
+    doubtful: dict[str, set[str]],
+    train_classes: Classes,
+    test_classes: Classes,
+    validation: float,
+) -> tuple[dict[str, str], str]:
+    """Class name -> "train", "val" or "test", and what is to be said of how they were chosen."""
     classes, splits = index["class_name"].to_pylist(), index["split"].to_pylist()
     official = official_split(classes, splits)
     if (train_classes or test_classes) and set(RETRIEVAL) & set(splits):
@@ -138,7 +155,12 @@ def _split_of(
             "dataset.train_classes and dataset.test_classes must be null: this data set says which "
             "images are queries and which the gallery."
         )
-    return split_classes(classes, train_classes, test_classes, validation, official)
+    given = (classes, train_classes, test_classes, validation, official)
+    rows = zip(classes, index["sha256"].to_pylist(), strict=True)
+    sizes = Counter(name for name, sha256 in rows if sha256 not in doubtful)
+    split_of = split_classes(*given, sizes)
+    by_name = split_classes(*given)
+    return split_of, "" if split_of == by_name else CHOSEN
 
 
 def _why_refused(row: dict[str, Any], copies: dict[str, set[str]], source: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,10 @@ from rhs.errors import UserError
 
 SPLITS = ("train", "val", "test")
 RETRIEVAL = ("query", "gallery")  # the two sides of a test split that is not searched in itself
-IGNORED = "; of a table, dataset.fetch.split=null in the fetch stage ignores the column"
+IGNORED = (
+    "; of a table, dataset.fetch.split=null in the fetch stage ignores the column, of a folder, "
+    "dataset.fetch.split_folders=merge the split folders"
+)
 Classes = str | Sequence[str] | None
 
 
@@ -20,6 +23,7 @@ def split_classes(
     test_classes: Classes = None,
     validation: float = 0.1,
     official: dict[str, str] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> dict[str, str]:
     """Class name -> "train", "val" or "test"; a class that no split wants is absent.
 
@@ -36,6 +40,9 @@ def split_classes(
         official: class name -> split, as the data set has it (see `official_split`). It holds
             unless `train_classes` or `test_classes` is given, and its "val", if it has one, takes
             the place of `validation`.
+        sizes: class name -> images. Where the classes chosen by name to test or to validate on,
+            or those left to train on, have one image each, so that nothing could be found among
+            them, others are chosen, as far as there are any.
 
     Raises:
         UserError: unknown names, a class in both, fewer than two to train or test on, ...
@@ -51,7 +58,7 @@ def split_classes(
     train = _resolve(names, train_classes, "train_classes")
     test = _resolve(names, test_classes, "test_classes")
     if train is None and test is None:
-        train = names[: len(names) // 2]
+        train = _first_half(names, sizes)
     if train is None:
         train = sorted(set(names) - set(test or ()))
     if test is None:
@@ -66,7 +73,7 @@ def split_classes(
             raise UserError(_too_few(which, len(chosen), as_given))
     if len(val) == 1:
         raise UserError(_too_few("val", 1, as_given))
-    held_out = set(val or _evenly(train, validation))
+    held_out = set(val or _evenly(train, validation, sizes))
     split = {n: "val" if n in held_out else "train" for n in {*train, *val}}
     return dict(sorted({**split, **dict.fromkeys(test, "test")}.items()))
 
@@ -158,7 +165,16 @@ def _matching(names: list[str], expression: str, parameter: str) -> list[str]:
     return matching
 
 
-def _evenly(train: list[str], validation: float) -> list[str]:
+def _first_half(names: list[str], sizes: Mapping[str, int] | None) -> list[str]:
+    half = names[: len(names) // 2]
+    if sizes is None or _all_have_pairs(sizes, half, names[len(half) :]):
+        return half
+    pairs, single = _by_pairs(names, sizes)
+    some = pairs[: len(pairs) // 2]
+    return sorted(some + single[: len(half) - len(some)])
+
+
+def _evenly(train: list[str], validation: float, sizes: Mapping[str, int] | None) -> list[str]:
     count = round(len(train) * validation)
     if count == 1:
         # Among images of one class every answer is right.
@@ -168,7 +184,33 @@ def _evenly(train: list[str], validation: float) -> list[str]:
             f"dataset.validation {validation} holds out {count} of {len(train)} train classes; "
             f"at least 2 must remain, so at most {(len(train) - 2) / len(train):.2f} fits."
         )
-    return [train[(2 * i + 1) * len(train) // (2 * count)] for i in range(count)]
+    chosen = _spread(train, count)
+    if not chosen or sizes is None:
+        return chosen
+    if _all_have_pairs(sizes, chosen, set(train) - set(chosen)):
+        return chosen
+    pairs, single = _by_pairs(train, sizes)
+    most = min(count, len(pairs) - 1)
+    if most < 1 or count - most > len(single):
+        return chosen  # whatever is chosen, one of the two has no pair
+    return _spread(pairs, most) + _spread(single, count - most)
+
+
+def _spread(names: list[str], count: int) -> list[str]:
+    return [names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)]
+
+
+def _all_have_pairs(sizes: Mapping[str, int], *groups: Collection[str]) -> bool:
+    """Whether each of the groups has a class of two images or more."""
+    return all(any(sizes.get(name, 0) > 1 for name in group) for group in groups)
+
+
+def _by_pairs(names: list[str], sizes: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    """The classes of two images or more, and the others."""
+    return (
+        [name for name in names if sizes.get(name, 0) > 1],
+        [name for name in names if sizes.get(name, 0) < 2],
+    )
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -1,13 +1,12 @@
 """Images inside archives, found without unpacking them.
 
-A .tar is indexed where it lies. A .tar.gz or .zip, whose members cannot be read from the middle,
-becomes one .tar. Nothing is ever written under a member's own name, and yet an archive with a
-member that points outside its folder is refused whole: it was made to do harm. So is one that
-unpacks to more than `Limits` allow. Memory does not grow with the size of an archive or its files.
+A .tar is indexed where it lies. A .tar.gz, .tar.bz2, .tar.xz or .zip, whose members cannot be read
+from the middle, becomes one .tar. Nothing is ever written under a member's own name, and yet an
+archive with a member that points outside its folder is refused whole: it was made to do harm. So is
+one that unpacks to more than `Limits` allow. Memory does not grow with the size of an archive or
+its files.
 """
 
-import errno
-import gzip
 import hashlib
 import io
 import lzma
@@ -20,12 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from rhs.data.formats import ARCHIVES, HEAD, UNREAD, content
 from rhs.datasets.limits import LIMITS, Headers, Limits
 from rhs.datasets.part import CHUNK, byte_bar, naming
+from rhs.datasets.passed_over import SYSTEM, is_system
 from rhs.datasets.raw import Refused
+from rhs.datasets.unpack import is_damage, unpack
 from rhs.errors import UserError
 
-ACCEPTED = "a folder, .tar, .tar.gz, .tgz or .zip with one folder of images per class"
+ACCEPTED = (
+    "a folder, .tar, .tar.gz (.tgz), .tar.bz2, .tar.xz or .zip with one folder of images per class"
+)
 # What the readers of the standard library raise, beside their own errors, at damaged bytes.
 DAMAGE = (ValueError, OverflowError, IndexError, KeyError, RecursionError, struct.error)
 
@@ -38,14 +42,15 @@ class Found(NamedTuple):
     offset: int
     size: int
     sha256: str
+    head: bytes = b""  # its first HEAD bytes
 
 
 class Listing(NamedTuple):
-    """What a source holds. Hidden files (.DS_Store, __MACOSX/...) are only counted."""
+    """What a source holds. Files of systems (.DS_Store, @eaDir/...) are `hidden`."""
 
     found: list[Found]
     refused: list[Refused]
-    hidden: int
+    hidden: list[Refused]
 
 
 def list_archive(source: Path, raw: Path, limits: Limits = LIMITS) -> Listing:
@@ -56,16 +61,22 @@ def list_archive(source: Path, raw: Path, limits: Limits = LIMITS) -> Listing:
             the archive.
     """
     with source.open("rb") as stream:
-        magic = stream.read(4)
+        magic = stream.read(HEAD)
     if not magic:
         raise UserError(f"{source} is an empty file; accepted: {ACCEPTED}.")
     refused: list[Refused] = []
-    hidden, tar = 0, raw / "images.tar"
+    hidden: list[Refused] = []
+    tar, kind = raw / "images.tar", content(magic)
     with naming(tar):
-        if magic[:2] == b"\x1f\x8b":
-            _gunzip(source, tar, limits)
-        elif magic in (b"PK\x03\x04", b"PK\x05\x06"):
+        if kind in ("gzip", "bzip2", "xz"):
+            unpack(source, tar, limits, kind)
+        elif kind == "zip archive":
             refused, hidden = _zip_to_tar(source, tar, limits)
+        elif kind in ARCHIVES:
+            raise UserError(
+                f"{source} is {kind}, which is not read: {UNREAD[kind]}, and give the folder that "
+                f"comes out as dataset.source; accepted: {ACCEPTED}."
+            )
         else:
             return list_tar(source, str(source.resolve()), source, limits)
     listing = list_tar(tar, tar.name, source, limits)
@@ -80,22 +91,25 @@ def list_tar(path: Path, file: str, source: Path, limits: Limits = LIMITS) -> Li
             outside it.
     """
     found: dict[str, Found] = {}
-    refused, hidden = [], 0
+    refused: list[Refused] = []
+    hidden: list[Refused] = []
     with path.open("rb") as stream, byte_bar(f"index {source.name}", path.stat().st_size) as bar:
         for count, member in enumerate(_members(path, source), 1):
             name = safe_name(member.name, source)
             limits.check_count(source, count)
             limits.check_member(source, name, member.size)
             why = _why_not(member)
-            if member.isdir() or is_hidden(name):
-                hidden += not member.isdir()
+            if is_system(name):
+                hidden += [] if member.isdir() else [Refused(name, SYSTEM)]
+            elif member.isdir():
+                pass
             elif why:
                 refused.append(Refused(name, why))
             else:
                 if name in found:  # as an unpacking would: the last one stays
                     refused.append(Refused(name, "replaced: the archive holds this name again"))
-                digest = _sha256(stream, member.offset_data, member.size)
-                found[name] = Found(name, file, member.offset_data, member.size, digest)
+                digest, head = _sha256(stream, member.offset_data, member.size)
+                found[name] = Found(name, file, member.offset_data, member.size, digest, head)
             bar.update(member.offset_data + member.size - bar.n)
     return Listing(list(found.values()), refused, hidden)
 
@@ -115,7 +129,7 @@ def _members(path: Path, source: Path) -> Iterator[tarfile.TarInfo]:
                     stream.left = stream.most - kept
                 end = tar.offset  # where no further header was found: zeros, or the file's end
         except (tarfile.TarError, *DAMAGE, OSError) as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             raise UserError(
                 f"{source} is not an archive, or is damaged ({error}); accepted: {ACCEPTED}."
@@ -130,11 +144,6 @@ def _check_place(member: tarfile.TarInfo, end: int) -> None:
     stored = member.isreg() and not member.issparse()  # others have a size, but no such bytes
     if member.size < 0 or (stored and member.offset_data + member.size > end):
         raise tarfile.ReadError(f"a file of {member.size:,} bytes at byte {member.offset_data:,}")
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether it is the archive's fault: a seek to nowhere, or a reader's OSError of its own."""
-    return not isinstance(error, OSError) or error.errno in (None, errno.EINVAL)
 
 
 def _why_not(member: tarfile.TarInfo) -> str | None:
@@ -162,33 +171,10 @@ def safe_name(name: str, source: Path) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def is_hidden(path: str) -> bool:
-    """Whether an operating system, not a person, put this file there."""
-    parts = PurePosixPath(path).parts
-    return any(p.startswith(".") or p == "__MACOSX" for p in parts) or parts[-1:] in (
-        ("Thumbs.db",),
-        ("desktop.ini",),
-    )
-
-
-def _gunzip(source: Path, target: Path, limits: Limits) -> None:
-    try:
-        with (
-            source.open("rb") as packed,
-            gzip.open(packed) as stream,
-            target.open("wb") as out,
-            byte_bar(f"unpack {source.name}", source.stat().st_size) as bar,
-        ):
-            while data := stream.read(CHUNK):
-                limits.check_total(source, out.tell() + len(data))
-                out.write(data)
-                bar.update(packed.tell() - bar.n)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{source} is damaged ({error}); get it anew.") from None
-
-
-def _zip_to_tar(source: Path, target: Path, limits: Limits) -> tuple[list[Refused], int]:
-    refused, hidden = [], 0
+def _zip_to_tar(source: Path, target: Path, limits: Limits) -> tuple[list[Refused], list[Refused]]:
+    """What is refused, and what is a system's."""
+    refused: list[Refused] = []
+    hidden: list[Refused] = []
     try:
         with zipfile.ZipFile(source) as archive, tarfile.open(target, "w") as tar:
             members = archive.infolist()
@@ -200,8 +186,10 @@ def _zip_to_tar(source: Path, target: Path, limits: Limits) -> tuple[list[Refuse
                     # zipfile gives no more than a file's declared size, whatever is packed.
                     limits.check_member(source, name, member.file_size)
                     limits.check_total(source, tar.offset + member.file_size)
-                    if member.is_dir() or is_hidden(name):
-                        hidden += not member.is_dir()
+                    if is_system(name):
+                        hidden += [] if member.is_dir() else [Refused(name, SYSTEM)]
+                    elif member.is_dir():
+                        pass
                     elif stat.S_ISLNK(member.external_attr >> 16):
                         with archive.open(member) as stream:
                             where = stream.read(4096).decode(errors="replace")  # Linux's longest
@@ -217,7 +205,7 @@ def _zip_to_tar(source: Path, target: Path, limits: Limits) -> tuple[list[Refuse
     except (RuntimeError, NotImplementedError) as error:  # a password; an unknown compression
         raise UserError(f"{source} cannot be read ({error}); make a plain .zip or .tar.") from None
     except OSError as error:
-        if not _is_damage(error):
+        if not is_damage(error):
             raise
         # Damaged bzip2; a file that is shorter than it says; or it begins before the archive.
         raise UserError(f"{source} is damaged ({error}); get it anew.") from None
@@ -236,10 +224,12 @@ def _append(tar: tarfile.TarFile, name: str, size: int, stream: IO[bytes]) -> No
     tar.getmembers().clear()  # it would keep them all
 
 
-def _sha256(stream: IO[bytes], offset: int, size: int) -> str:
+def _sha256(stream: IO[bytes], offset: int, size: int) -> tuple[str, bytes]:
+    """The checksum of a part of `stream`, and its first bytes."""
     stream.seek(offset)
-    digest = hashlib.sha256()
+    digest, head = hashlib.sha256(), b""
     while size and (data := stream.read(min(CHUNK, size))):
+        head = head or data[:HEAD]
         digest.update(data)
         size -= len(data)
-    return digest.hexdigest()
+    return digest.hexdigest(), head

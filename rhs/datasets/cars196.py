@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
+from rhs.data.formats import IMAGE_ENDINGS, ending
 from rhs.datasets.cars196_classes import CLASSES
 from rhs.datasets.download import Downloads, RemoteFile
-from rhs.datasets.folder import IMAGE_SUFFIXES
 from rhs.datasets.official import (
     ANEW,
     Archive,
@@ -168,7 +168,7 @@ def _by_folder(archive: Archive) -> list[Entry]:
     folders = {
         name: PurePosixPath(name).parent.name
         for name in archive.files
-        if name.lower().endswith(IMAGE_SUFFIXES)
+        if ending(name) in IMAGE_ENDINGS
     }
     known = {_plain(name.partition(".")[2]): number for number, name in enumerate(CLASSES, 1)}
     numbers = {int(folder) for folder in folders.values() if folder.isdecimal()}
@@ -201,7 +201,7 @@ def _original_images(archive: Archive) -> str:
     names = {digest: name for name, digest in ORIGINAL_IMAGES.items()}
     found: set[str] = set()
     for path in archive.files:
-        if not path.lower().endswith(IMAGE_SUFFIXES):
+        if ending(path) not in IMAGE_ENDINGS:
             continue
         digest = _md5(archive.read(path))
         expected = ORIGINAL_IMAGES.get(PurePosixPath(path).name)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from rhs.data.formats import IMAGE_ENDINGS, ending
 from rhs.datasets.archive import list_archive
 from rhs.datasets.download import Downloads, RemoteFile, Unavailable
-from rhs.datasets.folder import IMAGE_SUFFIXES
 from rhs.datasets.raw import ImageFile
 from rhs.errors import UserError
 
@@ -88,8 +88,7 @@ class Archive:
             raise UserError(f"{label_file} lists {repeated[0]} more than once.")
         images = []
         for entry in entries:
-            _, file, offset, size, sha256 = self.files[entry.member]
-            position = (file, offset, size, sha256)
+            position = self.files[entry.member][1:5]
             images.append(ImageFile(entry.name, entry.class_name, *position, entry.split))
         return images
 
@@ -98,12 +97,12 @@ def notes_on(archives: Sequence[Archive], images: Sequence[ImageFile]) -> dict[s
     """What of the archives is in the index, and how much of what else they hold."""
     indexed = {(image.file, image.offset) for image in images}
     rest = [f for a in archives for f in a.files.values() if (f.file, f.offset) not in indexed]
-    pictures = sum(f.path.lower().endswith(IMAGE_SUFFIXES) for f in rest)
+    pictures = sum(ending(f.path) in IMAGE_ENDINGS for f in rest)
     return {
         "archives": [archive.path.name for archive in archives],
         "images_not_listed": pictures,
         "other_files": len(rest) - pictures,
-        "hidden_files_skipped": sum(archive.hidden for archive in archives),
+        "hidden_files_skipped": sum(len(archive.hidden) for archive in archives),
     }
 
 

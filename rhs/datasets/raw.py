@@ -78,15 +78,19 @@ def write_raw(
     images: Sequence[ImageFile],
     refused: Sequence[Refused] = (),
     notes: dict[str, Any] | None = None,
+    hint: str = "",
 ) -> dict[str, Any]:
     """Write index.parquet and source.json into `folder`; returns what source.json says.
+
+    Args:
+        hint: what would bring in more images, said where they are too few.
 
     Raises:
         UserError: the images are of fewer than four classes.
     """
     classes = sorted({image.class_name for image in images})
     if len(classes) < MIN_CLASSES:
-        raise UserError(_too_few(source, classes, refused))
+        raise UserError(_too_few(source, classes, refused, hint))
     columns = zip(*sorted(images, key=lambda image: image.name), strict=True)
     arrays = [pa.array(c, t) for c, t in zip(columns, INDEX_SCHEMA.types, strict=True)]
     pq.write_table(pa.table(arrays, schema=INDEX_SCHEMA), folder / "index.parquet")
@@ -131,10 +135,10 @@ def read_raw(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
     return index, description
 
 
-def _too_few(source: str, classes: Sequence[str], refused: Sequence[Refused]) -> str:
+def _too_few(source: str, classes: Sequence[str], refused: Sequence[Refused], hint: str) -> str:
     found = f"{len(classes)} ({', '.join(classes)})" if classes else "none"
     sentence = f"{source} has too few classes: found {found}, at least {MIN_CLASSES} are needed"
     if refused:
         first = refused[0]
         sentence += f"; {len(refused)} entries were refused, the first {first.name} ({first.why})"
-    return sentence + "."
+    return f"{sentence}{'; ' if hint else ''}{hint}."

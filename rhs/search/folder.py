@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from rhs.data.formats import RAW_ENDINGS, ending, not_read
 from rhs.data.images import DECODER_ERRORS, FORMATS, BadImage, Prepared, TooManyPixels
 from rhs.data.prepare import LARGE, LARGE_FILE
+from rhs.datasets.passed_over import is_system, is_system_folder
 from rhs.errors import UserError
 from rhs.retrieval.stored import Embedded
 from rhs.search.encoded import BATCH, EncodedEmbedder
@@ -36,7 +38,7 @@ class Refused(NamedTuple):
 def embed_folder(
     folder: Path, model: EncodedEmbedder, digest: str = ""
 ) -> tuple[Embedded, list[Refused]]:
-    """Embed every file beneath a folder, in the order of their names; hidden ones are passed over.
+    """Embed every file beneath a folder, in the order of their names; systems' are passed over.
 
     An image's name is its path below the folder. Its class is the path of the folder it lies in,
     as in training (rhs.datasets.folder); those right in `folder` have none (label -1). Links to
@@ -92,10 +94,10 @@ def _files(folder: Path, refused: list[Refused]) -> Iterator[Path]:
         refused.append(Refused(printable(name), f"unreadable: {error.strerror}"))
 
     for place, folders, files in os.walk(folder, onerror=closed):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_system_folder(name)]
         links = [Path(place, name) for name in folders if Path(place, name).is_symlink()]
         refused += [Refused(printable(p.relative_to(folder).as_posix()), LINK) for p in links]
-        yield from (Path(place, name) for name in files if not name.startswith("."))
+        yield from (Path(place, name) for name in files if not is_system(name))
 
 
 def _see(path: Path, model: EncodedEmbedder) -> NDArray[np.uint8] | str:
@@ -117,6 +119,8 @@ def prepared(path: Path, model: EncodedEmbedder) -> Prepared:
     """
     if not path.is_file():
         raise BadImage("not a regular file")
+    if ending(path.name) in RAW_ENDINGS:  # Pillow would take its preview, or a part of it
+        raise BadImage(not_read("camera raw"))
     if (size := path.stat().st_size) > MOST_BYTES:
         raise BadImage(f"too many bytes: {size}, at most {MOST_BYTES} are read")
     if size > LARGE_FILE and not _looks_like_an_image(path):  # a film is not read to find out

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from rhs.data.images import BadImage, prepare_image
 
@@ -142,8 +142,20 @@ def test_short_side_only_shrinks():
     ("data", "why"),
     [
         (b"", "zero size"),
+        (
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
+            "HEIC, which is not read: .*pillow-heif",
+        ),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(200), "HEIC, which is not read"),
+        (b"\xff\x0a" + bytes(90), "JPEG XL, which is not read: .*djxl"),
+        (b"8BPS\0\1" + bytes(90), "Photoshop, which is not read"),
+        (b"<svg xmlns=", "SVG, which is not read"),
+        (b"%PDF-1.7", "PDF, which is not read"),
+        (b"\0\0\0\x20ftypisom" + bytes(90), "video, which is not read"),
+        (b"PK\3\4" + bytes(90), "zip archive, which is not read: unpack it"),
+        (encoded(picture(), "ICO"), "icon, which is not read"),
         (b"some text, long enough to look at", "not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript, which is not read"),
         (encoded(picture(), "JPEG")[:-200], "truncated"),
         (encoded(picture())[:-300], "truncated"),
         (encoded(picture(size=(40, 1))), "too small: 40 x 1 pixels"),
@@ -154,6 +166,16 @@ def test_short_side_only_shrinks():
 def test_refusals_name_their_kind(data, why):
     with pytest.raises(BadImage, match=f"^{why}"):
         prepare_image(data, 256, 95)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "QOI", "TGA", "JPEG2000"])
+def test_newer_and_older_formats_are_taken(kind):
+    if not features.check({"JPEG2000": "jpg_2000", "AVIF": "avif"}.get(kind, "zlib")):
+        pytest.skip(f"this Pillow has no {kind}")
+    prepared = prepare_image(encoded(picture(), kind), 256, 95)
+    assert prepared.source == kind
+    assert (prepared.width, prepared.height) == picture().size
+    assert prepared.converted.startswith(f"{kind} -> ")
 
 
 def test_decompression_bomb_is_not_decoded(monkeypatch):

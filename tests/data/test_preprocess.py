@@ -1,5 +1,6 @@
 """Raw folder -> shards: nothing dropped silently."""
 
+import csv
 import errno
 import io
 import re
@@ -89,7 +90,7 @@ def test_what_is_odd_is_kept_and_named(in_process, tmp_path):
     ]
     assert manifest["odd_by_kind"] == {"animated": 1, "wrongly named": 2}
     assert (
-        "Odd images, kept and named in the manifest: 1 animated, 2 wrongly named."
+        "Odd images, kept: 1 animated, 2 wrongly named; all are in kept.csv."
         in (manifest["warnings"])
     )
     (train,) = (s["file"] for s in manifest["shards"] if s["file"].startswith("train-"))
@@ -149,12 +150,40 @@ def test_tasks_are_bounded_in_images_and_in_bytes(monkeypatch):
     assert [row for b in blocks for row in b["row"].to_pylist()] == list(range(len(sizes)))
 
 
-def test_too_many_refused_is_an_error_that_leaves_nothing(in_process, tmp_path):
-    raw = make_raw(tmp_path, {f"a/bad{i}.png": b"no image" for i in range(3)})
-    with pytest.raises(UserError, match=r"3 of 33 images .* \(9\.1%\), first a/bad0\.png"):
+def test_too_many_refused_is_an_error_that_leaves_a_list_of_all(in_process, tmp_path):
+    raw = make_raw(tmp_path, {f"a/bad{i:02d}.png": b"no image" for i in range(12)})
+    listed = tmp_path / "data" / "out.refused.csv"
+    sentence = rf"12 of 42 images .* \(28\.6%\), first a/bad00\.png .* all are in {listed}: mend"
+    with pytest.raises(UserError, match=sentence):
         preprocess(raw, tmp_path / "data" / "out")
-    assert list((tmp_path / "data").iterdir()) == []
-    preprocess(raw, tmp_path / "data" / "out", max_bad_fraction=0.1)
+    assert list((tmp_path / "data").iterdir()) == [listed]
+    rows = list(csv.DictReader(listed.open(encoding="utf-8-sig")))
+    assert [row["name"] for row in rows] == [f"a/bad{i:02d}.png" for i in range(12)]
+    assert rows[0] == {"name": "a/bad00.png", "class_name": "a", "why": "not an image"}
+    preprocess(raw, tmp_path / "data" / "out", max_bad_fraction=0.3)
+    assert not listed.exists()
+    kept = list(csv.DictReader((tmp_path / "data/out/refused.csv").open(encoding="utf-8-sig")))
+    assert kept == rows
+
+
+def test_what_is_kept_though_alone_or_odd_is_in_a_list(in_process, tmp_path):
+    raw = make_raw(
+        tmp_path, {f"a/{i}.png": None for i in range(1, 5)} | {"b/x.jpg": noise_image(9)}
+    )
+    preprocess(raw, tmp_path / "out")
+    rows = csv.reader((tmp_path / "out" / "kept.csv").open(encoding="utf-8-sig"))
+    assert [row[:2] for row in rows] == [["name", "class_name"], ["b/x.jpg", "b"], ["a/0.png", "a"]]
+    assert not (tmp_path / "out" / "refused.csv").exists()
+
+
+def test_a_long_tail_is_measured_on_classes_that_have_pairs(in_process, tmp_path):
+    """Halves by name would test on d, e, f alone, each of one image."""
+    tail = {f"{c}/{i}.png": None for c in "cdef" for i in range(1, 5)}
+    manifest = preprocess(make_raw(tmp_path, tail), tmp_path / "out", validation=0)
+    assert manifest["splits"]["train"] == {"classes": 3, "images": 7, "singletons": 2}
+    assert manifest["splits"]["test"] == {"classes": 3, "images": 7, "singletons": 2}
+    assert manifest["warnings"][0] == module.CHOSEN
+    assert manifest["singletons"] == list("cdef")
 
 
 def test_singletons_and_emptied_classes(in_process, tmp_path):

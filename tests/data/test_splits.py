@@ -108,3 +108,41 @@ def test_two_validation_classes_of_the_data_set_are_taken():
 def test_splits_that_contradict_each_other_can_be_ignored(splits):
     with pytest.raises(UserError, match=r"dataset\.fetch\.split=null in the fetch stage ignores"):
         official_split(["a", "a"], splits)
+
+
+def test_sizes_change_nothing_where_something_can_be_measured():
+    sizes = dict.fromkeys(TEN, 1) | {"class0": 2, "class1": 2, "class9": 2}
+    assert split_classes(TEN, validation=0.4, sizes=sizes) == split_classes(TEN, validation=0.4)
+
+
+def test_validation_takes_classes_of_pairs_where_its_own_have_none():
+    names = [f"{i:02d}" for i in range(40)]
+    by_name = of(split_classes(names, names[:20], names[20:], 0.1), "val")
+    sizes = {name: 1 if name in by_name else 2 for name in names}
+    chosen = of(split_classes(names, names[:20], names[20:], 0.1, sizes=sizes), "val")
+    assert len(chosen) == len(by_name) == 2
+    assert all(sizes[name] == 2 for name in chosen)
+    assert chosen == of(split_classes(names, names[:20], names[20:], 0.1, sizes=sizes), "val")
+
+
+def test_validation_leaves_pairs_to_train_on():
+    names = [f"{i:02d}" for i in range(40)]
+    by_name = of(split_classes(names, names[:20], names[20:], 0.1), "val")
+    sizes = dict.fromkeys(names, 1) | dict.fromkeys([*by_name, *names[20:]], 5)
+    split = split_classes(names, names[:20], names[20:], 0.1, sizes=sizes)
+    for which in ("train", "val", "test"):
+        assert any(sizes[name] > 1 for name in of(split, which))
+
+
+@pytest.mark.parametrize("pairs", [2, 3, 5])
+def test_halves_each_get_classes_of_pairs(pairs):
+    sizes = dict.fromkeys(TEN, 1) | dict.fromkeys(TEN[:pairs], 3)
+    split = split_classes(TEN, validation=0, sizes=sizes)
+    assert len(of(split, "train")) == len(of(split, "test")) == 5
+    for which in ("train", "test"):
+        assert any(sizes[name] > 1 for name in of(split, which))
+
+
+def test_what_was_asked_for_stays_though_it_measures_nothing():
+    sizes = dict.fromkeys(TEN, 1) | dict.fromkeys(TEN[:5], 3)
+    assert of(split_classes(TEN, None, "class[5-9]", 0, sizes=sizes), "test") == TEN[5:]

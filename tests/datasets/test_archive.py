@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import lzma
 import tarfile
 import tracemalloc
 import zipfile
@@ -64,15 +65,50 @@ def test_tar_is_read_where_it_lies(tmp_path):
     assert {p.name for p in (tmp_path / "raw").iterdir()} == {"index.parquet", "source.json"}
 
 
-@pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "x.zip"])
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "x.zip", "x.tar.bz2", "x.tar.xz"])
 def test_compressed_archives_become_one_tar(tmp_path, name):
     if name.endswith("zip"):
         source = make_zip(tmp_path / name, FILES)
     else:
-        source = make_tar(tmp_path / name, FILES, "w:gz")
+        source = make_tar(tmp_path / name, FILES, f"w:{name[-3:].strip('.').replace('tgz', 'gz')}")
     folder.fetch(tmp_path / "raw", str(source))
     assert indexed(tmp_path / "raw") == FILES
     assert (tmp_path / "raw" / "images.tar").exists()
+
+
+@pytest.mark.parametrize("kind", ["bz2", "xz"])
+@pytest.mark.parametrize("damage", [lambda d: d[: len(d) // 2], lambda d: d[:20] + b"x" * 40])
+def test_a_damaged_packed_tar(tmp_path, kind, damage):
+    source = make_tar(tmp_path / "x", FILES, f"w:{kind}")
+    source.write_bytes(damage(source.read_bytes()))
+    with pytest.raises(UserError, match=r"is damaged .*; get it anew"):
+        folder.fetch(tmp_path / "raw", str(source))
+
+
+def test_an_xz_of_several_streams_and_one_that_would_fill_the_memory(tmp_path):
+    data = make_tar(tmp_path / "x.tar", FILES).read_bytes()
+    parts = [lzma.compress(data[:3000]), bytes(8), lzma.compress(data[3000:])]
+    (tmp_path / "x.tar.xz").write_bytes(b"".join(parts))
+    folder.fetch(tmp_path / "raw", str(tmp_path / "x.tar.xz"))
+    assert indexed(tmp_path / "raw") == FILES
+    greedy = [{"id": lzma.FILTER_LZMA2, "dict_size": 2**30, "preset": 0}]
+    (tmp_path / "x.tar.xz").write_bytes(lzma.compress(data, filters=greedy))
+    with pytest.raises(UserError, match="Memory usage limit"):
+        folder.fetch(tmp_path / "raw", str(tmp_path / "x.tar.xz"))
+
+
+@pytest.mark.parametrize(
+    ("magic", "sentence"),
+    [
+        (b"7z\xbc\xaf\x27\x1c", r"is 7z archive.* \(7z x\)"),
+        (b"Rar!\x1a\x07\x01", r"is RAR archive.* \(unrar x\)"),
+        (b"\x28\xb5\x2f\xfd", r"is zstd.* tar --zstd"),
+    ],
+)
+def test_archives_that_are_not_read_say_what_unpacks_them(tmp_path, magic, sentence):
+    (tmp_path / "x").write_bytes(magic + bytes(90))
+    with pytest.raises(UserError, match=f"{sentence}.*give the folder"):
+        folder.fetch(tmp_path / "data" / "raw", str(tmp_path / "x"))
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/etc/evil.png", "a/../../evil.png"])
