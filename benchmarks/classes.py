@@ -45,7 +45,7 @@ def measure(classes: int, rounds: int) -> dict[str, float]:
     centers = {"batch": BatchCenters(), "EMA": EMACenters(0.5)}
     for made in centers.values():
         made.prepare(classes, DIM)
-    kinds = {name: _center_step(made) for name, made in centers.items()}
+    kinds: dict[str, Step] = dict(centers)
     kinds[f"signatures, {SAMPLED:,} sampled"] = _signature_step(classes, SAMPLED)
     times = _times(kinds, classes, rounds)
     # Alone and fewer: it writes gigabytes, and would push the others' memory out of all caches.
@@ -64,10 +64,6 @@ def _times(kinds: dict[str, Step], classes: int, rounds: int) -> dict[str, float
             step(x, labels)
             seen[name].append(1000 * (time.perf_counter() - start))
     return {name: statistics.median(values[1:]) for name, values in seen.items()}
-
-
-def _center_step(centers: torch.nn.Module):
-    return lambda x, labels: centers(x, labels, labels)
 
 
 def _signature_step(classes: int, sampled: int | None):

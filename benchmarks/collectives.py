@@ -26,7 +26,7 @@ class Call:
 
     Attributes:
         kind: all_gather or all_reduce.
-        group: gather (embeddings and labels, and their gradient), centers, or gradient (DDP's).
+        group: gather (embeddings and labels), or gradient (DDP's).
         shape, dtype: of this rank's tensor.
     """
 
@@ -47,7 +47,7 @@ class Call:
 
 
 @contextmanager
-def collectives(network: DistributedDataParallel, dim: int) -> Iterator[list[Call]]:
+def collectives(network: DistributedDataParallel) -> Iterator[list[Call]]:
     """A list that every collective is added to as long as this lasts."""
     calls: list[Call] = []
 
@@ -60,8 +60,7 @@ def collectives(network: DistributedDataParallel, dim: int) -> Iterator[list[Cal
         return work.get_future().then(lambda done: done.value()[0])
 
     def all_reduce(x, *args, **kwargs):
-        is_centers = x.ndim == 2 and x.shape[1] == dim + 1  # sums, and a count
-        note("all_reduce", "centers" if is_centers else "gather", x)
+        note("all_reduce", "gather", x)
         return ALL_REDUCE(x, *args, **kwargs)
 
     all_gather = dist.all_gather

@@ -88,9 +88,9 @@ def steps_table(dim: int) -> str:
         "## A step: milliseconds\n",
         "Efficiency: the model's share of the step. One GPU's memory is 80 GB; `does not fit`: the "
         "B x B matrices of the loss alone need more.\n",
-        "| GPUs | B | method | model | loss | gather | centers | gradients | optimizer | images/s "
+        "| GPUs | B | method | model | loss | gather | gradients | optimizer | images/s "
         "| efficiency | on 100 Gb/s a node |",
-        "|" + "---|" * 12,
+        "|" + "---|" * 11,
     ]
     growing = [(w, 128 * w, name) for w in (8, 64, 512) for name in LOSSES]
     constant = [(w, 2048, name) for name in ("npair", "rhs_npair") for w in (8, 64, 512)]

@@ -78,12 +78,10 @@ def fit_link(traffic: dict) -> tuple[Link, list[Row]]:
     known: dict[int, tuple] = {}
     for row in traffic["rows"]:
         own = row["model"] == traffic["rows"][0]["model"] and row["batch"] == smallest
-        for group in ("gather", "centers", "gradient"):
+        for group in ("gather", "gradient"):
             part = traffic["parts"][row[group]]
             if calls := part["calls"]:
                 name = f"{group}, {row['model']}, B = {row['batch']}, D = {row['dim']}"
-                if group == "centers":
-                    name += f", {len(calls)} all-reduces"
                 known.setdefault(row[group], (name, own, part["seconds"], *messages(calls)))
     used = [(count, sent, seconds) for _, own, seconds, count, sent, _ in known.values() if own]
     latency, each = fit([row[:2] for row in used], [row[2] for row in used])

@@ -83,25 +83,13 @@ def all_gather_seconds(whole: float, workers: int, link: Link) -> float:
 
 
 def gather_payloads(batch: int, dim: int) -> dict[str, int]:
-    """Embeddings and labels of the whole batch, and the all-reduced gradient of the former."""
-    return {"embeddings": 4 * batch * dim, "labels": 8 * batch, "gradient": 4 * batch * dim}
-
-
-def center_payloads(centers: str | None, classes: int, dim: int) -> list[int]:
-    """Sums and a count of each class of the batch; their gradient too where one flows."""
-    times = {"batch": 2, "ema": 1}.get(centers or "", 0)
-    return times * [4 * classes * (dim + 1)]
+    """Embeddings and labels of the whole batch; no gradient of theirs travels, nor centers."""
+    return {"embeddings": 4 * batch * dim, "labels": 8 * batch}
 
 
 def gather_seconds(batch: int, dim: int, workers: int, link: Link) -> float:
-    parts = gather_payloads(batch, dim)
-    gathered = sum(all_gather_seconds(parts[k], workers, link) for k in ("embeddings", "labels"))
-    return gathered + all_reduce_seconds(parts["gradient"], workers, link)
-
-
-def centers_seconds(centers: str | None, classes: int, dim: int, workers: int, link: Link) -> float:
-    payloads = center_payloads(centers, classes, dim)
-    return sum(all_reduce_seconds(payload, workers, link) for payload in payloads)
+    payloads = gather_payloads(batch, dim).values()
+    return sum(all_gather_seconds(payload, workers, link) for payload in payloads)
 
 
 def loss_seconds(loss: Loss, batch: int, dim: int, machine: Machine) -> float:
@@ -120,7 +108,6 @@ def step(
         "model": model,
         "loss": loss_seconds(loss, batch, dim, machine),
         "gather": 0.0,
-        "centers": 0.0,
         "gradients": 0.0,
         "optimizer": parameters * machine.parameter,
     }
@@ -129,7 +116,6 @@ def step(
         hidden = machine.overlap * 2 / 3 * model  # the backward is two thirds of it
         whole = all_reduce_seconds(4 * parameters, workers, link)
         parts["gather"] = gather_seconds(batch, dim, workers, link)
-        parts["centers"] = centers_seconds(loss.centers, batch // 2, dim, workers, link)
         parts["gradients"] = max(0.0, whole - hidden)
     return parts
 

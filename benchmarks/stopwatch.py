@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 PARTS = (
-    "input", "model forward", "loss", "gather + centers", "waiting", "model backward",
+    "input", "model forward", "loss", "gather", "waiting", "model backward",
     "gradients", "optimizer", "rest",
 )  # fmt: skip
 ALL_REDUCE, ALL_GATHER = dist.all_reduce, dist.all_gather
@@ -104,7 +104,7 @@ def _parts_of(mine: dict[str, Any], ranks: tuple[dict[str, Any], ...]) -> dict[s
         "input": mine["here"] - mine["last"],
         "model forward": mine["forward done"] - mine["forward"],
         "loss": mine["backward"] - mine["loss"] - inside,
-        "gather + centers": inside - waited,
+        "gather": inside - waited,
         "waiting": waited + late,
         "model backward": sent - mine["backward"],
         "gradients": mine["backward done"] - sent - late,

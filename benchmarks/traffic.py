@@ -1,4 +1,4 @@
-"""What a step sends between workers: embeddings, labels and class centers against gradients.
+"""What a step sends between workers: embeddings and labels against gradients.
 
     python -m benchmarks.traffic
 
@@ -29,7 +29,7 @@ METHODS = "npair,symm_npair,triplet,rhs_npair,rhs_npair_batch,rhs_npair_epoch,rh
 MODELS = ("convnet", "efficientnet_lite0")
 RESNET50 = 25_600_000  # parameters, as published
 CLASSES = 1000  # of the made-up data; a step sends none but those of its batch
-GROUPS = ("gather", "centers", "gradient")
+GROUPS = ("gather", "gradient")
 
 
 def main() -> None:
@@ -93,7 +93,7 @@ def record(model: str, method: str, batch: int, dim: int, width: int = 32) -> li
     labels_B = torch.arange(batch) // 2
     share = batch // distributed.world_size()
     own = labels_B[distributed.rank() * share :][:share]
-    with collectives(network, dim) as calls:
+    with collectives(network) as calls:
         for _ in range(2):
             calls.clear()
             images = torch.randint(256, (2, 3, width, width), dtype=torch.uint8)
@@ -110,9 +110,8 @@ def table(data: dict) -> str:
         f"one thread on the loopback interface, float32, medians of {data['rounds']} rounds in "
         "turns. KiB: what a rank hands in, in all of a step's collectives. In brackets: share of "
         "the gradients'.\n",
-        "| model (parameters) | B | D | method | gather: KiB | ms | centers: KiB | ms | "
-        "gradients: KiB | ms |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| model (parameters) | B | D | method | gather: KiB | ms | gradients: KiB | ms |",
+        "|---|---|---|---|---|---|---|---|",
         *_rows(data),
         _resnet50(joined(data)),
         "Bytes that a rank sends over the wire, seen on the interface and by the formulas of a "
@@ -149,23 +148,21 @@ def _row(alike: list[dict]) -> str:
     row, names = alike[0], ", ".join(f"`{row['method']}`" for row in alike)
     whole = row["gradient"]
     cells = [f"{row['model']} ({whole['bytes'] // 4:,})", row["batch"], row["dim"], names]
-    for group in ("gather", "centers"):
-        part = row[group]
-        share, times = (part[what] / whole[what] for what in ("bytes", "seconds"))
-        told = f"{1e3 * part['seconds']:.2f} ({times:.0%})" if part["calls"] else "0"
-        cells += [f"{part['bytes'] / 1024:,.0f} ({share:.1%})", told]
+    part = row["gather"]
+    share, times = (part[what] / whole[what] for what in ("bytes", "seconds"))
+    cells += [f"{part['bytes'] / 1024:,.0f} ({share:.1%})",
+              f"{1e3 * part['seconds']:.2f} ({times:.0%})"]  # fmt: skip
     cells += [f"{whole['bytes'] / 1024:,.0f}", f"{1e3 * whole['seconds']:.2f}"]
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def _resnet50(rows: list[dict]) -> str:
     """The largest case beside a model that was not run."""
-    largest = max(rows, key=lambda row: (row["batch"] * row["dim"], row["centers"]["bytes"]))
-    shares = (f"{group} {largest[group]['bytes'] / (4 * RESNET50):.1%}" for group in GROUPS[:2])
+    largest = max(rows, key=lambda row: row["batch"] * row["dim"])
     return (
         f"\nResNet-50, {RESNET50:,} parameters, by formula: {4 * RESNET50 / 1024:,.0f} KiB of "
-        f"gradients; of that at B = {largest['batch']}, D = {largest['dim']} with "
-        f"`{largest['method']}`: {', '.join(shares)}.\n"
+        f"gradients; the gather at B = {largest['batch']}, D = {largest['dim']} is "
+        f"{largest['gather']['bytes'] / (4 * RESNET50):.1%} of that.\n"
     )
 
 

@@ -1,8 +1,9 @@
-"""Differentiable gather and all-reduce over the default process group, and nothing else.
+"""Differentiable gather, and sums, over the default process group, and nothing else.
 
-Both are written for a loss that every rank computes in full on the global batch, with gradients
-averaged by DistributedDataParallel afterwards: the parameters then receive exactly the gradient of
-one process that holds the whole batch. Without a process group each function is the identity.
+The gather is written for a loss that every rank computes in full on the global batch, with
+gradients averaged by DistributedDataParallel afterwards: the parameters then receive exactly the
+gradient of one process that holds the whole batch. Without a process group each function is the
+identity.
 """
 
 import torch
@@ -43,23 +44,25 @@ def gather(x_local: torch.Tensor) -> torch.Tensor:
     """Concatenate equal-sized tensors of all ranks, in rank order.
 
     Args:
-        x_local: [B / W, ...], the same shape on every rank; gradients flow to every rank.
+        x_local: [B / W, ...], the same shape on every rank. Its gradient is W times that of the
+            loss, which must be the same on every rank: what averaging over ranks sets right. So no
+            gradient travels.
 
     Returns:
         [B, ...], the same on every rank.
     """
     if world_size() == 1:
         return x_local
-    if x_local.requires_grad:
-        return _Gather.apply(x_local)
-    return _all_gather(x_local)
+    return _Gather.apply(x_local)
 
 
 def all_reduce_sum(x: torch.Tensor) -> torch.Tensor:
-    """Sum a tensor over all ranks, differentiably. x: any shape, the same on every rank."""
+    """Sum a tensor over all ranks, without gradient. x: any shape, the same on every rank."""
     if world_size() == 1:
         return x
-    return _AllReduceSum.apply(x)
+    total = x.detach().clone()
+    dist.all_reduce(total, group=_group)
+    return total
 
 
 def gather_uneven(
@@ -108,22 +111,6 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        # Every rank's loss depends on this rank's rows, so their gradients add up.
-        grad = grad.clone()
-        dist.all_reduce(grad, group=_group)
+        # W equal gradients, one of each rank's loss, would add up to this.
         start = rank() * ctx.rows
-        return grad[start : start + ctx.rows]
-
-
-class _AllReduceSum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        total = x.clone()
-        dist.all_reduce(total, group=_group)
-        return total
-
-    @staticmethod
-    def backward(ctx, grad):
-        grad = grad.clone()
-        dist.all_reduce(grad, group=_group)
-        return grad
+        return world_size() * grad[start : start + ctx.rows]

@@ -57,11 +57,8 @@ def test_a_step_sends_what_the_formulas_say(gloo_pool, method, centers):
         }
         told = cost_model.gather_payloads(BATCH, DIM)
         assert sorted(seen["gather"]) == sorted(
-            [("all_gather", told["embeddings"] // 2), ("all_gather", told["labels"] // 2),
-             ("all_reduce", told["gradient"])]
-        )  # fmt: skip
-        payloads = cost_model.center_payloads(centers, BATCH // 2, DIM)
-        assert seen["centers"] == [("all_reduce", payload) for payload in payloads]
+            [("all_gather", told["embeddings"] // 2), ("all_gather", told["labels"] // 2)]
+        )
         trained = Embedder(ConvNet([32, 64, 128, 256]), DIM, 48, [0.5] * 3, [0.5] * 3)
         parameters = sum(p.numel() for p in trained.parameters())
         assert sum(size for _, size in seen["gradient"]) == 4 * parameters
@@ -90,13 +87,12 @@ def test_a_checkpoint_is_as_large_as_the_formula_says(method):
 def test_more_workers_share_the_model_and_repeat_the_loss():
     loss = cost_model.Loss(products=6, passes=10, rows=20, matrices=4, centers="ema")
     one, two, many = (cost_model.step(MACHINE, loss, w, 1024, 64, 10**6) for w in (1, 2, 64))
-    assert one["gather"] == one["centers"] == one["gradients"] == 0
+    assert one["gather"] == one["gradients"] == 0
     assert two["model"] == pytest.approx(one["model"] / 2)
     assert two["loss"] == many["loss"] == one["loss"]
     assert two["optimizer"] == one["optimizer"]
-    # An all-reduce on two ranks: two messages, and all the bytes once.
-    assert two["centers"] == pytest.approx(2 * 2e-4 + 4 * 512 * 65 / 1e9)
-    assert two["gather"] == pytest.approx(4 * 2e-4 + (2 + 4) * 1024 * 64 / 1e9 + 4 * 1024 / 1e9)
+    # An all-gather on two ranks: one message, of half of the bytes.
+    assert two["gather"] == pytest.approx(2 * 2e-4 + (4 * 64 + 8) * 512 / 1e9)
     assert two["gradients"] == 0  # behind the backward pass, which is long
     hidden = 0.5 * 2 / 3 * many["model"]
     whole = cost_model.all_reduce_seconds(4 * 10**6, 64, LINK)
@@ -143,16 +139,10 @@ def test_lists_of_collectives_are_kept_once_and_found_again(gloo_pool):
     grid = [("convnet", batch, DIM) for batch in (BATCH, 2 * BATCH)]
     rows, parts = gloo_pool.run(traffic.measure, 2, grid, ["npair", "triplet", "rhs_npair"], 1)[0]
     lists = [json.dumps(part["calls"]) for part in parts]
-    assert len(set(lists)) == len(lists) == 6  # two gathers, two of centers, none, the gradients
+    assert len(set(lists)) == len(lists) == 3  # two gathers, and the gradients
     for row in traffic.joined({"rows": rows, "parts": parts}):
-        assert row["gather"]["bytes"] == sum(
-            size // 2 if name != "gradient" else size
-            for name, size in cost_model.gather_payloads(row["batch"], DIM).items()
-        )
-        centers = cost_model.center_payloads(
-            cost.LOSSES[row["method"]].centers, row["batch"] // 2, DIM
-        )
-        assert row["centers"]["bytes"] == sum(centers)
+        whole = sum(cost_model.gather_payloads(row["batch"], DIM).values())
+        assert row["gather"]["bytes"] == whole // 2
         assert min(row[group]["seconds"] for group in traffic.GROUPS) > 0
 
 
@@ -161,7 +151,6 @@ def test_constants_are_found_again_from_made_up_measurements():
     for batch in (128, 512):
         calls = {
             "gather": [Call("all_gather", "gather", (batch // 2, 64), "float32")],
-            "centers": [Call("all_reduce", "centers", (batch // 2, 65), "float32")] * 2,
             "gradient": [Call("all_reduce", "gradient", (10**6,), "float32")],
         }
         row = {"model": "convnet", "batch": batch, "dim": 64}
@@ -176,7 +165,7 @@ def test_constants_are_found_again_from_made_up_measurements():
         rows.append(row)
     link, told = cost_check.fit_link(json.loads(json.dumps({"rows": rows, "parts": parts})))
     assert (link.latency, link.bandwidth) == pytest.approx((LINK.latency, LINK.bandwidth))
-    assert len(told) == 2  # what the larger batch gathers, and its centers
+    assert len(told) == 1  # what the larger batch gathers
     for _, predicted, measured in told:
         assert predicted == pytest.approx(measured)
 
@@ -198,7 +187,7 @@ def test_the_parts_of_a_step_add_up_and_waiting_is_told_apart():
     told = stopwatch.parts([[early], [late]])
     assert sum(told.values()) == pytest.approx(10.5)
     assert told["waiting"] == pytest.approx((1.0 + 0.5) / 2)  # the early rank's, of both
-    assert told["gather + centers"] == pytest.approx(2.0)
+    assert told["gather"] == pytest.approx(2.0)
     assert told["gradients"] == pytest.approx(1.5)
     assert told["model forward"] == pytest.approx(2.5)
     assert told["input"] == pytest.approx(0.5)
@@ -219,7 +208,7 @@ def test_two_workers_tell_where_their_time_goes(gloo_pool):
     told = stopwatch.parts(ranks)
     assert set(told) == set(stopwatch.PARTS)
     assert all(seconds > -1e-4 for seconds in told.values())
-    for name in ("model forward", "loss", "gather + centers", "model backward", "optimizer"):
+    for name in ("model forward", "loss", "gather", "model backward", "optimizer"):
         assert told[name] > 1e-5, name
-    # Embeddings, labels and centers, and the embeddings' gradient.
-    assert {len(marks["calls"]) for rank in ranks for marks in rank} == {4}
+    # Embeddings and labels.
+    assert {len(marks["calls"]) for rank in ranks for marks in rank} == {2}

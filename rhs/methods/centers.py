@@ -1,36 +1,27 @@
-"""Class centers of the global batch, from sums and counts all-reduced across workers.
+"""Class centers of the global batch, which every worker holds: nothing of theirs travels in a step.
 
-What travels is one row of sums and one count for each class in the batch, whatever the number of
-classes in the data set. Every rank ends up with the same centers.
+Every rank computes the same centers from the same rows.
 """
 
 import torch
 from torch import nn
 
-from rhs import distributed
 from rhs.errors import UserError, number
 from rhs.methods.statistics import ClassSums
 
 
 def batch_sums(
-    x_local_bD: torch.Tensor, labels_local_b: torch.Tensor, labels_B: torch.Tensor
+    x_BD: torch.Tensor, labels_B: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Sum the embeddings of each class over all ranks, differentiably.
-
-    Args:
-        x_local_bD: this rank's embeddings.
-        labels_local_b: their labels.
-        labels_B: the labels of the whole batch, the same on every rank.
+    """Sum the embeddings of each class of the global batch, differentiably.
 
     Returns:
         (classes [K] sorted, sums [K, D], counts [K, 1], place of each row's class in classes [B])
     """
     classes_K, row_B = torch.unique(labels_B, return_inverse=True)
-    row_local_b = torch.searchsorted(classes_K, labels_local_b)
-    one_b1 = torch.ones_like(x_local_bD[:, :1])
-    packed = x_local_bD.new_zeros(len(classes_K), x_local_bD.shape[1] + 1)
-    packed = packed.index_add(0, row_local_b, torch.cat([x_local_bD, one_b1], dim=1))
-    packed = distributed.all_reduce_sum(packed)
+    one_B1 = torch.ones_like(x_BD[:, :1])
+    packed = x_BD.new_zeros(len(classes_K), x_BD.shape[1] + 1)
+    packed = packed.index_add(0, row_B, torch.cat([x_BD, one_B1], dim=1))
     return classes_K, packed[:, :-1], packed[:, -1:], row_B
 
 
@@ -44,9 +35,9 @@ class BatchCenters(nn.Module):
     def prepare(self, num_classes: int, dim: int) -> None:
         """Nothing is kept between steps."""
 
-    def forward(self, x_local_bD, labels_local_b, labels_B) -> torch.Tensor:
+    def forward(self, x_BD, labels_B) -> torch.Tensor:
         """Centers [B, D], one row for each row of the global batch."""
-        _, sums_KD, counts_K1, row_B = batch_sums(x_local_bD, labels_local_b, labels_B)
+        _, sums_KD, counts_K1, row_B = batch_sums(x_BD, labels_B)
         return (sums_KD / counts_K1)[row_B]
 
 
@@ -60,10 +51,9 @@ class LeaveOneOutCenters(nn.Module):
     def prepare(self, num_classes: int, dim: int) -> None:
         """Nothing is kept between steps."""
 
-    def forward(self, x_local_bD, labels_local_b, labels_B) -> torch.Tensor:
+    def forward(self, x_BD, labels_B) -> torch.Tensor:
         """Centers [B, D], one row for each row of the global batch."""
-        _, sums_KD, counts_K1, row_B = batch_sums(x_local_bD, labels_local_b, labels_B)
-        x_BD = distributed.gather(x_local_bD)
+        _, sums_KD, counts_K1, row_B = batch_sums(x_BD, labels_B)
         alone_B1 = counts_K1[row_B] == 1
         others_BD = sums_KD[row_B] - torch.where(alone_B1, 0.0, x_BD)
         return others_BD / (counts_K1[row_B] - 1).clamp_min(1)
@@ -96,13 +86,13 @@ class EMACenters(nn.Module):
         self.register_buffer("updates_C", torch.zeros(num_classes, dtype=torch.long))
 
     @torch.no_grad()
-    def forward(self, x_local_bD, labels_local_b, labels_B) -> torch.Tensor:
+    def forward(self, x_BD, labels_B) -> torch.Tensor:
         """Centers [B, D], one row for each row of the global batch; updates the averages first."""
-        classes_K, sums_KD, counts_K1, row_B = batch_sums(x_local_bD, labels_local_b, labels_B)
+        classes_K, sums_KD, counts_K1, row_B = batch_sums(x_BD, labels_B)
         mean_KD = (sums_KD / counts_K1).to(self.average_CD.dtype)
         self.average_CD[classes_K] = torch.lerp(mean_KD, self.average_CD[classes_K], self.momentum)
         self.updates_C[classes_K] += 1
-        return self.of(classes_K)[row_B].to(x_local_bD.dtype)
+        return self.of(classes_K)[row_B].to(x_BD.dtype)
 
     def of(self, classes_K: torch.Tensor) -> torch.Tensor:
         """The centers [K, D] of classes as they are now; 0 for one that was never seen."""
@@ -135,12 +125,9 @@ class SubCenters(nn.Module):
         self.averages.prepare(num_classes * self.groups, dim)
 
     @torch.no_grad()
-    def forward(self, x_local_bD, labels_local_b, labels_B) -> torch.Tensor:
+    def forward(self, x_BD, labels_B) -> torch.Tensor:
         """Centers [B, D], one row for each row of the global batch; updates the averages first."""
-        x_BD = distributed.gather(x_local_bD)
-        group_B = labels_B * self.groups + self._joined(x_BD, labels_B)
-        own = slice(distributed.rank() * len(x_local_bD), None)
-        return self.averages(x_local_bD, group_B[own][: len(x_local_bD)], group_B)
+        return self.averages(x_BD, labels_B * self.groups + self._joined(x_BD, labels_B))
 
     def _joined(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """The group of its class, from 0, that each row joins."""
@@ -198,9 +185,9 @@ class EpochCenters(nn.Module):
         count_C, mean_CD = sums.mean()
         self.center_CD.copy_(torch.where(count_C[:, None] > 0, mean_CD, self.center_CD.double()))
 
-    def forward(self, x_local_bD, labels_local_b, labels_B) -> torch.Tensor:
+    def forward(self, x_BD, labels_B) -> torch.Tensor:
         """Centers [B, D], one row for each row of the global batch."""
-        return self.center_CD[labels_B].to(x_local_bD.dtype)
+        return self.center_CD[labels_B].to(x_BD.dtype)
 
 
 class SignatureCenters(nn.Module):

@@ -137,7 +137,7 @@ class Objective(nn.Module):
         elif self.mining is None:
             loss = self.loss(x_BD, labels_B)
         else:
-            c_BD = self._centers(x_BD, labels_local_b, labels_B)
+            c_BD = self._centers(x_BD, labels_B)
             batch = Batch(x_BD, raw_BD, labels_B, c_BD, self.normalize)
             loss = self._mined(batch, progress, told)
         if self.signatures is not None:
@@ -159,14 +159,12 @@ class Objective(nn.Module):
     def _generate(self, batch: Batch, progress: float, anchor_N, positive_N):
         return self.generator(batch, anchor_N, positive_N, progress)
 
-    def _centers(self, x_BD, labels_local_b, labels_B) -> torch.Tensor | None:
+    def _centers(self, x_BD, labels_B) -> torch.Tensor | None:
         if self.centers is None:
             return None
         if isinstance(self.centers, SignatureCenters):
             return self.centers(self.signatures, labels_B)
-        own = slice(distributed.rank() * len(labels_local_b), None)
-        x_local_bD = x_BD[own][: len(labels_local_b)]
-        return self.centers(x_local_bD, labels_local_b, labels_B)
+        return self.centers(x_BD, labels_B)
 
 
 def build_objective(config: dict) -> Objective:

@@ -30,5 +30,5 @@ def group_centers(groups: int, momentum: float) -> list[np.ndarray]:
     seen = []
     for x, labels in group_batches():
         mine = slice(first * share, (first + 1) * share)
-        seen.append(centers(x[mine], labels[mine], labels).numpy())
+        seen.append(centers(distributed.gather(x[mine]), labels).numpy())
     return [*seen, *(value.numpy() for value in centers.state_dict().values())]

@@ -31,7 +31,7 @@ def mean_of(x: torch.Tensor, labels: torch.Tensor, label: int) -> torch.Tensor:
 
 def test_sums_and_counts():
     x, labels = steps()[0]
-    classes, sums, counts, row = batch_sums(x, labels, labels)
+    classes, sums, counts, row = batch_sums(x, labels)
     assert classes.tolist() == [1, 4, 7]
     assert counts[:, 0].tolist() == [1, 3, 1]
     torch.testing.assert_close(sums[1], x[0] + x[2] + x[3])
@@ -43,7 +43,7 @@ def test_batch_centers_are_means_with_gradient():
     x.requires_grad_()
     centers = BatchCenters()
     centers.prepare(10, 3)
-    c = centers(x, labels, labels)
+    c = centers(x, labels)
     for i, label in enumerate(labels.tolist()):
         torch.testing.assert_close(c[i], mean_of(x, labels, label))
     c[0].sum().backward()
@@ -59,7 +59,7 @@ def test_without_the_sample_itself_centers_are_means_of_the_others_with_gradient
     x.requires_grad_()
     centers = LeaveOneOutCenters()
     centers.prepare(10, 3)
-    c = centers(x, labels, labels)
+    c = centers(x, labels)
     for i in range(len(x)):
         others = [j for j in range(len(x)) if labels[j] == labels[i] and j != i] or [i]
         torch.testing.assert_close(c[i], sum(x[j] for j in others) / len(others))
@@ -73,7 +73,7 @@ def test_without_the_sample_itself_centers_are_means_of_the_others_with_gradient
 def test_of_two_samples_each_has_the_other_for_a_center():
     x, _ = steps()[0]
     labels = torch.tensor([6, 2, 2, 6, 1])
-    c = LeaveOneOutCenters()(x, labels, labels)
+    c = LeaveOneOutCenters()(x, labels)
     torch.testing.assert_close(c, x[[3, 2, 1, 0, 4]])
 
 
@@ -84,7 +84,7 @@ def test_moving_average_with_bias_correction(momentum):
     centers.double()
     average, updates = {}, {}
     for x, labels in steps():
-        c = centers(x.requires_grad_(), labels, labels)
+        c = centers(x.requires_grad_(), labels)
         for label in set(labels.tolist()):
             old = average.get(label, torch.zeros(3).double())
             mean = mean_of(x, labels, label).detach()
@@ -103,10 +103,10 @@ def test_only_classes_of_the_batch_are_touched():
     centers.prepare(10, 3)
     centers.double()
     (x, labels), (other_x, other_labels), *_ = steps()
-    centers(x, labels, labels)
+    centers(x, labels)
     before = {name: value.clone() for name, value in centers.state_dict().items()}
     assert before["updates_C"].tolist() == [0, 1, 0, 0, 1, 0, 0, 1, 0, 0]
-    centers(other_x, other_labels, other_labels)
+    centers(other_x, other_labels)
     for name, value in centers.state_dict().items():
         for label in range(10):
             changed = not torch.equal(value[label], before[name][label])
@@ -119,11 +119,9 @@ def test_memory_is_saved_and_loaded():
         centers.prepare(10, 3)
         centers.double()
     first, second, *_ = steps()
-    one(first[0], first[1], first[1])
+    one(*first)
     other.load_state_dict(one.state_dict())
-    torch.testing.assert_close(
-        one(second[0], second[1], second[1]), other(second[0], second[1], second[1]), rtol=0, atol=0
-    )
+    torch.testing.assert_close(one(*second), other(*second), rtol=0, atol=0)
 
 
 def test_many_updates_do_not_overflow():
@@ -133,7 +131,7 @@ def test_many_updates_do_not_overflow():
     labels = torch.tensor([0, 1])
     centers.updates_C += 100_000
     centers.average_CD += 1
-    torch.testing.assert_close(centers(x, labels, labels), x)
+    torch.testing.assert_close(centers(x, labels), x)
 
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.0, 2])
@@ -158,10 +156,10 @@ def refresh(centers, *batches) -> None:
 def test_centers_of_an_epoch_are_means_over_all_of_its_samples():
     centers, everything = epoch_centers(), steps()
     x, labels = everything[0]
-    assert (centers(x, labels, labels) == 0).all()  # before the first pass
+    assert (centers(x, labels) == 0).all()  # before the first pass
     refresh(centers, *everything)
     all_x, all_labels = (torch.cat(part) for part in zip(*everything, strict=True))
-    c = centers(x.requires_grad_(), labels, labels)
+    c = centers(x.requires_grad_(), labels)
     assert not c.requires_grad
     for i, label in enumerate(labels.tolist()):
         torch.testing.assert_close(c[i], mean_of(all_x, all_labels, label))

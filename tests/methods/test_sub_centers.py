@@ -60,7 +60,7 @@ class Looped:
 def test_they_are_those_of_the_reference(groups, momentum):
     centers, reference = made(groups, momentum), Looped(groups, momentum)
     for x, labels in group_batches():
-        c = centers(x.requires_grad_(), labels, labels)
+        c = centers(x.requires_grad_(), labels)
         assert not c.requires_grad
         torch.testing.assert_close(c, reference(x.detach(), labels))
 
@@ -70,7 +70,7 @@ def test_one_group_is_the_moving_average_of_the_class():
     average.prepare(CLASSES, DIM)
     average.double()
     for x, labels in group_batches():
-        assert torch.equal(one(x, labels, labels), average(x, labels, labels))
+        assert torch.equal(one(x, labels), average(x, labels))
 
 
 def test_groups_far_apart_are_found_from_the_first_batch_of_both_on():
@@ -79,11 +79,11 @@ def test_groups_far_apart_are_found_from_the_first_batch_of_both_on():
     labels = torch.zeros(4, dtype=torch.long)
     shifts = torch.tensor([-0.1, 0.1]).double()[:, None] * torch.tensor([0, 1.0, 0])
     pair = places[:1] + shifts
-    centers(pair, labels[:2], labels[:2])  # one group alone
+    centers(pair, labels[:2])  # one group alone
     x = torch.cat([pair, places[1:] + shifts])
-    centers(x, labels, labels)  # the farthest row opens the second group
+    centers(x, labels)  # the farthest row opens the second group
     for _ in range(200):
-        c = centers(x, labels, labels)
+        c = centers(x, labels)
     torch.testing.assert_close(c, places.repeat_interleave(2, 0))
 
 
@@ -100,14 +100,14 @@ def test_memory_is_saved_and_loaded():
     one, other = made(3), made(3)
     batches = group_batches()
     for x, labels in batches[:3]:
-        one(x, labels, labels)
+        one(x, labels)
     assert {name: tuple(v.shape) for name, v in one.state_dict().items()} == {
         "averages.average_CD": (3 * CLASSES, DIM),
         "averages.updates_C": (3 * CLASSES,),
     }
     other.load_state_dict(one.state_dict())
     for x, labels in batches[3:]:
-        assert torch.equal(one(x, labels, labels), other(x, labels, labels))
+        assert torch.equal(one(x, labels), other(x, labels))
 
 
 def test_a_class_never_seen_has_a_center_at_the_origin():
