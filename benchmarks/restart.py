@@ -27,16 +27,17 @@ from rhs.stage import compose
 from rhs.storage.store import Folder
 from rhs.tracking.tracker import NullTracker
 from rhs.training import checkpoint, supervise
+from rhs.training.mailbox import RemoteMailbox
 from rhs.training.worker import fit
 
 RESULT = Path("benchmarks/results/restart.md")
 NEAR = 0.01  # seconds between looks at the disk
 
 
-class Heard(supervise.RemoteMailbox):
+class Heard(RemoteMailbox):
     """A mailbox that notes when the workers were called."""
 
-    called: list[float] = []  # noqa: RUF012  (of this process, like the mailbox's actor)
+    called: list[float] = []  # noqa: RUF012  (of this process)
 
     def take(self) -> list:
         taken = super().take()

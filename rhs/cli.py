@@ -12,6 +12,10 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, NoReturn
 
 from rhs.errors import UserError
+from rhs.signals import end_at_once, interruptible, status_of
+
+if __name__ == "__main__" or Path(sys.argv[0]).name == "rhs":  # the command, and no import of it
+    end_at_once("interrupted")
 
 if TYPE_CHECKING:
     from rhs.data.images import Prepared
@@ -198,18 +202,18 @@ def _show(path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; a user's mistake is one sentence and status 1."""
     try:
-        options = parser().parse_args(arguments)
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # names may have what a terminal has not
-        from rhs.stage import PRIVATE
+        with interruptible("interrupted"):
+            options = parser().parse_args(arguments)
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="replace")  # names may have what a terminal has not
+            from rhs.stage import PRIVATE
 
-        for name, value in PRIVATE.items():
-            os.environ.setdefault(name, value)
-        options.run(options)
-        sys.stdout.flush()  # here, where a reader who left is understood
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+            for name, value in PRIVATE.items():
+                os.environ.setdefault(name, value)
+            options.run(options)
+            sys.stdout.flush()  # here, where a reader who left is understood
+    except KeyboardInterrupt as interrupt:
+        return status_of(interrupt, "interrupted")
     except BrokenPipeError:  # who reads the lines has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -10,8 +10,10 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
+from rhs.address import AUTO, LOCKED, TRIES, absent, address_of, check_answer, check_auth_mode
 from rhs.errors import UserError
 from rhs.run import Run
+from rhs.signals import kept
 from rhs.storage.object_store import ObjectStore
 from rhs.storage.store import is_url
 
@@ -25,11 +27,13 @@ def connect(cluster: DictConfig) -> None:
     What workers print goes to Ray's logs; a run's own lines come through its journal.
 
     Raises:
-        UserError: the workers do not fit into the local cluster, or see `workers_of`.
+        UserError: the workers do not fit into the local cluster, there is none at that address, or
+            see `workers_of`.
     """
     workers_of(cluster)
-    address = cluster.get("address") or os.environ.get("RAY_ADDRESS")
-    if not address:
+    found = address_of(cluster)
+    check_auth_mode()
+    if found is None:
         # Ray reads this on import. It is named after the systems whose firewalls complain of
         # servers; what it does is keep every process of the cluster on the loopback address.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -37,10 +41,26 @@ def connect(cluster: DictConfig) -> None:
 
     if ray.is_initialized():
         return
-    if not address:
-        _start(cluster)
-        return
-    ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    with kept():  # Ray would answer SIGTERM in its own way
+        if found is None:
+            _start(cluster)
+        else:
+            _join(cluster, *found)
+
+
+def _join(cluster: DictConfig, address: str, name: str) -> None:
+    """A cluster that runs already."""
+    import ray
+
+    check_answer(address, name)
+    os.environ.setdefault(TRIES, "5")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        why = str(error) if address == AUTO else LOCKED
+        raise UserError(absent(address, name, why)) from error
+    except (ray.exceptions.RayError, RuntimeError, ValueError) as error:
+        raise UserError(absent(address, name, str(error))) from error
     if short := _shortage(cluster):
         print(f"waiting for the cluster to grow: {short}")
 
@@ -66,9 +86,11 @@ def _start(cluster: DictConfig) -> None:
     )
     if short := _shortage(cluster):
         ray.shutdown()
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hint = "" if hidden is None else f" CUDA_VISIBLE_DEVICES is {hidden!r}."
         raise UserError(
             f"{short}. Fewer workers (cluster.num_workers) or less for each "
-            "(cluster.resources_per_worker) would fit."
+            f"(cluster.resources_per_worker) would fit.{hint if 'GPU' in short else ''}"
         )
 
 

@@ -11,10 +11,11 @@ class UserError(ValueError):
     """
 
 
-class Interrupted(BaseException):
+class Interrupted(KeyboardInterrupt):
     """The process was asked to end, by SIGTERM or Ctrl-C, and has done what it could before.
 
-    No Exception: nothing that goes on after errors may go on after this.
+    No Exception: nothing that goes on after errors may go on after this. Libraries in C (Ray's)
+    know what becomes of a KeyboardInterrupt.
 
     Args:
         signum: of the signal.

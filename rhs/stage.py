@@ -1,24 +1,24 @@
 """What every pipeline stage shares: reading its parameters and saying a user's mistake plainly."""
 
-import atexit
 import errno
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rhs.deaths import death, told
 from rhs.errors import Interrupted, UserError
 from rhs.redact import without_secrets
+from rhs.signals import AGAIN, interruptible, status_of
 from rhs.storage.object_store import ObjectStore
 from rhs.storage.store import open_store
 
 PARAMS = Path("params.yaml")
-PATIENCE = 10  # seconds that leaving may take after a signal
 # Ray and MLflow report usage to their makers unless told not to.
 PRIVATE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
 # What safetensors and SQLite say where Python would raise OSError(ENOSPC).
@@ -76,19 +76,22 @@ def stage(main: Callable[[DictConfig], None]) -> None:
     for name, value in PRIVATE.items():
         os.environ.setdefault(name, value)
     try:
-        params = load_params(sys.argv[1:])
-        enter_storage(params.cluster.storage)
-        main(params)
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        _leave(128 + interrupted.signum)
-    except KeyboardInterrupt:
-        print("interrupted; the same command starts again", file=sys.stderr)
-        _leave(128 + signal.SIGINT)
-    except SystemExit as left:  # Ray's answer to SIGTERM is the bare number
+        with interruptible():
+            params = load_params(sys.argv[1:])
+            enter_storage(params.cluster.storage)
+            main(params)
+            sys.stdout.flush()  # here, where a reader who left is understood
+    except KeyboardInterrupt as interrupt:
+        sys.exit(status_of(interrupt))
+    except SystemExit as left:  # Ray's answer to SIGTERM, while it starts, is the bare number
         if left.code != signal.SIGTERM:
             raise
-        _leave(128 + signal.SIGTERM)
+        sys.exit(status_of(Interrupted(signal.SIGTERM, AGAIN)))
+    except BrokenPipeError:  # who read the lines has left; the work is not done
+        print("error: nobody reads what this prints any more; " + AGAIN.partition("; ")[2] + ".",
+              file=sys.stderr)  # fmt: skip
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:  # anything that is not the user's to mend keeps its traceback
         sentence = explain(error)
         if sentence is None:
@@ -96,14 +99,6 @@ def stage(main: Callable[[DictConfig], None]) -> None:
             raise
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(1)
-
-
-def _leave(status: int) -> NoReturn:
-    """Exit after a signal. Ray's farewell may wait for processes that the same signal has ended:
-    then the alarm ends this one."""
-    if hasattr(signal, "alarm"):
-        atexit.register(signal.alarm, PATIENCE)  # registered last, called first
-    sys.exit(status)
 
 
 def enter_storage(storage: str | None) -> None:
@@ -141,6 +136,8 @@ def explain(error: BaseException) -> str | None:
     if full or any(text in str(error) for text in DISK_FULL):
         where = getattr(error, "filename", None) or Path.cwd()
         return f"No space left on the disk that holds {where}: free some and run again."
+    if "ray" in sys.modules and death(error):  # where nothing does the work again
+        return f"A process of Ray's was lost ({told(error)}): the same command starts again."
     # What a worker raised: Ray keeps it in `cause`, Ray Train in `worker_failures`, by rank.
     failures = getattr(error, "worker_failures", {}).values()
     causes = [getattr(error, "cause", None), error.__cause__, *failures]

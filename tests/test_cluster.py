@@ -44,6 +44,7 @@ def test_a_cluster_that_can_grow_is_waited_for(monkeypatch, capsys):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: None)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(cluster, "check_answer", lambda *_: None)
     chosen = OmegaConf.merge(composed().cluster, {"address": "ray.example:6379", "num_workers": 3})
     cluster.connect(chosen)
     assert "3 with 1 CPU each need 3 CPU; there are 2" in capsys.readouterr().out

@@ -1,6 +1,5 @@
 """What a stage says: one sentence and status 1, or a traceback where it is our fault."""
 
-import atexit
 import errno
 import os
 import subprocess
@@ -209,7 +208,7 @@ def test_the_real_thing(arguments, sentence, tmp_path):
     [
         (Interrupted(15, "stopped after step 3"), 143, "stopped after step 3\n"),
         (KeyboardInterrupt(), 130, "interrupted; the same command starts again\n"),
-        (SystemExit(15), 143, ""),  # what Ray makes of SIGTERM
+        (SystemExit(15), 143, "interrupted; the same command starts again\n"),  # Ray's answer
         (SystemExit(3), 3, ""),
     ],
 )
@@ -218,7 +217,6 @@ def test_signals_end_a_stage_in_a_line(project, monkeypatch, capsys, ending, sta
         raise ending
 
     monkeypatch.setattr(sys, "argv", ["stage", "tracking=none"])
-    monkeypatch.setattr(atexit, "register", lambda *_: None)  # not for this process
     with pytest.raises(SystemExit) as left:
         stage(main)
     assert left.value.code == status
@@ -228,3 +226,16 @@ def test_signals_end_a_stage_in_a_line(project, monkeypatch, capsys, ending, sta
 def test_a_storage_that_is_no_text(project):
     with pytest.raises(UserError, match=r"cluster\.storage is 5; it must be a folder"):
         enter_storage(5)
+
+
+def test_a_reader_who_leaves_early_is_no_traceback(project):
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = "import rhs.stage; rhs.stage.stage(lambda params: print('a line', flush=True))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "tracking=none"], stdout=writing, stderr=subprocess.PIPE,
+        text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False, timeout=60,
+    )  # fmt: skip
+    os.close(writing)
+    said = "error: nobody reads what this prints any more; the same command starts again.\n"
+    assert (done.returncode, done.stderr) == (141, said)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray.data
-from ray.exceptions import OutOfMemoryError, WorkerCrashedError
+from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 from tqdm import tqdm
 
@@ -45,6 +45,7 @@ from rhs.data.splits import (
     split_classes,
 )
 from rhs.datasets.raw import read_raw
+from rhs.deaths import KILLED, MEMORY, NODE, PREPARING, death
 from rhs.errors import UserError
 from rhs.storage.atomic import whole_folder
 from rhs.storage.lists import lists
@@ -56,6 +57,11 @@ CHOSEN = (
     "others were chosen, with which something can be measured."
 )
 RETRIES = 2  # of a task whose process died
+ENDS = {
+    MEMORY: "ran out of memory",
+    NODE: "was lost with its node",
+    KILLED: f"died {RETRIES + 1} times; a file may crash its decoder, or memory is short",
+}
 
 
 def preprocess(
@@ -229,13 +235,14 @@ def _prepared(plan: pa.Table, raw: Path, how: dict[str, int]) -> Iterator[pa.Tab
                 yield _joined(plan, table, done)
                 done += len(table)
                 bar.update(len(table))
-        except (WorkerCrashedError, OutOfMemoryError, MemoryError) as error:
-            died = f"died {RETRIES + 1} times; a file may crash its decoder, or memory is short"
-            what = died if isinstance(error, WorkerCrashedError) else "ran out of memory"
+        except (RayError, MemoryError) as error:
+            end = MEMORY if isinstance(error, MemoryError) else death(error)
+            if end is None:
+                raise
             name = plan["name"][min(done, len(plan) - 1)].as_py()
             raise UserError(
-                f"A process that prepared images {what}. {done} of {len(plan)} images were done; "
-                f"it was at {name} or shortly after."
+                f"A process that prepared images {ENDS[end]}. {done} of {len(plan)} images were "
+                f"done; it was at {name} or shortly after. Less memory is needed with {PREPARING}."
             ) from error
 
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from rhs.cluster import connect
 from rhs.data.shards import load_manifest
 from rhs.data.splits import RETRIEVAL
+from rhs.deaths import EMBEDDING
 from rhs.errors import UserError
 from rhs.evaluation import batches
 from rhs.evaluation.again import survived
@@ -94,7 +95,7 @@ def embed(
         def rest() -> None:
             _embed(params, shards, [piece for piece in missing if not piece.there()], model)
 
-        survived(rest, params.cluster, "embedding")
+        survived(rest, params.cluster, "embedding", EMBEDDING)
     files = {split: [p.made["trained"] for p in pieces if p.split == split] for split in splits}
     untrained = [piece.made[UNTRAINED] for piece in pieces if UNTRAINED in piece.made]
     return files | ({UNTRAINED: untrained} if untrained else {})

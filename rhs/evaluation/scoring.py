@@ -9,6 +9,7 @@ from omegaconf import DictConfig, ListConfig
 
 from rhs.cluster import connect
 from rhs.data.shards import ShardedImages
+from rhs.deaths import GALLERY
 from rhs.errors import UserError, number
 from rhs.evaluation.again import survived
 from rhs.retrieval.clusters import ITERATIONS, Clustering, nmi
@@ -93,8 +94,9 @@ def _score(params: DictConfig, files: Sequence[Path]) -> Scores:
         connect(params.cluster)
         cluster = plain(params.cluster)
         return survived(
-            lambda: sharded_score(files, ks, cluster, **settings), cluster, "holding the gallery"
-        )
+            lambda: sharded_score(files, ks, cluster, **settings), cluster,
+            "holding the gallery", GALLERY,
+        )  # fmt: skip
     embedded = read_files(files)
     return score(embedded.embeddings, embedded.labels, ks, embedded.queries, **settings)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -108,8 +108,9 @@ def held(
         _answer([holder.hold.remote() for holder in holders])
         yield holders, firsts
     finally:
-        for holder in holders:
-            ray.kill(holder)
+        with suppress(ray.exceptions.RayError):  # Ray itself is gone, and they with it
+            for holder in holders:
+                ray.kill(holder)
 
 
 def _actor(cluster: Mapping[str, Any], count: int) -> Any:

@@ -6,12 +6,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from rhs.cluster import connect
+from rhs.deaths import AT_ONCE, told
 from rhs.errors import Interrupted
 from rhs.study.cells import Cell, Cells, attempt
-from rhs.training.supervise import AGAIN, heeding
+from rhs.training.mailbox import AGAIN
+from rhs.training.supervise import heeding
 
 EVERY = 0.5  # seconds between looks for a signal
-DIED = "its process died (killed, out of memory, or with its node)"
 
 
 def in_ray(cells: Sequence[Cell], kept: Cells) -> Iterator[tuple[Cell, dict]]:
@@ -59,5 +60,5 @@ def _result(task: Any) -> dict:
         return ray.get(task)
     except ray.exceptions.RayTaskError as error:  # before or behind what `attempt` catches
         return {"failed": f"Ray: {str(error).strip().splitlines()[-1]}"}
-    except ray.exceptions.RayError:
-        return {"failed": DIED}
+    except ray.exceptions.RayError as error:
+        return {"failed": f"its process died ({told(error, AT_ONCE)})"}

@@ -8,71 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rhs.deaths import TRAINING, told
 from rhs.errors import Interrupted, UserError
+from rhs.training.mailbox import AGAIN, LAST_WORDS, Mailbox
 
 EVERY = 0.2  # seconds between looks into the mailbox
-AGAIN = "the same command continues"
-LAST_WORDS = 30.0  # seconds that a message on its way, or an end foretold, is waited for
-
-
-class Mailbox:
-    """Messages of the workers, and whether they are to stop."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[str, Any]] = []
-        self.stopping = False
-
-    def put(self, kind: str, what: Any) -> None:
-        self.messages.append((kind, what))
-
-    def take(self) -> list[tuple[str, Any]]:
-        taken, self.messages = self.messages, []
-        return taken
-
-    def stop(self) -> None:
-        self.stopping = True
-
-    def is_stopping(self) -> bool:
-        return self.stopping
-
-
-class RemoteMailbox(Mailbox):
-    """A Mailbox in the running Ray, on the node of the process that makes it; it ends with it."""
-
-    def __init__(self) -> None:
-        import ray
-
-        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-        self.actor: Any = ray.remote(num_cpus=0, label_selector=here, max_restarts=-1)(
-            Mailbox
-        ).remote()
-        self.sent: Any = None
-
-    def put(self, kind: str, what: Any) -> None:
-        self.sent = self.actor.put.remote(kind, what)  # not waited for; the order is kept
-
-    def flush(self) -> None:
-        """Wait until the last message that this process has put has arrived."""
-        import ray
-
-        if self.sent is not None:
-            ray.get(self.sent, timeout=LAST_WORDS)
-
-    def take(self) -> list[tuple[str, Any]]:
-        import ray
-
-        return ray.get(self.actor.take.remote(), timeout=LAST_WORDS)
-
-    def stop(self) -> None:
-        self.actor.stop.remote()
-
-    def is_stopping(self) -> bool:
-        import ray
-
-        try:
-            return bool(ray.get(self.actor.is_stopping.remote()))
-        except ray.exceptions.RayError:
-            return False  # it is being restarted; or the driver is gone, and this process with it
 
 
 def listen(mailbox: Mailbox, every: float = 0.5) -> threading.Event:
@@ -127,10 +67,11 @@ def deaths_told(allowed: int) -> Iterator[None]:
         died = [rank for rank, failure in failures.items() if _is_death(failure, RayActorError)]
         if not died:
             raise
+        first = failures[died[0]]
+        how = told(getattr(first, "health_check_failure", first), TRAINING)
         raise UserError(
             f"Workers died more often than cluster.max_failures = {allowed} allows, the last time "
-            f"rank {died[0]} (killed, out of memory, or with its node): the same command continues "
-            "from the last checkpoint."
+            f"rank {died[0]} ({how}): the same command continues from the last checkpoint."
         ) from error
 
 

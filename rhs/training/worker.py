@@ -17,7 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from rhs import distributed
 from rhs.cluster import connect, trainer_settings
 from rhs.data.source import input_threads
+from rhs.deaths import TRAINING
 from rhs.errors import UserError
+from rhs.evaluation.again import survived
 from rhs.models.embedder import Embedder
 from rhs.retrieval.scores import score
 from rhs.run import Run, project
@@ -28,10 +30,11 @@ from rhs.training import checkpoint, journal
 from rhs.training.embed import embed
 from rhs.training.keeper import Keeper, Often, Stopped, resume
 from rhs.training.loop import train
+from rhs.training.mailbox import RemoteMailbox
 from rhs.training.parts import about, assemble, be_deterministic
 from rhs.training.progress import Progress
 from rhs.training.setup import Elsewhere, settings_of
-from rhs.training.supervise import RemoteMailbox, deaths_told, heeding, listen, supervise
+from rhs.training.supervise import deaths_told, heeding, listen, supervise
 
 
 def fit(
@@ -60,11 +63,16 @@ def fit(
     # Workers start elsewhere than here.
     config["cluster"]["decoded_folder"] = str(project() / params.cluster.decoded_folder)
     given = {"params": config, "checkpoints": run.checkpoints, "mailbox": mailbox, "owner": owner}
-    trainer = TorchTrainer(
-        ray_worker,
-        train_loop_config=given | {"shards": str(shards.resolve())},
-        **trainer_settings(params.cluster, run),
-    )
+
+    def fit_once() -> None:
+        TorchTrainer(
+            ray_worker,
+            train_loop_config=given | {"shards": str(shards.resolve())},
+            **trainer_settings(params.cluster, run),
+        ).fit()
+
+    # Ray Train replaces workers, but not its own process that does so.
+    fit_all = partial(survived, fit_once, params.cluster, "training", TRAINING)
     refusals: list[str] = []
     deliver: dict[str, Callable[[Any], None]] = {
         "line": partial(journal.write, run.journal),
@@ -73,7 +81,10 @@ def fit(
         "refusal": refusals.append,
     }
     with heeding() as signals, deaths_told(params.cluster.max_failures):
-        supervise(trainer.fit, mailbox, deliver, signals, params.cluster.grace_seconds)
+        try:
+            supervise(fit_all, mailbox, deliver, signals, params.cluster.grace_seconds)
+        finally:
+            mailbox.close()
     if refusals:
         raise UserError(refusals[0])
 
@@ -126,7 +137,6 @@ def ray_worker(config: dict) -> None:
         # disk, heard of it.
         if not isinstance(error, Elsewhere):
             mailbox.put("refusal", str(error))
-    mailbox.flush()
 
 
 def _joins(params: dict, mailbox: RemoteMailbox) -> bool:

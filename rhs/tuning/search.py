@@ -22,7 +22,8 @@ from rhs.errors import UserError
 from rhs.run import code_digest, identify
 from rhs.stage import compose
 from rhs.tracking.tracker import NullTracker, environment
-from rhs.training.supervise import Mailbox, heeding, supervise
+from rhs.training.mailbox import Mailbox
+from rhs.training.supervise import heeding, supervise
 from rhs.tuning.record import Record
 from rhs.tuning.settings import TuneSettings
 from rhs.tuning.space import check_paths

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from ray.tune import Callback
 from tqdm import tqdm
 
+from rhs.deaths import AT_ONCE, death, told
 from rhs.errors import Interrupted, UserError
 from rhs.run import Run
 from rhs.stage import explain
@@ -164,6 +165,8 @@ class Watch(Callback):
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         error = trial.get_pickled_error()
         reason = None if error is None else explain(error)
+        if reason is None and error is not None and death(error):
+            reason = f"its process died ({told(error, AT_ONCE)})"
         self._end(trial.config["number"], "failed", reason or DIED)
 
     def _end(self, number: int, state: str, reason: str | None = None) -> None:

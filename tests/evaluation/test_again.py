@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from ray.exceptions import ActorDiedError, NodeDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, RayTaskError
 from tiny import composed, small_params
 
 from rhs.errors import UserError
@@ -28,21 +28,23 @@ def failing(errors: list[Exception]):
 @pytest.mark.parametrize("most", [2, 3, -1])
 def test_lost_workers_are_survived_and_told(most, capsys):
     lost = [ActorDiedError(), NodeDiedError("gone\nmore")]
-    assert survived(failing(lost), {"max_failures": most}, "embedding") == "made"
+    assert survived(failing(lost), {"max_failures": most}, "embedding", "less") == "made"
     assert capsys.readouterr().out.splitlines() == [
-        "embedding: a worker was lost, its work is done again (The actor died unexpectedly before "
-        "finishing this task.)",
-        "embedding: a worker was lost, its work is done again (gone)",
+        "embedding: a worker was lost, its work is done again (killed, by the system where memory "
+        "was short, or crashed)",
+        "embedding: a worker was lost, its work is done again (its node was lost)",
     ]
 
 
 @pytest.mark.parametrize("most", [0, 1])
 def test_more_lost_workers_than_allowed_are_one_sentence(most, capsys):
+    lost = [OutOfMemoryError("Memory on the node was low")] * (most + 1)
     with pytest.raises(UserError) as told:
-        survived(failing([ActorDiedError()] * (most + 1)), {"max_failures": most}, "embedding")
+        survived(failing(lost), {"max_failures": most}, "embedding", "a smaller batch")
     assert str(told.value) == (
         f"embedding: workers were lost more often than cluster.max_failures = {most} allows, the "
-        "last time so: The actor died unexpectedly before finishing this task."
+        "last one so: Ray ended it, as its node's memory was full; less memory is needed with a "
+        "smaller batch. The same command continues."
     )
     assert capsys.readouterr().out.count("\n") == most
 
@@ -51,7 +53,7 @@ def test_other_errors_stay_as_they_are(capsys):
     unmade = ActorDiedError(RayTaskError("__init__", "no such weights", KeyError("x")))
     for error in (UserError("a sentence"), KeyError("x"), unmade):
         with pytest.raises(type(error)) as raised:
-            survived(failing([error]), {"max_failures": 5}, "embedding")
+            survived(failing([error]), {"max_failures": 5}, "embedding", "less")
         assert raised.value is error
     assert capsys.readouterr().out == ""
 

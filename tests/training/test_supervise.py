@@ -9,7 +9,8 @@ import pytest
 
 from rhs.errors import Interrupted, UserError
 from rhs.training import supervise as supervise_module
-from rhs.training.supervise import Mailbox, deaths_told, heeding, listen, supervise
+from rhs.training.mailbox import Mailbox
+from rhs.training.supervise import deaths_told, heeding, listen, supervise
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_workers_that_died_too_often_are_a_sentence():
 
     death = WorkerHealthCheckFailedError("Worker died", failure=RayActorError())
     lost = RuntimeError("Connection closed by peer")
-    said = r"max_failures = 2 allows, the last time rank 1"
+    said = r"max_failures = 2 allows, the last time rank 1 \(killed, .*; less memory is needed with"
     with pytest.raises(UserError, match=said), deaths_told(2):
         raise WorkerGroupError("no", {0: lost, 1: death})
     with pytest.raises(WorkerGroupError), deaths_told(2):
