@@ -50,7 +50,7 @@ audit: setup  ## known vulnerabilities of the pinned versions (asks the package 
 ui: setup  ## browse the runs in MLflow, on this machine alone
 	@echo "MLflow: http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning  (Ctrl-C ends it)"
 	@PYTHONWARNINGS=ignore MLFLOW_LOGGING_LEVEL=WARNING mlflow server --host 127.0.0.1 --port $(PORT) --uvicorn-opts "--log-level warning" \
-		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+		--backend-store-uri "$$(python -m rhs.tracking.address)"
 
 clean:  ## delete what the pipeline made (not .venv, downloads, DVC's cache)
 	@rm -rf data/raw data/shards data/decoded data_report models embeddings index report runs metrics.json dvc_plots

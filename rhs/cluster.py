@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig
 
 from rhs.address import AUTO, LOCKED, TRIES, absent, address_of, check_answer, check_auth_mode
 from rhs.errors import UserError
+from rhs.places import commands_for_ray, executable, give_token, temporary_folder
 from rhs.run import Run
 from rhs.signals import kept
 from rhs.storage.object_store import ObjectStore
@@ -75,15 +76,19 @@ def _start(cluster: DictConfig) -> None:
     env_vars = {"PYTHONPATH": str(Path(__file__).parents[1])}
     if sys.platform == "linux":
         env_vars["GLOO_SOCKET_IFNAME"] = "lo"  # the collectives too
-    ray.init(
-        address="local",  # not one that happens to run here
-        num_cpus=cluster.get("num_cpus"),
-        include_dashboard=False,
-        _node_ip_address="127.0.0.1",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": env_vars},
-    )
+    give_token()
+    folder = temporary_folder()
+    with commands_for_ray(ray.__file__, folder):
+        ray.init(
+            address="local",  # not one that happens to run here
+            num_cpus=cluster.get("num_cpus"),
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=folder,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": env_vars, **executable()},
+        )
     if short := _shortage(cluster):
         ray.shutdown()
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")

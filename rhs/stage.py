@@ -13,6 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rhs.deaths import death, told
 from rhs.errors import Interrupted, UserError
+from rhs.places import find_home
+from rhs.quoting import how_to_quote, readable
 from rhs.redact import without_secrets
 from rhs.signals import AGAIN, interruptible, status_of
 from rhs.storage.object_store import ObjectStore
@@ -49,11 +51,15 @@ def plain(params: DictConfig) -> dict:
 
 
 def compose(overrides: list[str]) -> DictConfig:
-    """`conf/config.yaml` with Hydra overrides applied and every interpolation resolved."""
+    """`conf/config.yaml` with Hydra overrides applied and every interpolation resolved.
+
+    A path may hold what else needs quotation marks in Hydra's grammar, see `rhs.quoting`.
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException, MissingConfigException
 
+    overrides = [readable(override) for override in overrides]
     try:
         with initialize_config_dir(str(Path("conf").resolve()), version_base=None):
             params = hydra_compose("config", overrides=overrides)
@@ -66,6 +72,12 @@ def compose(overrides: list[str]) -> DictConfig:
             f"{group}={name} is unknown; accepted: {', '.join(error.options)}."
         ) from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # group=null
+        for override in overrides:
+            if how := how_to_quote(override):
+                raise UserError(
+                    f"{without_secrets(override)} cannot be read: a value with such characters is "
+                    f"put in quotation marks, for the shell: {without_secrets(how)}."
+                ) from None
         which = f"{error.override}: " if hasattr(error, "override") else ""
         raise UserError(without_secrets(which + " ".join(str(error).split()))) from None
     return params
@@ -75,6 +87,7 @@ def stage(main: Callable[[DictConfig], None]) -> None:
     """Run a stage's `main`; a user's mistake or a full disk ends in one sentence and status 1."""
     for name, value in PRIVATE.items():
         os.environ.setdefault(name, value)
+    find_home()
     try:
         with interruptible():
             params = load_params(sys.argv[1:])

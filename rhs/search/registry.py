@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlparse
 from rhs.errors import UserError
 from rhs.redact import without_secrets
 from rhs.storage.atomic import whole_folder
-from rhs.tracking.tracker import IMPATIENT, QUIET, environment, tracking_uri
+from rhs.tracking.address import database_file, tracking_uri
+from rhs.tracking.tracker import IMPATIENT, QUIET, environment
 
 NAMED = re.compile(r"(?:models:/)?(?P<name>[^@/]+)@(?P<alias>[^@/]+)")
 NUMBERED = re.compile(r"models:/(?P<name>[^@/]+)/(?P<version>\d+)")
@@ -81,8 +82,7 @@ def _on_this_machine(location: str) -> Path | None:
 
 
 def _cache() -> Path:
-    given = os.environ.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "rhs-dml"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "rhs-dml")
 
 
 @contextmanager
@@ -90,10 +90,10 @@ def _mlflow(what: str) -> Iterator[Any]:
     """A client of MLflow, whose errors are told in a sentence that names what was asked for."""
     uri = tracking_uri()
     place = without_secrets(uri)
-    if (local := re.fullmatch(r"sqlite:///([^?]+).*", uri)) and not Path(local[1]).is_file():
+    if (local := database_file(uri)) and not local.is_file():
         # MLflow would make an empty one.
         raise UserError(
-            f"{what} was not looked for: there is no database {local[1]}; run this from the "
+            f"{what} was not looked for: there is no database {local}; run this from the "
             "project's root, or set MLFLOW_TRACKING_URI."
         )
     with environment({k: v for k, v in (QUIET | IMPATIENT).items() if k not in os.environ}):

@@ -20,6 +20,7 @@ from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
 from rhs.machine import describe
 from rhs.models.embedder import Embedder, build_embedder
+from rhs.quoting import readable
 from rhs.retrieval.scores import score
 from rhs.run import identify
 from rhs.stage import explain
@@ -64,7 +65,7 @@ class Cell:
         """Trains and scores this cell alone; evaluate scores the untrained model beside any."""
         if self.method == UNTRAINED:
             return ""
-        given = [part for override in self.overrides for part in ("-S", override)]
+        given = [part for override in self.overrides for part in ("-S", readable(override))]
         return shlex.join(["dvc", "exp", "run", *given])
 
 

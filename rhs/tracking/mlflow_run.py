@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from rhs.redact import without_secrets
 from rhs.run import Run, project
+from rhs.tracking.address import database_file
 from rhs.tracking.provenance import describe
 
 NAME_TAG = "rhs.run"  # of an MLflow run: the run's name
@@ -126,8 +127,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 def _probe(uri: str) -> None:
     """Raises, at once, if `uri` is a database that cannot be used now: MLflow itself would try for
     minutes."""
-    if found := re.fullmatch(r"sqlite:///([^?]+).*", uri):
-        with closing(sqlite3.connect(found[1], timeout=1, isolation_level=None)) as database:
+    if file := database_file(uri):
+        with closing(sqlite3.connect(file, timeout=1, isolation_level=None)) as database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("ROLLBACK")
     elif re.split(r"\+|://", uri)[0] in DATABASES:
@@ -148,7 +149,7 @@ def _experiment(client: Any, uri: str, name: str) -> str:
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        local = uri.startswith("sqlite:")
+        local = database_file(uri) is not None
         place = (project() / "mlartifacts").as_uri() if local else None
         return client.create_experiment(name, artifact_location=place)
     if found.lifecycle_stage != "active":

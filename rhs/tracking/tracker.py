@@ -7,7 +7,6 @@ the background (rhs.tracking.delivery), so that a run neither waits for MLflow n
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -20,8 +19,9 @@ from omegaconf import DictConfig
 
 from rhs.errors import UserError
 from rhs.redact import without_secrets
-from rhs.run import Run, project
+from rhs.run import Run
 from rhs.stage import explain
+from rhs.tracking.address import tracking_uri
 from rhs.tracking.delivery import Delivery
 from rhs.tracking.mlflow_run import is_away, is_refused, open_run, reason
 from rhs.tracking.spool import Spool
@@ -191,14 +191,6 @@ def tracked(params: DictConfig, run: Run, manifest: dict, system: bool = False) 
         finally:
             spool.set_status(status)
             delivery.close()
-
-
-def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or a database file in the project folder."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project() / 'mlflow.db'}"
-    if relative := re.fullmatch(r"sqlite:///(?!/)(.+)", uri):
-        uri = f"sqlite:///{project() / relative[1]}"
-    return uri
 
 
 def _start(delivery: Delivery) -> None:

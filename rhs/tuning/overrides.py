@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rhs.errors import UserError
+from rhs.quoting import as_word, readable
 
 
 def overrides_of(values: Mapping[str, Any]) -> list[str]:
@@ -19,10 +20,7 @@ def as_text(value: Any) -> str:
         return "{" + ",".join(f"{key}:{as_text(each)}" for key, each in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(as_text, value)) + "]"
-    if isinstance(value, str) and not value.replace("_", "a").isidentifier():
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
-    return str(value)
+    return as_word(value) if isinstance(value, str) else str(value)
 
 
 def assigned(override: str) -> tuple[str, Any]:
@@ -32,7 +30,7 @@ def assigned(override: str) -> tuple[str, Any]:
     from hydra.errors import HydraException
 
     try:
-        parsed = OverridesParser.create().parse_override(override)
+        parsed = OverridesParser.create().parse_override(readable(override))
     except HydraException as error:
         raise UserError(f"{override} cannot be read: {' '.join(str(error).split())}.") from None
     changes = parsed.type == OverrideType.CHANGE and parsed.package is None

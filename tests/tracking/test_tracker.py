@@ -9,8 +9,9 @@ from mlflow_away import MANIFEST, begin, eventually
 from omegaconf import OmegaConf
 from tiny import composed
 
+from rhs.tracking.address import tracking_uri
 from rhs.tracking.provenance import flatten, shorten
-from rhs.tracking.tracker import NullTracker, tracked, tracking_uri
+from rhs.tracking.tracker import NullTracker, tracked
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
 
