@@ -10,6 +10,7 @@ from typing import Any
 from rhs.data.formats import HEAD
 from rhs.datasets.archive import ACCEPTED, Found, Listing, list_archive
 from rhs.datasets.download import Downloads
+from rhs.datasets.labels import alike
 from rhs.datasets.passed_over import OTHER, SYSTEM, Sorted, is_system, sort_out, summary
 from rhs.datasets.raw import ImageFile, Refused, write_raw
 from rhs.datasets.split_folders import arrange, check_setting
@@ -66,6 +67,8 @@ def fetch(
         _name(named, passed, refused)
         hint = _hint(path, refused, files)
         _tell(named, passed, files, hint)
+        if said := alike(image.class_name for image in images):
+            print(f"folder: {said}", flush=True)
         notes = {"hidden_files_skipped": len(listing.hidden)}
         if others := len(passed) - len(listing.hidden):
             notes["other_files"] = others

@@ -1,35 +1,28 @@
 """Your own images as a table: a CSV or Parquet file with a path and a label in every row."""
 
 import hashlib
-import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 from tqdm import tqdm
 
-from rhs.data.splits import RETRIEVAL, SPLITS
+from rhs.data.formats import RAW_ENDINGS, ending, not_read
 from rhs.datasets.columns import read_columns
 from rhs.datasets.download import Downloads
+from rhs.datasets.labels import SETTING as EMPTY
+from rhs.datasets.labels import alike, empty_words
 from rhs.datasets.raw import ImageFile, Refused, write_raw
+from rhs.datasets.rows import Row, is_empty, read_rows
+from rhs.datasets.table_paths import Paths
 from rhs.errors import UserError
 from rhs.storage.atomic import whole_folder
+from rhs.storage.lists import Lists, lists
 
-KNOWN_SPLITS = (*SPLITS, *RETRIEVAL)
 CHUNK = 1 << 20  # bytes
-
-
-class Row(NamedTuple):
-    """One row; `number` counts from 1, without the line of column names."""
-
-    number: int
-    path: str  # as the table has it, without white space around it
-    label: str
-    split: str  # "" where the table has none
-    values: tuple[float, ...] | None
 
 
 def fetch(
@@ -41,12 +34,15 @@ def fetch(
     split: str | None = "split",
     values: Sequence[str] = (),
     root: str | None = None,
+    encoding: str | None = None,
+    empty: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Index the images that the table `source` lists into the raw folder `out`.
 
     The images stay where they are. Rows that cannot be used (no label, no such file, no number, a
     path that is listed again) are refused and named; two rows that contradict each other about one
-    path are both refused.
+    path are both refused. refused.csv in `out` has them all, and respelled.csv the files that were
+    found by another spelling (`rhs.datasets.table_paths`); both are beside `out` after an error.
 
     Args:
         downloads: not used; nothing of this comes from the network.
@@ -54,6 +50,8 @@ def fetch(
             table without a column "split" leaves the split to the other settings.
         values: names of the columns of continuous labels.
         root: the folder that relative paths start from; None: the table's.
+        encoding: of a CSV that is not UTF-8 and has no byte order mark, as "cp1252".
+        empty: words that mean no label, beside an empty cell; None: NA, NaN, None and the like.
 
     Returns:
         What `out/source.json` says.
@@ -67,19 +65,25 @@ def fetch(
     folder = file.parent if root is None or root == "" else Path(os.path.expanduser(str(root)))
     if folder != file.parent and not folder.is_dir():
         raise UserError(f"dataset.fetch.root {root} does not exist or is no folder.")
-    columns = read_columns(file, wanted, optional=("split",) if split == "split" else ())
-    rows, refused = _rows(file, columns, [wanted[str(i)] for i in range(len(values))])
-    notes = {"rows": len(columns), **_split_note(columns, wanted.get("split"))}
-    rows, repeated = _once(rows, folder)
-    with whole_folder(out) as raw:
+    words = empty_words(empty)
+    columns = read_columns(file, wanted, ("split",) if split == "split" else (), encoding)
+    rows, refused = read_rows(file, columns, [wanted[str(i)] for i in range(len(values))], words)
+    notes = {"rows": len(columns), **_split_note(columns, wanted.get("split"), words)}
+    found, missing = _found(rows, folder)
+    rows, repeated = _once(rows, found)
+    with whole_folder(out) as raw, lists(out, raw) as named:
         images: list[ImageFile] = []
+        refused += missing + repeated
         for row in tqdm(rows, "table", unit=" images", disable=None):
-            image = _image(row, folder)
+            image = _image(row, found[row.number])
             if isinstance(image, ImageFile):
                 images.append(image)
             else:
                 refused.append(image)
-        return write_raw(raw, out.name, source, images, refused + repeated, notes)
+        named.rows["refused"] = [Refused._fields, *sorted(refused)]
+        named.rows["respelled"] = _respelled(rows, found, folder)
+        _tell(named, refused, images)
+        return write_raw(raw, out.name, source, images, refused, notes)
 
 
 def _wanted(path: object, label: object, split: object, values: object) -> dict[str, str]:
@@ -100,13 +104,13 @@ def _column_name(setting: str, name: object) -> str:
     return str(name).strip()
 
 
-def _split_note(columns: pa.Table, split: str | None) -> dict[str, str]:
+def _split_note(columns: pa.Table, split: str | None, words: frozenset[str]) -> dict[str, str]:
     """What is said where the classes' halves stand in for a column that was asked for."""
     if split is None:
         return {}
     if "split" not in columns.column_names:
         what = f"no column {split!r}"
-    elif not any(cell and cell.strip() for cell in columns["split"].to_pylist()):
+    elif all(is_empty(cell, words) for cell in columns["split"].to_pylist()):
         what = f"nothing in the column {split!r}"
     else:
         return {}
@@ -115,58 +119,51 @@ def _split_note(columns: pa.Table, split: str | None) -> dict[str, str]:
     return {"split": note}
 
 
-def _rows(file: Path, table: pa.Table, values: list[str]) -> tuple[list[Row], list[Refused]]:
-    """The rows that can be used as far as the table tells, and the others."""
-    rows, refused = [], []
-    empty = [""] * len(table)
-    columns = [table[name].to_pylist() for name in ("path", "label")]
-    columns.append(table["split"].to_pylist() if "split" in table.column_names else empty)
-    has_splits = any(name and name.strip() for name in columns[2])
-    numbers = [table[str(i)].to_pylist() for i in range(len(values))]
-    for number, (path, label, split) in enumerate(zip(*columns, strict=True), 1):
-        split = (split or "").strip().lower()
-        if split not in ("", *KNOWN_SPLITS):
-            raise UserError(
-                f"Row {number} of {file} has the split {split!r}; accepted: "
-                f"{', '.join(KNOWN_SPLITS)}."
-            )
-        if "\n" in f"{path}{label}":
-            raise UserError(f"Row {number} of {file} has a path or label of more than one line.")
-        path, label = (path or "").strip(), (label or "").strip()
-        continuous = [_number(column[number - 1]) for column in numbers]
-        wrong = [i for i, value in enumerate(continuous) if value is None]
-        name = path or f"row {number}"
-        if not path or "\0" in path:
-            refused.append(Refused(f"row {number}", "no path"))
-        elif not label:
-            refused.append(Refused(name, f"no label: in row {number}"))
-        elif has_splits and not split:
-            refused.append(Refused(name, f"no split: in row {number}, though others have one"))
-        elif wrong:
-            said = f"{values[wrong[0]]} is {numbers[wrong[0]][number - 1]!r} in row {number}"
-            refused.append(Refused(name, f"no number: {said}"))
-        else:
-            numbered = tuple(value for value in continuous if value is not None)
-            rows.append(Row(number, path, label, split, numbered or None))
-    return rows, refused
+def _tell(named: Lists, refused: Sequence[Refused], images: Sequence[ImageFile]) -> None:
+    """A line on each thing that a person may have meant otherwise."""
+    if like := sum(entry.why.startswith("no label: '") for entry in refused):
+        print(
+            f"table: {like} labels are words like NA or None, and taken for none; "
+            f"{EMPTY}=[] makes classes of them",
+            flush=True,
+        )
+    if respelled := len(named.rows["respelled"]) - 1:
+        print(
+            f"table: {respelled} files were found by another spelling of their paths; all are in "
+            f"{named.inside('respelled')}",
+            flush=True,
+        )
+    if said := alike(image.class_name for image in images):
+        print(f"table: {said}", flush=True)
 
 
-def _number(value: str | float | None) -> float | None:
-    if isinstance(value, str):
-        if "_" in value or not value.isascii():  # float("1_000") is a number in Python alone
-            return None
+def _found(rows: list[Row], folder: Path) -> tuple[dict[int, str], list[Refused]]:
+    """Number of a row -> its file; and the rows that have none."""
+    paths, found, refused = Paths(folder), {}, []
+    for row in rows:
+        name = os.path.normpath(row.path)
         try:
-            value = float(value)
-        except ValueError:
-            return None
-    return value if value is not None and math.isfinite(value) else None
+            found[row.number] = paths.find(row.path)
+        except FileNotFoundError as error:
+            refused.append(Refused(name, f"missing: row {row.number} names it, and it is {error}"))
+        except OSError as error:
+            refused.append(Refused(name, f"unreadable: {error.strerror}"))
+    return found, refused
 
 
-def _once(rows: list[Row], folder: Path) -> tuple[list[Row], list[Refused]]:
-    """The rows whose path no other row has, and the first of those that say the same."""
+def _respelled(rows: list[Row], found: dict[int, str], folder: Path) -> list[Sequence[object]]:
+    """The rows whose file is not at the path that they give, as a list for people."""
+    plain = {row.number: os.path.abspath(folder / row.path) for row in rows}
+    others = [row for row in rows if found[row.number] != plain[row.number]]
+    return [("row", "path", "file"), *((row.number, row.path, found[row.number]) for row in others)]
+
+
+def _once(rows: list[Row], found: dict[int, str]) -> tuple[list[Row], list[Refused]]:
+    """The rows whose file no other row has, and the first of those that say the same."""
     by_file: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        by_file[os.path.abspath(folder / row.path)].append(row)
+        if row.number in found:
+            by_file[found[row.number]].append(row)
     kept, refused = [], []
     for first, *others in by_file.values():
         differing = [row for row in others if row[2:] != first[2:]]
@@ -188,12 +185,11 @@ def _difference(first: Row, other: Row) -> str:
     return f"the {field} is {a!r} in row {first.number} and {b!r} in row {other.number}"
 
 
-def _image(row: Row, folder: Path) -> ImageFile | Refused:
-    file = Path(os.path.abspath(folder / row.path))
-    name = os.path.normpath(row.path)
+def _image(row: Row, found: str) -> ImageFile | Refused:
+    file, name = Path(found), os.path.normpath(row.path)
+    if ending(found) in RAW_ENDINGS:
+        return Refused(name, not_read("camera raw"))
     try:
-        if not file.exists():
-            return Refused(name, f"missing: row {row.number} names it, and there is no such file")
         if not file.is_file():
             return Refused(name, "not a regular file")
         digest, size = hashlib.sha256(), 0

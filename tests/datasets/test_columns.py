@@ -58,12 +58,17 @@ def test_the_right_name_beside_one_of_nearly_it(tmp_path):
         (TEXT, {"0": "x"}, r"no column 'x' \(dataset\.fetch\.values\)"),
         (TEXT.replace("note", "path"), {}, "2 columns 'path'"),
         (TEXT.replace("note", " label"), {}, "2 columns 'label'"),
-        (TEXT.replace(",", ";"), {}, "'path;label;note'; columns are separated by commas"),
+        (TEXT.replace(",", ":"), {}, "'path:label:note'; columns are separated by commas, semi"),
+        (TEXT.split("\n", 1)[1], {}, r"the first line is a row, and has to name the columns"),
         (TEXT.replace("b,y", "b,y,z"), {}, r"Row 2 of .* \(line 3\) has 4 cells; accepted: 3"),
         (TEXT.replace("b,y", "b"), {}, r"Row 2 of .* \(line 3\) has 2 cells; accepted: 3"),
         ("path,label\n", {}, "has no rows"),
-        ("", {}, "no column 'path' .* it has none"),
-        (b"\x89PNG\r\n\x1a\n\x00\xff\xfe\x00", {}, "cannot be read|no column 'path'"),
+        ("", {}, "is empty; a line of column names and rows are needed"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff\xfe\x00", {}, "no table, but an image"),
+        (b"\xd0\xcf\x11\xe0" + bytes(99), {}, "an Excel file; export it as .csv"),
+        (b"PK\3\4" + bytes(26) + b"[Content_Types].xml", {}, "an Excel file; export it"),
+        (b"\x1f\x8b" + bytes(99), {}, "but gzip: unpack it"),
+        ('[{"path": "a.jpg"}]', {}, "is JSON; write it as"),
         (TEXT.encode().replace(b"001", b"\xe9"), {}, "can't decode byte"),
         (TEXT.replace("001", '"001'), {}, "unexpected end of data"),
         (TEXT.replace(",x", ',"5 inch'), {}, "unexpected end of data"),
@@ -97,7 +102,7 @@ def test_values_of_a_parquet_may_be_numbers_or_text(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("t.parquet", "cannot be read"), ("t.xlsx", "accepted: a .csv"), ("t.PARQUET", "cannot be")],
+    [("t.parquet", "cannot be read"), ("t.docx", "accepted: a .csv"), ("t.PARQUET", "cannot be")],
 )
 def test_a_file_of_another_kind(tmp_path, name, sentence):
     with pytest.raises(UserError, match=sentence):
@@ -110,3 +115,56 @@ def test_a_table_that_is_not_there(tmp_path):
     (tmp_path / "d.parquet").mkdir()
     with pytest.raises(UserError, match=r"d\.parquet is not a file; accepted: a \.csv"):
         read_columns(tmp_path / "d.parquet", WANTED)
+
+
+ACCENTS = "path,label\naño.jpg,niña\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path, encoding):
+    assert read(tmp_path, ACCENTS.encode(encoding)) == {"path": ["año.jpg"], "label": ["niña"]}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "word"), [("cp1252", "niña"), ("cp932", "写真"), ("gb18030", "中文")]
+)
+def test_another_encoding_is_refused_until_it_is_named(tmp_path, encoding, word):
+    text = f"path,label\na.jpg,{word}\n"
+    with pytest.raises(UserError, match=rf"encoding={encoding} \(.*\) reads '{word}'") as caught:
+        read(tmp_path, text.encode(encoding))
+    assert "\n" not in str(caught.value)
+    found = read_columns(tmp_path / "t.csv", WANTED, encoding=encoding).to_pydict()
+    assert found["label"] == [word]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_sixteen_bits_without_a_mark_are_named(tmp_path, encoding):
+    with pytest.raises(UserError, match=f"say dataset.fetch.encoding={encoding}"):
+        read(tmp_path, ACCENTS.encode(encoding))
+    assert len(read_columns(tmp_path / "t.csv", WANTED, encoding=encoding)) == 1
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "base64", 5, ""])
+def test_an_encoding_that_is_none(tmp_path, encoding):
+    (tmp_path / "t.csv").write_text(TEXT)
+    with pytest.raises(UserError, match=r"encoding is .*; accepted: null \(UTF-8\), or a name"):
+        read_columns(tmp_path / "t.csv", WANTED, encoding=encoding)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.txt", "t.tab"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_the_separator_is_told_by_the_names(tmp_path, separator, name):
+    text = TEXT.replace(",", separator)
+    assert read(tmp_path, text, name) == {"path": ["a.jpg", "b.jpg"], "label": ["001", "b"]}
+    assert len(read(tmp_path, f"sep={separator}\r\n{text}", name)["path"]) == 2
+
+
+def test_a_parquet_by_another_name_and_whole_numbers_that_pandas_wrote_as_floats(tmp_path):
+    columns = {"path": ["a", "b", "c"], "label": pa.array([1.0, float("nan"), None])}
+    assert read(tmp_path, columns)["label"] == ["1", None, None]
+    (tmp_path / "t.parquet").rename(tmp_path / "t.csv")
+    assert len(read_columns(tmp_path / "t.csv", WANTED)) == 3
+    halves = {"path": ["a"], "label": pa.array([7.0], pa.float32())}
+    assert read(tmp_path, halves)["label"] == ["7"]
+    codes = pa.array([3, 3]).dictionary_encode()
+    assert read(tmp_path, {"path": ["a", "b"], "label": codes})["label"] == ["3", "3"]

@@ -227,3 +227,53 @@ def test_a_table_that_is_none_is_refused_with_one_sentence(pictures, text, optio
         made(pictures, text, **options)
     assert "\n" not in str(caught.value)
     assert not (pictures / "data").exists()
+
+
+@pytest.mark.parametrize("word", ["NA", "n/a", "NaN", "nan", "None", "NULL", "<NA>", " NA "])
+def test_words_that_mean_no_label_are_refused_unless_said_otherwise(pictures, capsys, word):
+    text = rows() + f"images/x.jpg,{word}\n"
+    (pictures / "images" / "x.jpg").write_bytes(b"x")
+    told = made(pictures, text)
+    assert told["refused"] == [
+        {"name": "images/x.jpg",
+         "why": f"no label: {word.strip()!r} in row 9 (dataset.fetch.empty=[] makes it a class)"}
+    ]  # fmt: skip
+    assert "table: 1 labels are words like NA or None" in capsys.readouterr().out
+    told = made(pictures, text, empty=[])
+    assert (told["classes"], told["refused"]) == (5, [])
+    assert index(pictures)["images/x.jpg"]["class_name"] == word.strip()
+
+
+def test_other_words_for_a_split(pictures):
+    text = rows("validation", header="path,label,split").replace("001,validation", "001,Training")
+    made(pictures, text.replace("c,validation", "c,testing"))
+    found = {row["class_name"]: row["split"] for row in index(pictures).values()}
+    assert found == {"001": "train", "002": "val", "b": "val", "c": "test"}
+
+
+def test_a_missing_image_says_which_folder_was_searched(pictures):
+    told = refused(pictures, rows() + "images/gone.jpg,b\n")
+    assert f"no such file in {pictures} (dataset.fetch.root" in told["images/gone.jpg"]
+
+
+def test_files_found_by_another_spelling_are_told_and_listed(pictures, capsys):
+    text = rows().replace("images/b_0.jpg", "Images\\B_0.JPG")
+    told = made(pictures, text)
+    assert (told["images"], told["refused"]) == (8, [])
+    said = capsys.readouterr().out
+    assert "table: 1 files were found by another spelling" in said
+    listed = (pictures / "data" / "raw" / "respelled.csv").read_text("utf-8-sig").splitlines()
+    assert listed == ["row,path,file", f"5,Images\\B_0.JPG,{pictures / 'images' / 'b_0.jpg'}"]
+
+
+def test_one_file_by_two_spellings_is_listed_twice(pictures):
+    told = refused(pictures, rows() + "IMAGES/b_0.jpg,b\n")
+    assert told == {"IMAGES/b_0.jpg": "listed twice: in rows 5 and 9"}
+
+
+def test_all_that_was_refused_is_listed_though_the_stage_refuses(pictures):
+    with pytest.raises(UserError, match="too few classes"):
+        made(pictures, "path,label\n" + "".join(f"no/{i}.jpg,{i}\n" for i in range(9)))
+    listed = (pictures / "data" / "raw.refused.csv").read_text("utf-8-sig").splitlines()
+    assert len(listed) == 10
+    assert not (pictures / "data" / "raw").exists()
