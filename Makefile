@@ -52,8 +52,8 @@ ui: setup  ## browse the runs in MLflow, on this machine alone
 	@PYTHONWARNINGS=ignore MLFLOW_LOGGING_LEVEL=WARNING mlflow server --host 127.0.0.1 --port $(PORT) --uvicorn-opts "--log-level warning" \
 		--backend-store-uri "$$(python -m rhs.tracking.address)"
 
-clean:  ## delete what the pipeline made (not .venv, downloads, DVC's cache)
-	@rm -rf data/raw data/shards data/decoded data_report models embeddings index report runs metrics.json dvc_plots
+clean:  ## delete what the pipeline made (not .venv, downloads, DVC's cache, files of yours)
+	@$(or $(wildcard $(PY)),python3) -m rhs.clean
 
 setup: .venv/.installed-$(EXTRA)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rhs.outputs import PAGES
 from rhs.report.data_page import build_data_report
 from rhs.stage import stage
 from rhs.storage.atomic import whole_folder
@@ -13,7 +14,7 @@ SHEETS = 0  # draws the contact sheets: a run's own seed changes nothing about t
 
 
 def main(params: DictConfig) -> None:
-    with whole_folder(OUT) as folder:
+    with whole_folder(OUT, PAGES) as folder:
         counts = build_data_report(
             out=folder,
             shards=Path("data/shards", params.dataset.name),

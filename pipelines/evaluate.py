@@ -12,6 +12,7 @@ from rhs.evaluation.embed import UNTRAINED, embed, kept, publish
 from rhs.evaluation.scoring import check_answers, check_settings, flat, line, measure
 from rhs.models.embedder import load_config
 from rhs.models.travel import find_model
+from rhs.outputs import INDEX
 from rhs.retrieval.stored import read_files
 from rhs.run import named
 from rhs.search.build import build_index
@@ -44,7 +45,7 @@ def main(params: DictConfig) -> None:
             if UNTRAINED in files:
                 seeds = min(1, params.evaluate.nmi_seeds)  # it is there to compare with
                 metrics[UNTRAINED] = measure(params, files[UNTRAINED], seeds)
-            with whole_folder(index) as folder:
+            with whole_folder(index, INDEX) as folder:
                 facts = None
                 if indexed:
                     embedded = {split: read_files(files[split]) for split in indexed}

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from pipelines import fetch, preprocess
 from rhs.data.shards import load_manifest
+from rhs.inputs import refuse_inputs
 from rhs.stage import plain
 
 # Parameters of a data set that shape its shards, by the names that the manifest has for them.
@@ -19,7 +20,12 @@ DATASET = {
 
 
 def prepared(params: DictConfig) -> Path:
-    """The shards of a data set, made unless they are there from this source with these settings."""
+    """The shards of a data set, made unless they are there from this source with these settings.
+
+    Raises:
+        UserError: what `fetch` and `preprocess` raise, and `rhs.outputs.refuse_inputs`.
+    """
+    refuse_inputs(params)
     shards = Path("data/shards", params.dataset.name)
     if not (shards / "manifest.json").exists() or not is_of(params, shards):
         fetch.main(params)

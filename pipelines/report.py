@@ -10,6 +10,7 @@ from rhs.data.shards import ShardedImages, load_manifest
 from rhs.data.travel import find_shards
 from rhs.errors import UserError
 from rhs.models.embedder import load_config
+from rhs.outputs import PAGES
 from rhs.redact import redacted
 from rhs.report.page import Results, build_report
 from rhs.retrieval.stored import read_split
@@ -52,7 +53,7 @@ def main(params: DictConfig) -> None:
         run=run.name,
         select=about.get("checkpoint", {}).get("select", "last"),
     )
-    with whole_folder(OUT) as folder:
+    with whole_folder(OUT, PAGES) as folder:
         build_report(folder, results)
     with tracked(params, run, manifest) as tracker:
         tracker.artifacts(OUT, "report")

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from pipelines.prepared import is_of, prepared
 from rhs.data.shards import load_manifest
 from rhs.errors import UserError
+from rhs.inputs import refuse_inputs
 from rhs.run import Run, code_digest, project
 from rhs.stage import compose, stage
 from rhs.storage.alone import alone
@@ -55,6 +56,7 @@ def main(params: DictConfig, arguments: list[str]) -> None:
     experiment_file(settings.name)  # refuses before the work, not after
     check_paths(settings.dimensions, base)
     params = compose(base)
+    refuse_inputs(params)
     shards = Path("data/shards", params.dataset.name)
     if not shards.exists():
         prepared(params)

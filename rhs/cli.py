@@ -7,11 +7,13 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, NoReturn
 
 from rhs.errors import UserError
+from rhs.inputs import refuse_target
 from rhs.signals import end_at_once, interruptible, status_of
 
 if __name__ == "__main__" or Path(sys.argv[0]).name == "rhs":  # the command, and no import of it
@@ -26,6 +28,10 @@ MODEL = (
     "MLflow run), or a registered model (NAME@ALIAS, models:/NAME@ALIAS, models:/NAME/VERSION). "
     "Left out: the one in models/, if there is exactly one"
 )
+
+
+# What files hold that these commands wrote: others are not replaced.
+SHEET, OURS = b"<title>Nearest images</title>", b"rhs.model"
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,7 +101,7 @@ def search(options: argparse.Namespace) -> None:
 
     if options.k < 1:
         raise UserError(f"--k is {options.k}; the number of neighbors must be at least 1.")
-    _writable(options.out, ".html")
+    _writable(options.out, ".html", SHEET)
     place = resolve(options.model)
     folder = options.index or place.index
     if folder is None:
@@ -145,7 +151,7 @@ def embed(options: argparse.Namespace) -> None:
     from rhs.search.folder import embed_folder
     from rhs.search.resolve import resolve
 
-    _writable(options.out, ".parquet")
+    _writable(options.out, ".parquet", OURS)
     model = resolve(options.model).model
     embedded, refused = embed_folder(options.folder, EncodedEmbedder(model), model_digest(model))
     write_embedded(options.out, embedded)
@@ -166,7 +172,7 @@ def export(options: argparse.Namespace) -> None:
     from rhs.search.onnx import export_onnx
     from rhs.search.resolve import resolve
 
-    _writable(options.out, ".onnx")
+    _writable(options.out, ".onnx", OURS)
     model = resolve(options.model).model
     worst = export_onnx(model, options.out)
     config = load_config(model)
@@ -177,12 +183,22 @@ def export(options: argparse.Namespace) -> None:
     )
 
 
-def _writable(out: Path, suffix: str) -> None:
-    """Before the work: raises UserError unless such a file may come to be at `out`."""
+def _writable(out: Path, suffix: str, mark: bytes) -> None:
+    """Before the work: raises UserError unless such a file may come to be at `out`.
+
+    Args:
+        mark: what a file holds that such a command wrote.
+    """
     if out.suffix.lower() != suffix:  # what is there already may be somebody's photograph
         raise UserError(f"--out is {out}; its name must end in {suffix}.")
     if out.is_dir() or not out.parent.is_dir():
         raise UserError(f"--out is {out}; it must be a file in a folder that exists.")
+    refuse_target("--out", out)
+    if os.path.lexists(out) and not _holds(out, mark):
+        raise UserError(
+            f"--out is {out}, which is there already and was not written by this command: choose "
+            "another name."
+        )
     try:
         with NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}."):
             pass
@@ -190,6 +206,14 @@ def _writable(out: Path, suffix: str) -> None:
         raise UserError(
             f"--out is {out}; nothing can be written there: {error.strerror}."
         ) from error
+
+
+def _holds(file: Path, mark: bytes) -> bool:
+    """Whether a file has these bytes, or none at all."""
+    if not file.is_file() or not file.stat().st_size:
+        return file.is_file()
+    with file.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
+        return data.rfind(mark) >= 0
 
 
 def _show(path: Path) -> None:

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rhs.deaths import death, told
 from rhs.errors import Interrupted, UserError
+from rhs.inputs import refuse_inputs
 from rhs.places import find_home
 from rhs.quoting import how_to_quote, readable
 from rhs.redact import without_secrets
@@ -91,7 +92,9 @@ def stage(main: Callable[[DictConfig], None]) -> None:
     try:
         with interruptible():
             params = load_params(sys.argv[1:])
+            refuse_inputs(params)  # in the project, where DVC works,
             enter_storage(params.cluster.storage)
+            refuse_inputs(params)  # and in the folder that the stage works in
             main(params)
             sys.stdout.flush()  # here, where a reader who left is understood
     except KeyboardInterrupt as interrupt:

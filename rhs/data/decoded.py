@@ -16,6 +16,7 @@ from tqdm import tqdm
 from rhs.data import decode
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
+from rhs.outputs import CACHE
 from rhs.storage.atomic import whole_folder
 
 GIB = 1 << 30
@@ -86,7 +87,7 @@ class DecodedImages(ShardedImages):
 
     def _make(self, where: Path, threads: int) -> None:
         shapes = np.empty((len(self), 3), dtype=np.int32)
-        with whole_folder(where) as folder, (folder / "pixels").open("wb") as file:
+        with whole_folder(where, CACHE) as folder, (folder / "pixels").open("wb") as file:
             with ThreadPoolExecutor(threads) as pool:
                 for i, pixels in enumerate(self._all_decoded(pool)):
                     shapes[i] = pixels.shape

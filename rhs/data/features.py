@@ -22,6 +22,7 @@ from rhs.data.plan import Slot
 from rhs.data.shards import ShardedImages
 from rhs.errors import UserError
 from rhs.models.embedder import Embedder, feature_size
+from rhs.outputs import CACHE
 from rhs.storage.atomic import whole_folder
 
 AT_ONCE = 32  # images through the trunk; part of what decides the last digit
@@ -92,7 +93,7 @@ class Features(ShardedImages):
             )
         embedder.eval()
         views = in_order(self, range(len(self)), embedder.image_size, AT_ONCE, threads)
-        with whole_folder(where) as building, torch.inference_mode():
+        with whole_folder(where, CACHE) as building, torch.inference_mode():
             x_NF = open_memmap(building / FILE, "w+", np.float32, shape)
             with tqdm(total=len(self), desc=f"features of {where.name}", disable=None) as bar:
                 for number, batch in enumerate(views):

@@ -47,6 +47,7 @@ from rhs.data.splits import (
 from rhs.datasets.raw import read_raw
 from rhs.deaths import KILLED, MEMORY, NODE, PREPARING, death
 from rhs.errors import UserError
+from rhs.outputs import SHARDS
 from rhs.storage.atomic import whole_folder
 from rhs.storage.lists import lists
 
@@ -109,7 +110,7 @@ def preprocess(
     tally = Tally(description["refused"], chosen)
     how = {"short_side": short_side, "quality": quality, "max_pixels": max_pixels}
     with (
-        whole_folder(out) as folder,
+        whole_folder(out, SHARDS) as folder,
         lists(out, folder) as named,
         ShardWriter(folder, rows_per_shard) as writer,
     ):

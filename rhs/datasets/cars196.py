@@ -33,6 +33,7 @@ from rhs.datasets.official import (
 )
 from rhs.datasets.raw import ImageFile, write_raw
 from rhs.errors import UserError
+from rhs.outputs import RAW
 from rhs.storage.atomic import whole_folder
 
 NAME = "cars196"
@@ -95,7 +96,7 @@ def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
 
 
 def _index(out: Path, source: str, number: int, paths: list[Path]) -> dict[str, Any]:
-    with whole_folder(out) as raw:
+    with whole_folder(out, RAW) as raw:
         if PACKINGS[number] is ORIGINAL:
             archives, images = _original(paths, raw)
         elif PACKINGS[number] is CLASSIFICATION:

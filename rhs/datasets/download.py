@@ -4,7 +4,7 @@
                              <name>.verified    size, time and digest that were found right
                              <name>.part        what came so far; the next attempt goes on from here
                              <name>.lock        held by the process that brings the file
-                             <name>.wrong       a file whose bytes were not the published ones
+                             <name>.wrong…      a file whose bytes were not the published ones
 
 All of it may be deleted at any time, and is then brought again.
 """
@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -215,8 +216,9 @@ def _set_aside_if_wrong(target: Path, digest: str | None) -> list[str]:
     if wrong is None:
         _stamp(target, digest)
         return []
-    aside = target.with_name(f"{target.name}.wrong")
-    target.replace(aside)  # not deleted: a person may have put it there
+    names = (f"{target.name}.wrong{number or ''}" for number in count())
+    aside = next(path for path in map(target.with_name, names) if not os.path.lexists(path))
+    target.rename(aside)  # not deleted: a person may have put it there
     said = f"{target}: {wrong}, now named {aside.name}"
     print(said, flush=True)
     return [said]

@@ -15,6 +15,7 @@ from rhs.datasets.passed_over import OTHER, SYSTEM, Sorted, is_system, sort_out,
 from rhs.datasets.raw import ImageFile, Refused, write_raw
 from rhs.datasets.split_folders import arrange, check_setting
 from rhs.errors import UserError
+from rhs.outputs import RAW
 from rhs.redact import without_secrets
 from rhs.storage.atomic import whole_folder
 from rhs.storage.lists import Lists, lists
@@ -54,7 +55,7 @@ def fetch(
         raise UserError(
             f"dataset.source {without_secrets(source)} does not exist; accepted: {ACCEPTED}."
         )
-    with whole_folder(out) as raw, lists(out, raw) as named:
+    with whole_folder(out, RAW) as raw, lists(out, raw) as named:
         listing = _list_directory(path) if path.is_dir() else list_archive(path, raw)
         if not any(listing):
             raise UserError(f"dataset.source {source} is empty; accepted: {ACCEPTED}.")

@@ -23,6 +23,7 @@ from rhs.datasets.archive import add_to_tar, list_tar
 from rhs.datasets.download import Downloads
 from rhs.datasets.folder import name_classes
 from rhs.datasets.raw import write_raw
+from rhs.outputs import RAW
 from rhs.storage.atomic import whole_folder
 
 # Regular and bold, upright and slanted. Left out: Display (a few signs), Computer Modern's math
@@ -73,7 +74,7 @@ def fetch(
     classes = _merge(drawn)
     notes["merged_characters"] = notes["characters"] - len(set(classes.values()))
     images = _distinct(drawn, classes, notes)
-    with whole_folder(out) as raw:
+    with whole_folder(out, RAW) as raw:
         with tarfile.open(raw / "glyphs.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             for (code, face), picture in tqdm(sorted(images.items()), "glyphs", disable=None):
                 add_to_tar(tar, f"{class_name(code)}/{face}.png", _png(picture, size))

@@ -21,6 +21,7 @@ from rhs.datasets.official import (
 )
 from rhs.datasets.raw import write_raw
 from rhs.errors import UserError
+from rhs.outputs import RAW
 from rhs.storage.atomic import whole_folder
 
 NAME = "inshop"
@@ -47,7 +48,7 @@ def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
     """
     _, (path, list_path) = first_packing(downloads, NAME, [(IMAGES, LIST)], PAGE)
     listed = _listed(list_path)
-    with whole_folder(out) as raw:
+    with whole_folder(out, RAW) as raw:
         archive = Archive(path, raw)
         root = _root(archive, *(name for name, _, _ in listed[:1]))
         entries = [Entry(root + name, name, item, split) for name, item, split in listed]

@@ -20,6 +20,7 @@ from rhs.datasets.official import (
     notes_on,
 )
 from rhs.datasets.raw import write_raw
+from rhs.outputs import RAW
 from rhs.storage.atomic import whole_folder
 
 NAME = "omniglot"
@@ -65,7 +66,7 @@ def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
         UserError: no packing can be had, or one is damaged or not the official one.
     """
     _, paths = first_packing(downloads, NAME, [ZIPS, (TAR,)], PAGE)
-    with whole_folder(out) as raw:
+    with whole_folder(out, RAW) as raw:
         archives = [Archive(p, raw, p.name.partition(".")[0]) for p in paths]
         images = [i for a in archives for i in a.images(_entries(a), "the data set")]
         check_counts(images, EXPECTED, " with ".join(map(str, paths)))

@@ -19,6 +19,7 @@ from rhs.datasets.raw import ImageFile, Refused, write_raw
 from rhs.datasets.rows import Row, is_empty, read_rows
 from rhs.datasets.table_paths import Paths
 from rhs.errors import UserError
+from rhs.outputs import RAW
 from rhs.storage.atomic import whole_folder
 from rhs.storage.lists import Lists, lists
 
@@ -71,7 +72,7 @@ def fetch(
     notes = {"rows": len(columns), **_split_note(columns, wanted.get("split"), words)}
     found, missing = _found(rows, folder)
     rows, repeated = _once(rows, found)
-    with whole_folder(out) as raw, lists(out, raw) as named:
+    with whole_folder(out, RAW) as raw, lists(out, raw) as named:
         images: list[ImageFile] = []
         refused += missing + repeated
         for row in tqdm(rows, "table", unit=" images", disable=None):

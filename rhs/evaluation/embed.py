@@ -7,6 +7,7 @@ that they depend on. Whoever starts the stage again, after whatever ended it, em
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ from rhs.errors import UserError
 from rhs.evaluation import batches
 from rhs.evaluation.again import survived
 from rhs.models.embedder import model_digest
+from rhs.outputs import EMBEDDINGS
 from rhs.retrieval.stored import Embedded, read_embedded, write_embedded
 from rhs.storage.atomic import whole_folder
 
@@ -37,6 +39,7 @@ UNTRAINED = "untrained"
 ON = "test"  # the split that the untrained network embeds, too
 # What an embedding depends on, of this package.
 CODE = ("build.py", "data/decode.py", "data/transforms.py", "evaluation/batches.py", "models")
+NAME = r"-\d{5}\.[0-9a-f]{16}\.parquet(\.[0-9a-f]{8}\.tmp)?$"  # of a file in the work folder
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")  # and of others
 
 
@@ -83,7 +86,7 @@ def embed(
     """
     pieces = _pieces(params, shards, splits, model, work)
     wanted = {path for piece in pieces for path in piece.made.values()}
-    for path in set(work.iterdir()) - wanted:  # of another model, or half written
+    for path in set(_ours(work)) - wanted:  # of another model, or half written
         path.unlink()
     missing = [piece for piece in pieces if not piece.there()]
     if len(missing) < len(pieces):
@@ -114,7 +117,8 @@ def kept(work: Path) -> Iterator[Path]:
     try:
         work.mkdir(exist_ok=True)
         yield work
-        shutil.rmtree(work)
+        for path in _ours(work):
+            path.unlink()
     finally:
         with suppress(OSError):  # that is not empty, or gone
             work.rmdir()
@@ -123,9 +127,14 @@ def kept(work: Path) -> Iterator[Path]:
         lock.release()
 
 
+def _ours(work: Path) -> list[Path]:
+    """The files of a work folder that this module made, the half written ones too."""
+    return [path for path in work.iterdir() if re.search(NAME, path.name) and path.is_file()]
+
+
 def publish(files: dict[str, list[Path]], out: Path) -> None:
     """Make the folder `out` of the embeddings, `<split>-00000.parquet` beside each shard."""
-    with whole_folder(out) as folder:
+    with whole_folder(out, EMBEDDINGS) as folder:
         for path in chain.from_iterable(files[split] for split in files if split != UNTRAINED):
             target = folder / f"{path.name.partition('.')[0]}.parquet"
             try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rhs.errors import UserError
+from rhs.outputs import MODEL
 from rhs.storage.atomic import whole_folder
 from rhs.storage.store import Store, is_url, open_store
 
@@ -49,7 +50,7 @@ def find_model(params: DictConfig) -> Path:
         except OSError as error:
             raise UserError(f"{store.location} cannot be read ({error}).") from error
         if files:
-            with whole_folder(folder) as made:
+            with whole_folder(folder, MODEL) as made:
                 for name, data in files.items():
                     (made / name).write_bytes(data)
     if not folder.exists():

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from rhs.errors import UserError
+from rhs.outputs import ANYTHING
 from rhs.redact import without_secrets
 from rhs.storage.atomic import whole_folder
 from rhs.tracking.address import database_file, tracking_uri
@@ -67,7 +68,7 @@ def _files(client: Any, model_id: str) -> Path:
 
     out = _cache() / re.sub(r"[^\w.-]", "_", model_id)
     if not out.is_dir():
-        with whole_folder(out) as folder:
+        with whole_folder(out, ANYTHING) as folder:
             mlflow.artifacts.download_artifacts(
                 artifact_uri=f"models:/{model_id}", dst_path=str(folder)
             )

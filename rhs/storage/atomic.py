@@ -2,26 +2,36 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from rhs.outputs import refuse_others
+
 
 @contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
+def whole_folder(out: Path, made: Sequence[str]) -> Iterator[Path]:
     """Yield an empty folder beside `out` that becomes `out` when the block ends well.
 
     Everything in it is flushed to disk before the rename. If the block raises, the folder is
     removed and an older `out` stays as it was. What a killed run left behind is removed first.
     Of several processes with the same `out`, one at a time is in its block, and the last one's
     folder stays. A block must not open another one of the same `out`: it would wait for itself.
+
+    Args:
+        made: patterns of the names that its files may have, see `rhs.outputs`.
+
+    Raises:
+        UserError: what is to be replaced or removed holds files of other names, now or at the end.
     """
     building, old = out.with_name(f".{out.name}.tmp"), out.with_name(f".{out.name}.old")
     with _alone(out):
         if old.exists() and not out.exists():
             old.rename(out)  # killed between the two renames below
+        for there in (out, building, old):
+            refuse_others(there, made)
         for leftover in (building, old):
             shutil.rmtree(leftover, ignore_errors=True)
         building.mkdir()
@@ -30,6 +40,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
             for path in [*building.rglob("*"), building]:
                 flush(path)
             if out.exists():
+                refuse_others(out, made)
                 out.rename(old)  # a folder cannot be renamed over one that is not empty
             building.rename(out)
             flush(out.parent)

@@ -1,6 +1,7 @@
 """Where bytes are kept: a folder, or an object store that fsspec knows."""
 
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import Protocol
@@ -76,7 +77,8 @@ class Folder:
 
     def sweep(self) -> None:
         for leftover in self.path.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+            if re.fullmatch(r"\..+\.[0-9a-f]{4,}\.tmp", leftover.name):  # see `write`
+                leftover.unlink(missing_ok=True)
 
 
 def is_url(location: str | Path | None) -> bool:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rhs.errors import UserError, number
+from rhs.inputs import refuse_input
 from rhs.study.cells import UNTRAINED
 from rhs.tuning.settings import OBJECTIVES, TuneSettings, load_settings, read_file
 
@@ -143,6 +144,8 @@ def load_study(
             "study.datasets is missing: give the folder that has the data sets' archives, as "
             "study.datasets=FOLDER or in the environment variable RHS_DATASETS."
         )
+    if isinstance(datasets, str):
+        refuse_input("study.datasets", datasets, whole=False)
     try:
         read = cast(dict[str, Any], OmegaConf.to_container(tree, resolve=True))["study"]
     except OmegaConfBaseException as error:

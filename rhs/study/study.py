@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from rhs.data.shards import has_split, load_manifest
 from rhs.errors import UserError
+from rhs.outputs import RESULTS
 from rhs.run import code_digest
 from rhs.storage.atomic import whole_folder
 from rhs.study.cells import UNTRAINED, Cell, Cells, make_cell, told_of
@@ -166,7 +167,7 @@ class Study:
         machine = "; ".join(sorted(machines))
         origin = Provenance(self.command, machine, date, code_digest(), digests)
         text = markdown(settings, summary, self.tuned, self.finished, origin)
-        with whole_folder(self.folder / "results") as folder:
+        with whole_folder(self.folder / "results", RESULTS) as folder:
             (folder / "table.md").write_text(text, encoding="utf-8")
             (folder / "table.csv").write_text(table_csv(summary), encoding="utf-8")
             (folder / "cells.csv").write_text(cells_csv(self.finished), encoding="utf-8")

@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rhs.models.embedder import save_embedder
+from rhs.outputs import MODEL
 from rhs.run import Run
 from rhs.stage import plain
 from rhs.storage.atomic import whole_folder
@@ -25,7 +26,7 @@ def export(params: DictConfig, run: Run, out: Path) -> None:
     taken = {"select": chosen.which, "epoch": chosen.epoch, "step": chosen.step}
     config = plain(params.model) | {"run": run.name, "checkpoint": taken}
     preprocess = {key: params.preprocess[key] for key in ("short_side", "quality")}
-    with whole_folder(out) as folder:
+    with whole_folder(out, MODEL) as folder:
         save_embedder(folder, chosen.embedder, config | {"preprocess": preprocess})
         write_history(folder / HISTORY, chosen.history)
 

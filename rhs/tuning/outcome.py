@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from rhs.errors import UserError
+from rhs.outputs import RESULTS
 from rhs.redact import without_secrets
 from rhs.storage.atomic import whole_folder
 from rhs.storage.store import Folder
@@ -127,7 +128,7 @@ def write_results(
 
     record = Record(found.folder / "trials.jsonl")
     trials = record.trials[: settings.trials]
-    with whole_folder(folder) as out:
+    with whole_folder(folder, RESULTS) as out:
         (out / "trials.csv").write_text(_table(found.trials), encoding="utf-8")
         best = {
             "name": settings.name,

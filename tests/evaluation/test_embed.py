@@ -68,7 +68,8 @@ def test_after_it_was_ended_only_what_is_missing_is_embedded(
     first_try = {name: (work / name).read_bytes() for name in kept}
     damaged = work / kept[1]
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    (work / ".val-00001.0123.tmp").write_bytes(b"half")
+    half = ".val-00001.0123456789abcdef.parquet.01234567.tmp"
+    (work / half).write_bytes(b"half")
     (work / "val-00001.0123456789abcdef.parquet").write_bytes(b"of another model")
     found = embed.embed(params, shards, SPLITS, model, work)
     assert capsys.readouterr().out.splitlines() == [
@@ -176,10 +177,10 @@ def test_two_at_once_wait_for_each_other(work, capsys):
 from pathlib import Path
 from rhs.evaluation.embed import kept
 with kept(Path({str(work)!r})) as work:
-    (work / "x").touch()
+    (work / "val-00000.0123456789abcdef.parquet").touch()
     print("in", flush=True)
     input()
-    assert (work / "x").exists()
+    assert (work / "val-00000.0123456789abcdef.parquet").exists()
 """
     command = [sys.executable, "-c", code]
     with subprocess.Popen(

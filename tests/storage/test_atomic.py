@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from rhs.storage.atomic import whole_folder
 out, text = sys.argv[1:]
-with whole_folder(Path(out)) as folder:
+with whole_folder(Path(out), "abf") as folder:
     for name in "ab":
         (folder / name).write_text(text)
         print("wrote", name, flush=True)
@@ -36,7 +36,7 @@ def fill(folder, text: str) -> None:
 def test_it_replaces_the_older_one(tmp_path):
     out = tmp_path / "out"
     for text in ("first", "second"):
-        with whole_folder(out) as folder:
+        with whole_folder(out, ["file"]) as folder:
             fill(folder, text)
     assert (out / "file").read_text() == "second"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -44,9 +44,9 @@ def test_it_replaces_the_older_one(tmp_path):
 
 def test_a_failure_leaves_the_older_one(tmp_path):
     out = tmp_path / "out"
-    with whole_folder(out) as folder:
+    with whole_folder(out, ["file"]) as folder:
         fill(folder, "first")
-    with pytest.raises(IsADirectoryError), whole_folder(out) as folder:
+    with pytest.raises(IsADirectoryError), whole_folder(out, ["file"]) as folder:
         folder.write_text("second")
     assert (out / "file").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -54,10 +54,10 @@ def test_a_failure_leaves_the_older_one(tmp_path):
 
 def test_killed_between_its_two_renames(tmp_path):
     out = tmp_path / "out"
-    with whole_folder(out) as folder:
+    with whole_folder(out, ["file"]) as folder:
         fill(folder, "first")
     out.rename(tmp_path / ".out.old")  # as a kill at that moment leaves it
-    with pytest.raises(RuntimeError), whole_folder(out):
+    with pytest.raises(RuntimeError), whole_folder(out, ["file"]):
         raise RuntimeError
     assert (out / "file").read_text() == "first"
 
@@ -87,6 +87,6 @@ def test_a_second_process_waits_and_then_makes_its_own(tmp_path, end):
 
 def test_an_error_leaves_no_lock(tmp_path):
     for _ in range(2):
-        with pytest.raises(RuntimeError), whole_folder(tmp_path / "out"):
+        with pytest.raises(RuntimeError), whole_folder(tmp_path / "out", ["file"]):
             raise RuntimeError
     assert list(tmp_path.iterdir()) == []
