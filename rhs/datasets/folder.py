@@ -13,7 +13,7 @@ from rhs.datasets.download import Downloads
 from rhs.datasets.labels import alike
 from rhs.datasets.passed_over import OTHER, SYSTEM, Sorted, is_system, sort_out, summary
 from rhs.datasets.raw import ImageFile, Refused, write_raw
-from rhs.datasets.split_folders import arrange, check_setting
+from rhs.datasets.split_folders import arrange, check_setting, same_names
 from rhs.errors import UserError
 from rhs.outputs import RAW
 from rhs.redact import without_secrets
@@ -67,13 +67,19 @@ def fetch(
         passed, refused = passed + unlabelled, refused + classless
         _name(named, passed, refused)
         hint = _hint(path, refused, files)
-        _tell(named, passed, files, hint)
-        if said := alike(image.class_name for image in images):
-            print(f"folder: {said}", flush=True)
         notes = {"hidden_files_skipped": len(listing.hidden)}
         if others := len(passed) - len(listing.hidden):
             notes["other_files"] = others
-        return write_raw(raw, out.name, source, images, refused, notes, hint)
+        short = f"{_passed(passed, files)}; all in {named.beside('passed_over')}" if passed else ""
+        why = "; ".join(filter(None, (hint, short)))
+        made = write_raw(raw, out.name, source, images, refused, notes, why)
+        if passed:
+            print(f"folder: {_passed(passed, files)}; all in {named.inside('passed_over')}")
+        classes = [image.class_name for image in images]
+        folders = same_names([tuple(name.split("/")) for name in classes])
+        for said in filter(None, (hint, alike(classes), folders)):
+            print(f"folder: {said}", flush=True)
+        return made
 
 
 def name_classes(found: list[Found]) -> tuple[list[ImageFile], list[Refused]]:
@@ -128,18 +134,14 @@ def _name(named: Lists, passed: Sequence[Refused], refused: Sequence[Refused]) -
     named.rows["refused"] = [Refused._fields, *sorted(refused)]
 
 
-def _tell(named: Lists, passed: Sequence[Refused], files: Sorted, hint: str) -> None:
-    """One line on what was passed over, and on what may have been meant."""
-    if passed:
-        line = f"passed over: {summary(passed)}"
-        with_images = {file.path.rpartition("/")[0] for file in files.taken}
-        without = {e.name.rpartition("/")[0] for e in files.passed if e.why.startswith(OTHER)}
-        if bare := sorted(without - with_images - {""}):
-            more = f" and {len(bare) - 5} more" if len(bare) > 5 else ""
-            line += f"; no image lies right in {', '.join(bare[:5])}{more}"
-        print(f"folder: {line}; all in {named.inside('passed_over')}", flush=True)
-    if hint:
-        print(f"folder: {hint}", flush=True)
+def _passed(passed: Sequence[Refused], files: Sorted) -> str:
+    """What was passed over, and where no image is but what was passed over."""
+    with_images = {file.path.rpartition("/")[0] for file in files.taken}
+    without = {e.name.rpartition("/")[0] for e in files.passed if e.why.startswith(OTHER)}
+    bare = sorted(without - with_images - {""})
+    more = f" and {len(bare) - 5} more" if len(bare) > 5 else ""
+    none = f"; no image lies right in {', '.join(bare[:5])}{more}" if bare else ""
+    return f"passed over: {summary(passed)}{none}"
 
 
 def _hint(path: Path, refused: Sequence[Refused], files: Sorted) -> str:

@@ -115,7 +115,7 @@ def sort_out(found: Sequence) -> Sorted:
 
 
 def summary(passed: Sequence[Refused]) -> str:
-    """ "3 file of a system, 24 not an image by its ending (.json 20, .txt 4)"."""
+    """Kinds and their numbers: "3 file of a system, 4 not an image by its ending (.txt 4)"."""
     kinds = Counter(entry.why.partition(":")[0] for entry in passed)
     endings = Counter(
         ending(entry.name) or "no ending" for entry in passed if entry.why.startswith(OTHER)

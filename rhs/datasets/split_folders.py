@@ -1,7 +1,7 @@
 """Folders that are no classes but say what their images are for: train/, val/, test/ ..."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,14 +11,14 @@ SETTING = "dataset.fetch.split_folders"
 ACCEPTED = ("auto", "split", "merge", "none")
 FOLD = "fold"
 WORDS = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("train", "training", "trn", "trainval", "train_val"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
     **dict.fromkeys(("query", "queries", "probe"), "query"),
     "gallery": "gallery",
 }
 _NAME = re.compile(
-    rf"((?P<prefix>.+)_)?(?P<word>{'|'.join(WORDS)})(_?(set|sets|images?|imgs?|data|split))?_?\d*"
+    rf"((?P<prefix>.+?)_)??(?P<word>{'|'.join(WORDS)})(_?(set|sets|images?|imgs?|data|split))?_?\d*"
 )
 _FOLD = re.compile(r"(k_?)?(fold|split)_?\d+")
 ANYONES = frozenset({None, "bounding_box", "image", "images", "img", "imgs", "the", "my", "data"})
@@ -102,7 +102,34 @@ def arrange(folders: Sequence[Parts], setting: str, source: str) -> Arranged:
             raise UserError(_undecided(source, names, FOLD in there, shared, setting))
         splits, how = _as_split(splits, there, names)
     told = "; ".join(filter(None, (f"{how} ({SETTING}: {', '.join(ACCEPTED)})", told)))
-    return Arranged([c or None for c in classes], splits, told)
+    return Arranged([c or None for c in _inside(classes)], splits, told)
+
+
+def same_names(classes: Sequence[Parts]) -> str:
+    """A sentence on folders that hold folders of the same names, as 2023/cat and 2024/cat are;
+    "" if there are none."""
+    held: dict[Parts, set[str]] = defaultdict(set)
+    for parts in set(classes):
+        if len(parts) > 1:
+            held[parts[:-1]].add(parts[-1])
+    among: dict[str, int] = Counter(name for names in held.values() for name in names)
+    shared = {name for name, times in among.items() if times > 1}
+    holders = ["/".join(parts) for parts, names in held.items() if len(names & shared) > 1]
+    if len(holders) < 2:
+        return ""
+    return (
+        f"{_named(holders)} hold folders of the same names ({_named(shared)}): each of them is a "
+        "class of its own"
+    )
+
+
+def _inside(classes: list[Parts]) -> list[Parts]:
+    """The classes without a folder that is around all of them, as in train/images/cat."""
+    while (tops := {parts[:1] for parts in classes if parts}) and len(tops) == 1:
+        if any(len(parts) == 1 for parts in classes):
+            return classes
+        classes = [parts[1:] for parts in classes]
+    return classes
 
 
 def split_word(name: str) -> tuple[str | None, str] | None:

@@ -142,6 +142,16 @@ def test_links_out_of_the_folder_are_told_how_to_follow(tmp_path):
     assert set(listed(tmp_path / "data" / "raw.refused.csv")) == set(IMAGES)
 
 
+def test_too_few_images_say_what_was_passed_over_and_where_it_is_listed(tmp_path):
+    files = {n.replace(".jpg", ".txt"): b"x" for n in IMAGES}
+    said = (
+        rf"found none.* 12 not an image by its ending \(.txt 12\).* in {tmp_path}/raw.passed_over"
+    )
+    with pytest.raises(UserError, match=said):
+        fetch(tmp_path / "raw", str(tree(tmp_path / "in", files)))
+    assert len(listed(tmp_path / "raw.passed_over.csv")) == 12
+
+
 def test_archives_inside_are_named(tmp_path):
     inner = packed(tmp_path / "inner.zip", dict.fromkeys(IMAGES, b"x")).read_bytes()
     with pytest.raises(UserError, match=r"not opened: unpack all/train.zip, and give the folder"):

@@ -7,7 +7,7 @@ import pytest
 from rhs.data.splits import official_split
 from rhs.datasets.folder import fetch
 from rhs.datasets.raw import read_raw
-from rhs.datasets.split_folders import split_word
+from rhs.datasets.split_folders import same_names, split_word
 from rhs.errors import UserError
 
 
@@ -32,7 +32,7 @@ def each(*folders: str) -> list[str]:
         ("train", "val", "test"), ("Training", "Validation", "TESTING"), ("train", "valid", "Test"),
         ("train_set", "dev-set", "test set"), ("set/train", "set/val", "set/test"),
         ("images/train2017", "images/val2017", "images/test2017"),
-        ("cars_train", "cars_val", "cars_test"),
+        ("cars_train", "cars_val", "cars_test"), ("train/images", "val/images", "test/images"),
     ],
 )  # fmt: skip
 def test_split_folders_of_other_classes_are_the_split(tmp_path, capsys, train, val, test):
@@ -134,7 +134,15 @@ def test_null_is_none_and_a_split_that_is_not_there_is_refused(tmp_path):
         fetched(tmp_path / "plain", each("a", "b", "c", "d"), split_folders="split")
 
 
+def test_folders_of_the_same_names_are_told(tmp_path, capsys):
+    fetched(tmp_path, each("2023/cat", "2023/dog", "2024/cat", "2024/dog"))
+    said = "2023, 2024 hold folders of the same names (cat, dog): each of them is a class"
+    assert said in capsys.readouterr().out
+    assert same_names([("a", "images"), ("b", "images"), ("c", "x")]) == ""
+
+
 def test_words():
+    assert split_word("trainval") == split_word("train_val") == (None, "train")
     assert split_word("Train (old)") is None
     assert split_word(" VALID ") == (None, "val")
     assert split_word("k-fold 3") == split_word("fold_03") == (None, "fold")
