@@ -22,7 +22,10 @@ ACCEPTED = (
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # and no settings
 AUTH_MODES = ("token", "disabled")
 TRIES = "RAY_gcs_server_port_wait_time_s"  # as many tries as seconds, which Ray makes to join
-LOCKED = "it lets nobody in who has not its RAY_AUTH_MODE and RAY_AUTH_TOKEN"
+LOCKED = (
+    "it lets nobody in who has not its RAY_AUTH_MODE and RAY_AUTH_TOKEN, or it is another of Ray's "
+    "ports than the GCS's"
+)
 SETTINGS = 4  # the kind of the first frame of whoever speaks HTTP/2, and so gRPC
 
 
@@ -76,10 +79,26 @@ def _check(name: str, text: str) -> None:
         raise UserError(f"{name} is {text!r}; accepted: {ACCEPTED}.")
 
 
+def located(address: str, name: str) -> str:
+    """HOST:PORT; of `auto`, what runs on this machine or was started here last.
+
+    Raises:
+        UserError: there is none.
+    """
+    if address != AUTO:
+        return address
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    os.environ.pop("RAY_ADDRESS", None)  # blank, or the same
+    try:
+        return canonicalize_bootstrap_address_or_die(AUTO)
+    except (ConnectionError, ValueError) as error:
+        why = "none runs on this machine" if isinstance(error, ConnectionError) else str(error)
+        raise UserError(absent(address, name, why)) from error
+
+
 def check_answer(address: str, name: str) -> None:
     """Raises UserError unless somebody who speaks gRPC, as a cluster does, answers at HOST:PORT."""
-    if address == AUTO:
-        return  # Ray looks for it on this machine
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), PATIENCE) as connection:

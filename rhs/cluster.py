@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from rhs.address import AUTO, LOCKED, TRIES, absent, address_of, check_answer, check_auth_mode
+from rhs.address import LOCKED, TRIES, absent, address_of, check_answer, check_auth_mode, located
 from rhs.errors import UserError
 from rhs.places import commands_for_ray, executable, give_token, temporary_folder
 from rhs.run import Run
@@ -53,13 +53,13 @@ def _join(cluster: DictConfig, address: str, name: str) -> None:
     """A cluster that runs already."""
     import ray
 
+    address = located(address, name)
     check_answer(address, name)
     os.environ.setdefault(TRIES, "5")
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        why = str(error) if address == AUTO else LOCKED
-        raise UserError(absent(address, name, why)) from error
+        raise UserError(absent(address, name, LOCKED)) from error
     except (ray.exceptions.RayError, RuntimeError, ValueError) as error:
         raise UserError(absent(address, name, str(error))) from error
     if short := _shortage(cluster):

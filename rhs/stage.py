@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rhs.deaths import death, told
 from rhs.errors import Interrupted, UserError
 from rhs.inputs import refuse_inputs
+from rhs.machine import threads
 from rhs.places import find_home
 from rhs.quoting import how_to_quote, readable
 from rhs.redact import without_secrets
@@ -91,6 +92,7 @@ def stage(main: Callable[[DictConfig], None]) -> None:
     find_home()
     try:
         with interruptible():
+            threads()  # a mistake is told before the work, not by a worker
             params = load_params(sys.argv[1:])
             refuse_inputs(params)  # in the project, where DVC works,
             enter_storage(params.cluster.storage)

@@ -153,5 +153,21 @@ def test_a_cluster_that_lets_nobody_in_is_a_sentence(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(cluster, "check_answer", lambda *_: None)
     monkeypatch.setenv(module.TRIES, "1")
-    with pytest.raises(UserError, match=r"head:6379, which is cluster.address \(it lets .*TOKEN\)"):
+    with pytest.raises(UserError, match=r"head:6379, which is cluster.address \(it lets .*TOKEN"):
         cluster.connect(OmegaConf.create({"address": "head:6379"}))
+
+
+def test_a_cluster_that_was_started_here_and_is_gone(monkeypatch, tmp_path):
+    """Ray remembers the last one, and would wait for it."""
+    import ray
+    from ray._private import services, utils
+
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(services, "find_gcs_addresses", set)
+    monkeypatch.setenv("RAY_ADDRESS", " ")
+    for known, said in ((None, "none runs on this machine"), ("127.0.0.1:1024", "refused")):
+        monkeypatch.setattr(utils, "read_ray_address", lambda _, known=known: known)
+        monkeypatch.setattr(services, "resolve_ip_for_localhost", lambda host: host)
+        with pytest.raises(UserError, match=f"which is cluster.address .*{said}"):
+            cluster.connect(OmegaConf.create({"address": "auto"}))

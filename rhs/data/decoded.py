@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -18,6 +17,7 @@ from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
 from rhs.outputs import CACHE
 from rhs.storage.atomic import whole_folder
+from rhs.storage.turn import locked
 
 GIB = 1 << 30
 AT_ONCE = 256  # images decoded before they are written
@@ -44,7 +44,9 @@ class DecodedImages(ShardedImages):
         if not self._is_whole(where):
             try:
                 cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-                lock = FileLock(cache / f".{where.name}.lock").acquire()
+                lock = locked(
+                    cache / f".{where.name}.lock", f"another process is decoding {where.name}"
+                )
             except OSError as error:
                 raise UserError(
                     f"cluster.decoded_folder {cache} cannot be written ({error.strerror}): choose "

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -24,6 +23,7 @@ from rhs.errors import UserError
 from rhs.models.embedder import Embedder, feature_size
 from rhs.outputs import CACHE
 from rhs.storage.atomic import whole_folder
+from rhs.storage.turn import locked
 
 AT_ONCE = 32  # images through the trunk; part of what decides the last digit
 FILE = "features.npy"
@@ -63,7 +63,9 @@ class Features(ShardedImages):
         if not self._is_whole(where):
             try:
                 cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-                lock = FileLock(cache / f".{where.name}.lock").acquire()
+                lock = locked(
+                    cache / f".{where.name}.lock", f"another process is computing {where.name}"
+                )
             except OSError as error:
                 raise UserError(
                     f"cluster.decoded_folder {cache} cannot be written ({error.strerror}): choose "

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 from tqdm import tqdm
 
@@ -23,6 +22,7 @@ from rhs.run import project
 from rhs.storage.atomic import flush
 from rhs.storage.object_store import ObjectStore
 from rhs.storage.store import is_url
+from rhs.storage.turn import locked
 
 MANIFEST = "manifest.json"
 CHUNK = 2**20
@@ -164,12 +164,10 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(exist_ok=True)
-        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            print(f"{folder.name}: another process is fetching it; waiting for it", flush=True)
-            lock.acquire()
+        lock = locked(
+            folder.with_name(f".{folder.name}.lock"),
+            f"{folder.name}: another process is fetching it",
+        )
     except OSError as error:
         if error.errno in DISK_FULL:
             raise

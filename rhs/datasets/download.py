@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from filelock import FileLock, Timeout
-
 from rhs.datasets.part import CHUNK, Failed, Part, byte_bar, copy, naming, readable
 from rhs.datasets.transfer import Patience, Transfer
 from rhs.errors import UserError, number
 from rhs.redact import without_secrets as shown
+from rhs.storage.turn import locked
 
 
 class RemoteFile(NamedTuple):
@@ -172,13 +171,12 @@ class Downloads:
     @contextmanager
     def _alone(self, target: Path) -> Iterator[None]:
         """Only one process at a time brings `target`; the others wait and then find it."""
-        lock = FileLock(target.with_name(f"{target.name}.lock"))
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(blocking=False)
-        except Timeout:
-            print(f"{target.name}: another process is fetching it; waiting for it", flush=True)
-            lock.acquire()
+            lock = locked(
+                target.with_name(f"{target.name}.lock"),
+                f"{target.name}: another process is fetching it",
+            )
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise

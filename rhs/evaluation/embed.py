@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -34,6 +33,7 @@ from rhs.models.embedder import model_digest
 from rhs.outputs import EMBEDDINGS
 from rhs.retrieval.stored import Embedded, read_embedded, write_embedded
 from rhs.storage.atomic import whole_folder
+from rhs.storage.turn import locked
 
 UNTRAINED = "untrained"
 ON = "test"  # the split that the untrained network embeds, too
@@ -108,12 +108,9 @@ def embed(
 def kept(work: Path) -> Iterator[Path]:
     """Make the work folder, for one process at a time; it goes when the block ends well."""
     work.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work.with_name(f".{work.name}.lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(f"another process is evaluating {work.parent.name}; waiting for it", flush=True)
-        lock.acquire()
+    lock = locked(
+        work.with_name(f".{work.name}.lock"), f"another process is evaluating {work.parent.name}"
+    )
     try:
         work.mkdir(exist_ok=True)
         yield work

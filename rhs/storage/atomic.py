@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from rhs.storage.turn import locked
 
 from rhs.outputs import refuse_others
 
@@ -57,12 +57,7 @@ def _alone(out: Path) -> Iterator[None]:
     """Hold the lock of `out`; the operating system frees that of a process that is killed."""
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.with_name(f".{out.name}.tmp.lock")
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(f"another process is making {out}; waiting for it", flush=True)
-        lock.acquire()
+    lock = locked(path, f"another process is making {out}")
     try:
         yield
     finally:

@@ -1,7 +1,6 @@
 """The Ray Train run and what each of its workers does."""
 
 import json
-import os
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -20,6 +19,7 @@ from rhs.data.source import input_threads
 from rhs.deaths import TRAINING
 from rhs.errors import UserError
 from rhs.evaluation.again import survived
+from rhs.machine import threads
 from rhs.models.embedder import Embedder
 from rhs.retrieval.scores import score
 from rhs.run import Run, project
@@ -109,7 +109,7 @@ def ray_worker(config: dict) -> None:
     mailbox: RemoteMailbox = config["mailbox"]
     params, cluster = config["params"], config["params"]["cluster"]
     device = ray.train.torch.get_device()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    torch.set_num_threads(threads())
     if not _joins(params, mailbox):
         return
     stopping = listen(mailbox) if distributed.rank() == 0 else threading.Event()

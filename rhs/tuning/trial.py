@@ -1,7 +1,6 @@
 """One run of a search or a study: a setting trained, its epochs told, its history returned."""
 
 import errno
-import os
 import time
 import traceback
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rhs.cluster import workers_of
 from rhs.data.shards import load_manifest
 from rhs.errors import UserError
+from rhs.machine import threads
 from rhs.run import Run, project
 from rhs.stage import compose, explain, plain
 from rhs.storage.store import open_store
@@ -77,7 +77,7 @@ def run_trial(
     if workers_of(params["cluster"])[1] > 1:
         _with_ray_train(params, shards, folder, report)
         return history_of(folder)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    torch.set_num_threads(threads())
     device = torch.device("cuda" if params["cluster"]["use_gpu"] else "cpu")
     _, progress = work(
         params, shards, open_store(folder / "checkpoints"), device, report,

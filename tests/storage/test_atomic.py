@@ -68,8 +68,10 @@ def test_a_second_process_waits_and_then_makes_its_own(tmp_path, end):
     first = process(out, "first")
     assert first.stdout.readline() == "wrote a\n"
     others = [process(out, "second"), process(out, "third")]
+    lock = out.with_name(".out.tmp.lock")
     for other in others:
-        assert other.stdout.readline() == f"another process is making {out}; waiting for it\n"
+        said = f"another process is making {out}; waiting for it (its lock: {lock})\n"
+        assert other.stdout.readline() == said
     assert [path.name for path in (out.parent / ".out.tmp").iterdir()] == ["a"]
     if end == "killed":
         first.kill()
