@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rhs.storage.turn import locked
-
 from rhs.outputs import refuse_others
+from rhs.storage.turn import locked
 
 
 @contextmanager
