@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,12 +135,13 @@ def _resolve(names: list[str], wanted: Classes, parameter: str) -> list[str] | N
 
 def _lines(file: str, parameter: str) -> list[str]:
     try:
-        return Path(file).read_text(encoding="utf-8").splitlines()
+        return Path(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"dataset.{parameter} {file} cannot be read: {error}.") from None
 
 
 def _known(names: list[str], wanted: list[str], parameter: str) -> list[str]:
+    wanted = [unicodedata.normalize("NFC", name) for name in wanted]  # as class names are
     if unknown := sorted(set(wanted) - set(names)):
         raise UserError(
             f"dataset.{parameter} names {_some(unknown)}, not among the {len(names)} classes "
@@ -150,7 +152,7 @@ def _known(names: list[str], wanted: list[str], parameter: str) -> list[str]:
 
 def _matching(names: list[str], expression: str, parameter: str) -> list[str]:
     try:
-        pattern = re.compile(expression)
+        pattern = re.compile(unicodedata.normalize("NFC", expression))
     except re.error as error:
         raise UserError(
             f"dataset.{parameter} {expression!r} is neither a file nor a regular expression "

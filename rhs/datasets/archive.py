@@ -21,6 +21,7 @@ from typing import IO, NamedTuple
 
 from rhs.data.formats import ARCHIVES, HEAD, UNREAD, content
 from rhs.datasets.limits import LIMITS, Headers, Limits
+from rhs.datasets.names import zip_names
 from rhs.datasets.part import CHUNK, byte_bar, naming
 from rhs.datasets.passed_over import SYSTEM, is_system
 from rhs.datasets.raw import Refused
@@ -119,7 +120,7 @@ def _members(path: Path, source: Path) -> Iterator[tarfile.TarInfo]:
     size = path.stat().st_size
     with Headers(path.open("rb", buffering=0)) as stream:
         try:
-            with tarfile.open(fileobj=stream, mode="r:") as tar:
+            with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8") as tar:
                 while member := tar.next():
                     _check_place(member, size)
                     yield member
@@ -176,19 +177,20 @@ def _zip_to_tar(source: Path, target: Path, limits: Limits) -> tuple[list[Refuse
     refused: list[Refused] = []
     hidden: list[Refused] = []
     try:
-        with zipfile.ZipFile(source) as archive, tarfile.open(target, "w") as tar:
+        with zipfile.ZipFile(source) as archive, tarfile.open(target, "w", encoding="utf-8") as tar:
             members = archive.infolist()
             limits.check_count(source, len(members))
             size = sum(m.file_size for m in members)
             with byte_bar(f"unpack {source.name}", size) as bar:
-                for member in sorted(members, key=lambda m: m.filename):
-                    name = safe_name(member.filename, source)
+                named = zip(zip_names(members), members, strict=True)
+                for written, member in sorted(named, key=lambda each: each[0]):
+                    name = safe_name(written, source)
                     # zipfile gives no more than a file's declared size, whatever is packed.
                     limits.check_member(source, name, member.file_size)
                     limits.check_total(source, tar.offset + member.file_size)
                     if is_system(name):
-                        hidden += [] if member.is_dir() else [Refused(name, SYSTEM)]
-                    elif member.is_dir():
+                        hidden += [] if written.endswith("/") else [Refused(name, SYSTEM)]
+                    elif written.endswith("/"):
                         pass
                     elif stat.S_ISLNK(member.external_attr >> 16):
                         with archive.open(member) as stream:

@@ -11,6 +11,7 @@ from rhs.data.formats import HEAD
 from rhs.datasets.archive import ACCEPTED, Found, Listing, list_archive
 from rhs.datasets.download import Downloads
 from rhs.datasets.labels import alike
+from rhs.datasets.names import one_spelling
 from rhs.datasets.passed_over import OTHER, SYSTEM, Sorted, is_system, sort_out, summary
 from rhs.datasets.raw import ImageFile, Refused, write_raw
 from rhs.datasets.split_folders import arrange, check_setting, same_names
@@ -88,7 +89,7 @@ def name_classes(found: list[Found]) -> tuple[list[ImageFile], list[Refused]]:
     images, refused = [], []
     for path, file, offset, size, sha256, _ in found:
         name = path[len(wrapper) :]
-        folder, _, _ = name.rpartition("/")
+        folder = one_spelling(name.rpartition("/")[0])
         if folder:
             images.append(ImageFile(name, folder, file, offset, size, sha256))
         else:

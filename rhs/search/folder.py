@@ -18,6 +18,7 @@ from tqdm import tqdm
 from rhs.data.formats import RAW_ENDINGS, ending, not_read
 from rhs.data.images import DECODER_ERRORS, FORMATS, BadImage, Prepared, TooManyPixels
 from rhs.data.prepare import LARGE, LARGE_FILE
+from rhs.datasets.names import one_spelling
 from rhs.datasets.passed_over import is_system, is_system_folder
 from rhs.errors import UserError
 from rhs.retrieval.stored import Embedded
@@ -73,7 +74,7 @@ def embed_folder(
                     refused.append(Refused(name, seen))
                 else:
                     names.append(name)
-                    classes.append(path.relative_to(folder).parent.as_posix())
+                    classes.append(one_spelling(path.relative_to(folder).parent.as_posix()))
                     pixels.append(seen)
             embedded.append(model.embed(pixels))
             bar.update(len(part))
