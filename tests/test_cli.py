@@ -248,3 +248,30 @@ def test_a_sentence_has_no_traceback_outside_of_the_tests(project):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: none.png does not exist; an image file is needed.\n"
+
+
+@pytest.mark.parametrize("command", ["search", "embed", "export"])
+def test_files_that_the_command_did_not_write_stay(refused, project, command):
+    kind = {"search": "html", "embed": "parquet", "export": "onnx"}[command]
+    what = {"search": ["query.png"], "embed": ["."], "export": []}[command]
+    mine, link = project / f"mine.{kind}", project / f"link.{kind}"
+    mine.write_text("<title>Mine</title>")
+    link.symlink_to("nowhere")
+    for out in (mine, link):
+        said = refused(command, *what, f"--out={out}")
+        assert f"--out is {out}, which is there already and was not written by this command" in said
+    assert mine.read_text() == "<title>Mine</title>"
+    said = refused(command, *what, f"--out=models/a.{kind}")
+    assert f"--out is models/a.{kind}, in models, where stages replace what lies there" in said
+
+
+def test_what_the_command_wrote_is_replaced(project):
+    for words in (
+        ["search", "query.png", "--out=a.html"],
+        ["embed", ".", "--out=a.parquet"],
+        ["export", "--out=a.onnx"],
+    ):
+        assert main(words) == 0
+        assert main(words) == 0
+    (project / "a.html").write_text("")
+    assert main(["search", "query.png", "--out=a.html"]) == 0

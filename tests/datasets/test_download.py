@@ -103,6 +103,11 @@ def test_a_wrong_file_is_not_used_where_there_is_no_other(hasty, tmp_path):
     with pytest.raises(Unavailable, match=r"now named birds\.tgz\.wrong"):
         hasty().get(birds(), "birds")
     assert not path.exists()
+    path.write_bytes(OLDER[1:])
+    with pytest.raises(Unavailable, match=r"now named birds\.tgz\.wrong1"):
+        hasty().get(birds(), "birds")
+    assert path.with_name("birds.tgz.wrong").read_bytes() == OLDER
+    assert path.with_name("birds.tgz.wrong1").read_bytes() == OLDER[1:]
 
 
 def child(folder: Path, url: str) -> subprocess.Popen:

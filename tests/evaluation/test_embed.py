@@ -197,6 +197,13 @@ with kept(Path({str(work)!r})) as work:
     assert not work.exists()
 
 
+def test_the_work_folder_loses_its_own_files_alone(work):
+    with embed.kept(work):
+        for name in ("notes.txt", "val-00000.0123456789abcdef.parquet"):
+            (work / name).write_text("x")
+    assert [path.name for path in work.iterdir()] == ["notes.txt"]
+
+
 def stage_script(project: Path, code: str) -> subprocess.CompletedProcess:
     """`python -m pipelines.evaluate` after `code`, in a process of its own."""
     run = "from pipelines.evaluate import main\nfrom rhs.stage import stage\nstage(main)\n"

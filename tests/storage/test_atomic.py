@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rhs.errors import UserError
+from rhs.outputs import RAW, SHARDS
 from rhs.storage.atomic import whole_folder
 
 ROOT = Path(__file__).parents[1]
@@ -92,3 +94,48 @@ def test_an_error_leaves_no_lock(tmp_path):
         with pytest.raises(RuntimeError), whole_folder(tmp_path / "out", ["file"]):
             raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["mine.jpg", "sub/file", "file.jpg", ".hidden"])
+def test_files_of_other_names_are_not_replaced(tmp_path, name):
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("mine")
+    (out / "file").write_text("ours")
+    with pytest.raises(UserError, match=r"out holds .*, which no stage made"):  # noqa: SIM117
+        with whole_folder(out, ["file"]):
+            raise AssertionError
+    assert (out / name).read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_that_came_meanwhile(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="holds mine"), whole_folder(out, ["file"]) as folder:  # noqa: PT012
+        fill(folder, "new")
+        out.mkdir()
+        (out / "mine").write_text("mine")
+    assert (out / "mine").read_text() == "mine"
+
+
+def test_what_is_replaced(tmp_path):
+    """An empty folder, and what systems leave or a killed run has half written; but no file."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for leftover in ("", ".DS_Store", ".file.0123abcd.tmp", ".file.tmp"):
+        if leftover:
+            (out / leftover).write_text("x")
+        with whole_folder(out, ["file"]) as folder:
+            fill(folder, "new")
+        assert [path.name for path in out.iterdir()] == ["file"]
+    with pytest.raises(UserError, match="is a file"), whole_folder(out / "file", ["file"]):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("made", "alone"), [(RAW, "images.tar"), (SHARDS, "a-00001.parquet")])
+def test_a_name_of_ours_without_what_tells_who_made_the_folder(tmp_path, made, alone):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / alone).write_text("mine")
+    with pytest.raises(UserError, match="no stage made"), whole_folder(tmp_path / "out", made):
+        raise AssertionError
+    assert (tmp_path / "out" / alone).read_text() == "mine"

@@ -135,8 +135,9 @@ def test_files_travel_without_being_read_whole(s3, tmp_path):
 def test_what_unfinished_writes_left_is_swept(tmp_path):
     Folder(tmp_path).write("name", b"whole")
     (tmp_path / ".other.1234.tmp").write_bytes(b"ha")
+    (tmp_path / ".mine.tmp").write_bytes(b"no store's")
     Folder(tmp_path).sweep()
-    assert os.listdir(tmp_path) == ["name"]
+    assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "name"]
 
 
 def test_uploads_that_never_ended_are_swept(s3, monkeypatch):
