@@ -6,6 +6,9 @@ gradient of one process that holds the whole batch. Without a process group each
 identity.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 
@@ -40,20 +43,27 @@ def only_first(count: int) -> bool:
     return mine < count
 
 
-def gather(x_local: torch.Tensor) -> torch.Tensor:
-    """Concatenate equal-sized tensors of all ranks, in rank order.
+def row_counts(x_local: torch.Tensor) -> list[int]:
+    """Rows that each rank has, in rank order: one short message."""
+    own = torch.tensor([len(x_local)], device=x_local.device)
+    return (own if world_size() == 1 else _all_gather(own, [1] * world_size())).tolist()
+
+
+def gather(x_local: torch.Tensor, counts: list[int] | None = None) -> torch.Tensor:
+    """Concatenate the rows of all ranks, in rank order.
 
     Args:
-        x_local: [B / W, ...], the same shape on every rank. Its gradient is W times that of the
-            loss, which must be the same on every rank: what averaging over ranks sets right. So no
-            gradient travels.
+        x_local: [b, ...], the same shape on every rank but for b. Its gradient is W times that of
+            the loss, which must be the same on every rank: what averaging over ranks sets right. So
+            no gradient travels.
+        counts: b of each rank, 0 too, as `row_counts` asks; None: the same b on every rank.
 
     Returns:
         [B, ...], the same on every rank.
     """
     if world_size() == 1:
         return x_local
-    return _Gather.apply(x_local)
+    return _Gather.apply(x_local, counts or [len(x_local)] * world_size())
 
 
 def all_reduce_sum(x: torch.Tensor) -> torch.Tensor:
@@ -63,25 +73,6 @@ def all_reduce_sum(x: torch.Tensor) -> torch.Tensor:
     total = x.detach().clone()
     dist.all_reduce(total, group=_group)
     return total
-
-
-def gather_uneven(
-    parts: list[torch.Tensor], most: int, dim: int, device: torch.device
-) -> torch.Tensor:
-    """Concatenate what every rank holds, in rank order, without gradient.
-
-    Args:
-        parts: this rank's rows [?, dim], in any number of tensors, also none.
-        most: rows that no rank exceeds, the same number on every rank.
-    """
-    own = torch.cat([torch.empty(0, dim, device=device), *(part.float() for part in parts)])
-    if world_size() == 1:
-        return own
-    counts = _all_gather(torch.tensor([len(own)], device=device)).tolist()
-    padded = own.new_zeros(most, dim)
-    padded[: len(own)] = own
-    whole = _all_gather(padded).split(most)
-    return torch.cat([part[:count] for part, count in zip(whole, counts, strict=True)])
 
 
 def from_first(x: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
@@ -97,20 +88,63 @@ def from_first(x: torch.Tensor, device: torch.device | None = None) -> torch.Ten
     return box.to(x.device)
 
 
-def _all_gather(x_local: torch.Tensor) -> torch.Tensor:
-    parts = [torch.empty_like(x_local) for _ in range(world_size())]
+@contextmanager
+def drawing_alike(device: torch.device | None = None) -> Iterator[None]:
+    """Within, every rank draws the random numbers of torch that rank 0 draws, whatever their seeds.
+
+    Afterwards rank 0 has drawn them; a rank whose generators were others goes on with its own.
+
+    Args:
+        device: whose generator is shared beside the processor's; None: one that the process group
+            can send from.
+    """
+    if world_size() == 1:
+        yield
+        return
+    if device is None:
+        nccl = dist.get_backend(_group) == "nccl"
+        device = torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
+    own = _generators(device)
+    first = [from_first(state, device) for state in own]
+    _set_generators(device, first)
+    try:
+        yield
+    finally:
+        if not all(map(torch.equal, own, first)):
+            _set_generators(device, own)
+
+
+def _generators(device: torch.device) -> list[torch.Tensor]:
+    """States of the processor's generator and, if it is a GPU, of the device's."""
+    on_gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *on_gpu]
+
+
+def _set_generators(device: torch.device, states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state, device)
+
+
+def _all_gather(x_local: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    if not (most := max(counts)):
+        return x_local
+    if len(x_local) < most:  # all send as many rows: not every backend takes uneven ones
+        missing = x_local.new_zeros(most - len(x_local), *x_local.shape[1:])
+        x_local = torch.cat([x_local, missing])
+    parts = [torch.empty_like(x_local) for _ in counts]
     dist.all_gather(parts, x_local.contiguous(), group=_group)
-    return torch.cat(parts)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x_local):
-        ctx.rows = x_local.shape[0]
-        return _all_gather(x_local)
+    def forward(ctx, x_local, counts):
+        ctx.counts = counts
+        return _all_gather(x_local, counts)
 
     @staticmethod
     def backward(ctx, grad):
         # W equal gradients, one of each rank's loss, would add up to this.
-        start = rank() * ctx.rows
-        return world_size() * grad[start : start + ctx.rows]
+        own = grad.split(ctx.counts)[rank()]
+        return world_size() * own, None

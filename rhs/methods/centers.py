@@ -10,6 +10,11 @@ from rhs.errors import UserError, number
 from rhs.methods.statistics import ClassSums
 
 
+def learns(centers: nn.Module) -> bool:
+    """Whether a forward pass changes what is kept: in training mode, and not under no_grad."""
+    return centers.training and torch.is_grad_enabled()
+
+
 def batch_sums(
     x_BD: torch.Tensor, labels_B: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -66,6 +71,9 @@ class EMACenters(nn.Module):
     class, so that a class seen once has its batch mean for a center. Only rows of classes in the
     batch are touched in a step.
 
+    In evaluation mode or without gradients (`learns`) nothing is updated: centers are as they are,
+    and a class that was never seen has its batch mean.
+
     Args:
         momentum: 0 (the batch mean alone) to below 1 (slow).
     """
@@ -85,14 +93,16 @@ class EMACenters(nn.Module):
         self.register_buffer("average_CD", torch.zeros(num_classes, dim))
         self.register_buffer("updates_C", torch.zeros(num_classes, dtype=torch.long))
 
-    @torch.no_grad()
     def forward(self, x_BD, labels_B) -> torch.Tensor:
         """Centers [B, D], one row for each row of the global batch; updates the averages first."""
-        classes_K, sums_KD, counts_K1, row_B = batch_sums(x_BD, labels_B)
+        classes_K, sums_KD, counts_K1, row_B = batch_sums(x_BD.detach(), labels_B)
         mean_KD = (sums_KD / counts_K1).to(self.average_CD.dtype)
-        self.average_CD[classes_K] = torch.lerp(mean_KD, self.average_CD[classes_K], self.momentum)
-        self.updates_C[classes_K] += 1
-        return self.of(classes_K)[row_B].to(x_BD.dtype)
+        if learns(self):
+            average_KD = self.average_CD[classes_K]
+            self.average_CD[classes_K] = torch.lerp(mean_KD, average_KD, self.momentum)
+            self.updates_C[classes_K] += 1
+        seen_K1 = self.updates_C[classes_K, None] > 0
+        return torch.where(seen_K1, self.of(classes_K), mean_KD)[row_B].to(x_BD.dtype)
 
     def of(self, classes_K: torch.Tensor) -> torch.Tensor:
         """The centers [K, D] of classes as they are now; 0 for one that was never seen."""
@@ -107,7 +117,8 @@ class SubCenters(nn.Module):
     Each row joins the group of its class whose center is nearest to it; that center, after the
     step's update as by EMACenters, is the row's. The center of a pair is that of its anchor. At its
     first sight a class is one group. At each later one the row farthest from its nearest center
-    opens a further group, until there are `groups`. Nothing is drawn at random.
+    opens a further group, until there are `groups`. Nothing is drawn at random. In evaluation mode
+    or without gradients no group is opened, and all is as with EMACenters.
 
     Args:
         groups: a class's at most; one makes them EMACenters.
@@ -124,9 +135,9 @@ class SubCenters(nn.Module):
         """Allocate the averages of all groups; they are checkpointed."""
         self.averages.prepare(num_classes * self.groups, dim)
 
-    @torch.no_grad()
     def forward(self, x_BD, labels_B) -> torch.Tensor:
         """Centers [B, D], one row for each row of the global batch; updates the averages first."""
+        x_BD = x_BD.detach()
         return self.averages(x_BD, labels_B * self.groups + self._joined(x_BD, labels_B))
 
     def _joined(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
@@ -138,7 +149,7 @@ class SubCenters(nn.Module):
         away_BG = (x_BD[:, None] - center_BGD).square().sum(2).masked_fill(~seen_BG, torch.inf)
         least_B, nearest_B = away_BG.min(1)
         first_B = _first_largest(least_B, torch.unique(labels_B, return_inverse=True)[1])
-        opens_B = first_B & (open_B < self.groups)
+        opens_B = first_B & (open_B < self.groups) & learns(self)
         # At first sight nothing is near: all join group 0.
         return torch.where(open_B == 0, 0, torch.where(opens_B, open_B, nearest_B))
 

@@ -1,6 +1,7 @@
 """The composition of a method: centers -> generator -> mining -> loss, on the global batch."""
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,11 @@ class Objective(nn.Module):
     Every rank gathers all embeddings and computes the same, full loss. Its value is that of one
     process holding the whole batch, and so are the gradients once DistributedDataParallel has
     averaged them. The objective's own parameters need no averaging: their gradients are complete on
-    every rank.
+    every rank. Ranks may have any number of rows, other seeds and other starting values: random
+    numbers, and what is learned or kept, are rank 0's.
+
+    Only in training mode and with gradients does a forward pass change what is kept (centers):
+    after `eval()` or under `no_grad` it leaves the state as it is.
 
     Args:
         loss: of rows of anchors (`loss(rows)`), or of embeddings and labels (`takes_labels`).
@@ -68,6 +73,7 @@ class Objective(nn.Module):
         self.generator, self.centers, self.signatures = generator, centers, signatures
         self.signature_weight, self.normalize = signature_weight, normalize
         self.plain_weight, self.l2 = plain_weight, l2
+        self.has_met = False  # whether what is learned and kept is rank 0's, if there are ranks
         check_combination(self)
         if hasattr(loss, "set_measure"):
             loss.set_measure(measure)
@@ -79,11 +85,12 @@ class Objective(nn.Module):
             more: for a loss that takes continuous labels: `values_CL`, those of the classes, or
                 `images_have_values=True`, if `forward` will be given each image's own.
         """
-        for part in (self.centers, self.generator, self.signatures, self.loss):
-            if getattr(part, "continuous", False):
-                part.prepare(num_classes, dim, **more)
-            elif hasattr(part, "prepare"):
-                part.prepare(num_classes, dim)
+        with distributed.drawing_alike():
+            for part in (self.centers, self.generator, self.signatures, self.loss):
+                if getattr(part, "continuous", False):
+                    part.prepare(num_classes, dim, **more)
+                elif hasattr(part, "prepare"):
+                    part.prepare(num_classes, dim)
 
     def due(self, epoch: int) -> bool:
         """Whether a part wants the whole training set's embeddings before this epoch, from 0."""
@@ -113,27 +120,53 @@ class Objective(nn.Module):
         labels_local_b: torch.Tensor,
         progress: float = 0.0,
         values_local_bL: torch.Tensor | None = None,
+        alike: bool = False,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Loss of the global batch and its diagnostics, the same on every rank.
 
         Args:
-            x_local_bD: this rank's embeddings; as many rows on every rank. Computed on in float32,
-                or float64 if they are, whatever autocast says.
+            x_local_bD: this rank's embeddings; any number of rows. Computed on in float32, or
+                float64 if they are, whatever autocast says.
             labels_local_b: their class numbers.
             progress: share of training done, 0 to 1.
             values_local_bL: their continuous labels, for a loss that takes them.
-        """
-        with torch.autocast(x_local_bD.device.type, enabled=False):
-            exact = torch.promote_types(x_local_bD.dtype, torch.float32)
-            return self._forward(x_local_bD.to(exact), labels_local_b, progress, values_local_bL)
+            alike: the caller knows that ranks have as many rows, the same state of torch's
+                generators and the same objective, as in this project's training loop: saves the
+                two short messages of a step that see to it, and a long one in the first.
 
-    def _forward(self, raw_local_bD, labels_local_b, progress, values_local_bL):
-        raw_BD = distributed.gather(raw_local_bD)
-        labels_B = distributed.gather(labels_local_b)
+        Raises:
+            UserError: no rank has a row.
+        """
+        device = x_local_bD.device
+        counts = None
+        if not alike:
+            self._meet()
+            counts = distributed.row_counts(labels_local_b)
+            if not sum(counts):
+                raise UserError("The batch is empty: no worker has a row of it.")
+        exact = torch.promote_types(x_local_bD.dtype, torch.float32)
+        same = nullcontext() if alike else distributed.drawing_alike(device)
+        with torch.autocast(device.type, enabled=False), same:
+            raw_BD = distributed.gather(x_local_bD.to(exact), counts)
+            labels_B = distributed.gather(labels_local_b, counts)
+            values_BL = values_local_bL
+            if values_BL is not None:
+                values_BL = distributed.gather(values_BL, counts)
+            return self._of_batch(raw_BD, labels_B, progress, values_BL)
+
+    @torch.no_grad()
+    def _meet(self) -> None:
+        """Once: take over what rank 0's objective has learned and kept, as DDP does for a model."""
+        if not self.has_met and distributed.world_size() > 1:
+            self.has_met = True
+            for tensor in [*self.parameters(), *self.buffers()]:
+                tensor.copy_(distributed.from_first(tensor))
+
+    def _of_batch(self, raw_BD, labels_B, progress, values_BL):
         x_BD = F.normalize(raw_BD) if self.normalize else raw_BD
         told = diagnostics.of_batch(x_BD, labels_B)
-        if values_local_bL is not None:
-            loss = self.loss(x_BD, labels_B, distributed.gather(values_local_bL))
+        if values_BL is not None:
+            loss = self.loss(x_BD, labels_B, values_BL)
         elif self.mining is None:
             loss = self.loss(x_BD, labels_B)
         else:

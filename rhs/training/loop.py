@@ -82,6 +82,7 @@ def train(
         if progress.step == 0:  # else the checkpoint holds what came of it
             survey(model, objective, loader, epoch, device, say)
         model.train()
+        objective.train()
         meter = Meter(progress, steps, record)
         for batch in loader.epoch(epoch, progress.step):
             meter.batch_is_here()
@@ -155,7 +156,8 @@ def training_step(
     # Anew: what the model has drawn depends on its share of the batch, what the objective draws
     # must not.
     torch.manual_seed(seed)
-    loss, diagnostics = objective(x_bD, labels, progress, values)
+    # The plan gives every rank as many images, and its seed is everybody's.
+    loss, diagnostics = objective(x_bD, labels, progress, values, alike=True)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     return loss.detach(), diagnostics

@@ -40,11 +40,10 @@ def survey(
         return
     seen = list(samples())
     objective.refresh(epoch, seen)  # type: ignore[operator]
-    share = -(-len(loader.plan.labels) // loader.world_size)
     signatures_CD = objective.signatures.all()  # type: ignore[union-attr, operator]
     dim = signatures_CD.shape[1]
-    x_ND = distributed.gather_uneven([x for x, _ in seen], share, dim, device)
-    x_ND = nn.functional.normalize(x_ND)
+    own = torch.cat([torch.empty(0, dim, device=device), *(x.float() for x, _ in seen)])
+    x_ND = nn.functional.normalize(distributed.gather(own, distributed.row_counts(own)))
     plan = loader.plan
     image = plan.compose(epoch, x_ND.cpu().numpy(), signatures_CD.cpu().numpy())  # type: ignore
     # The first rank's: processors may differ in the last digit, and batches must not.

@@ -39,7 +39,8 @@ def batch(step: int, labels: list[int], dtype: torch.dtype) -> tuple[torch.Tenso
 def share_of_training_set(model: nn.Module, classes: int, dtype: torch.dtype) -> list:
     """This rank's embeddings and labels, in batches: as many as its rank says, or none."""
     size = 5 * classes + 1
-    cuts = {1: [0, size], 2: [0, 5, size], 4: [0, 7, 7, 9, size]}[distributed.world_size()]
+    cuts = {1: [0, size], 2: [0, 5, size], 3: [0, 0, 9, size], 4: [0, 7, 7, 9, size]}
+    cuts = cuts[distributed.world_size()]
     rank = distributed.rank()
     images, labels = batch(99, [*range(classes), *range(0, classes, 2)] * 4, dtype)
     mine = slice(cuts[rank], cuts[rank + 1])

@@ -124,6 +124,26 @@ def test_memory_is_saved_and_loaded():
     torch.testing.assert_close(one(*second), other(*second), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("looking", ["eval", "no_grad"])
+def test_a_look_takes_averages_as_they_are_and_the_batch_mean_of_a_class_never_seen(looking):
+    centers = EMACenters(0.5)
+    centers.prepare(10, 3)
+    centers.double()
+    (x, labels), (other, its), *_ = steps()  # of the second, class 9 is new
+    centers(x, labels)
+    kept = centers.of(torch.arange(10))
+    if looking == "eval":
+        c = centers.eval()(other.requires_grad_(), its)
+    else:
+        with torch.no_grad():
+            c = centers(other, its)
+    assert not c.requires_grad
+    for i, label in enumerate(its.tolist()):
+        expected = mean_of(other, its, 9) if label == 9 else kept[label]
+        torch.testing.assert_close(c[i], expected.detach())
+    assert centers.updates_C.tolist() == [0, 1, 0, 0, 1, 0, 0, 1, 0, 0]
+
+
 def test_many_updates_do_not_overflow():
     centers = EMACenters(0.5)
     centers.prepare(2, 3)

@@ -94,6 +94,31 @@ def test_of_half_precision_embeddings_everything_is_computed_in_single(method):
         assert diagnostics == told
 
 
+@pytest.mark.parametrize("looking", ["eval", "no_grad", "inference_mode"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_look_changes_nothing_that_is_kept(method, looking):
+    """In evaluation mode or without gradients, also at classes that were never seen."""
+    made, twin = prepared(method, CLASSES, DIM), prepared(method, CLASSES, DIM)
+    x, labels = embeddings(per_class=4)
+    first = labels < CLASSES // 2
+    for one in (made, twin):
+        value_and_gradient(one, x[first], labels[first])
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    if looking == "eval":
+        value_and_gradient(made.eval(), x, labels)
+        made.train().zero_grad()
+    else:
+        with getattr(torch, looking)():
+            assert torch.isfinite(made(x, labels, 0.6)[0])
+    assert before.keys() == made.state_dict().keys()
+    for name, value in made.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    x = x.flip(0)
+    seen, expected = (value_and_gradient(one, x, labels.flip(0)) for one in (made, twin))
+    assert seen[0] == expected[0]
+    assert torch.equal(seen[1], expected[1])
+
+
 CASES = (
     "identical", "identical within classes", "zeros", "one zero", "opposite", "one class alone",
     "one sample alone in its class", "every sample alone", "anchor is center", "one pair",

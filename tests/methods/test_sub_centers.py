@@ -110,6 +110,21 @@ def test_memory_is_saved_and_loaded():
         assert torch.equal(one(x, labels), other(x, labels))
 
 
+def test_a_look_opens_no_group_and_takes_the_nearest_that_is_open():
+    centers = made(3)
+    batches = group_batches()
+    for x, labels in batches[:2]:
+        centers(x, labels)
+    x, labels = batches[2]
+    group = torch.arange(3 * CLASSES)
+    kept, is_open = centers.averages.of(group), centers.averages.updates_C > 0
+    c = centers.eval()(x, labels)
+    assert torch.equal(centers.averages.updates_C > 0, is_open)
+    for i, label in enumerate(labels.tolist()):
+        own = kept[(group // 3 == label) & is_open]
+        torch.testing.assert_close(c[i], own[(own - x[i]).norm(dim=1).argmin()])
+
+
 def test_a_class_never_seen_has_a_center_at_the_origin():
     average = EMACenters(0.5)
     average.prepare(CLASSES, DIM)

@@ -181,7 +181,7 @@ def test_what_the_objective_draws_does_not_depend_on_what_the_model_drew():
     seen = []
 
     class Drawing(torch.nn.Module):
-        def forward(self, x, labels, progress, values=None):
+        def forward(self, x, labels, progress, values=None, alike=False):
             seen.append(torch.rand(()).item())
             return x.sum(), {}
 
