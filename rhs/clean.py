@@ -8,7 +8,7 @@ from pathlib import Path
 from rhs.outputs import FILES, LISTS, OUTPUTS, is_of_system, others
 
 # Beside the folders: of runs that were killed, and lists of a stage that refused.
-BESIDE = (".*.lock", ".*.tmp", *(f"*.{name}" for name in LISTS))
+BESIDE = (".*.lock", ".*.tmp", ".last.json", ".*.seen.json", *(f"*.{name}" for name in LISTS))
 SHOWN = 3  # files of a folder
 
 

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 from rhs.models.embedder import model_digest
+from rhs.outputs import RUN, others, refuse_outputs
 from rhs.retrieval.stored import read_split
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
@@ -164,3 +165,31 @@ def test_an_unknown_method_changes_nothing(project):
     for name in ("nope", "npair", "rhs_npair", "symm_npair"):
         assert name in done.stderr
     assert (project / "params.yaml").read_text() == before
+
+
+def test_files_of_a_user_in_an_output_are_refused_before_dvc_removes_them(project):
+    mine = [project / "data/raw/birds/robin.jpg", project / "report/notes.txt"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    kept = (project / "params.yaml").read_text()
+    source = ["-S", "dataset=folder", "-S", "dataset.source=data/raw/birds"]
+    for choices, why in (
+        (source, "dataset.source is data/raw/birds, which lies in data/raw"),
+        ([], "report holds notes.txt, which no stage made"),
+        (["-S", "dataset.name=birds"], "data/raw/birds holds robin.jpg, which no stage made"),
+    ):
+        done = run([*DVC, "exp", "run", *choices], project, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {why}")
+        assert done.stderr.count("\n") == 1
+        assert [path.read_text() for path in mine] == ["mine"] * 2
+        assert (project / "params.yaml").read_text() == kept
+    for path in mine:
+        path.unlink()
+
+
+def test_outputs_hold_what_their_stages_are_known_to_make(project):
+    refuse_outputs(OmegaConf.load(project / "params.yaml"), project)
+    (run_folder,) = (project / "runs").glob("folder-*")
+    assert list(others(run_folder, RUN)) == []
