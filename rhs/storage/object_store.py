@@ -20,7 +20,12 @@ PACKAGES = {
     "s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "memory": "fsspec",
 }  # fmt: skip
 SETTINGS = ("AWS_", "AZURE_", "GOOGLE_")  # of the environment
-S3_OPTIONS = {"max_concurrency": 4, "default_block_size": 2**23}  # a download holds 32 MiB
+S3_OPTIONS = {
+    "max_concurrency": 4,
+    "default_block_size": 2**23,  # a download holds 32 MiB
+    # s3fs tries five times; botocore beneath it would wait a minute each, five times too.
+    "config_kwargs": {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 1}},
+}
 
 
 class ObjectStore:

@@ -14,7 +14,7 @@ PLAIN, DRIVEN = "sqlite:///", "sqlite+pysqlite:///"
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or a database file; a relative one lies in the project folder."""
-    given = os.environ.get("MLFLOW_TRACKING_URI") or database_uri(Path(FILE))
+    given = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or database_uri(Path(FILE))
     file = database_file(given)
     if file is None:
         return given
