@@ -16,6 +16,7 @@ from benchmarks.stopwatch import Stopwatch
 from rhs import distributed
 from rhs.data.loader import TrainLoader
 from rhs.data.plan import BatchPlan
+from rhs.memory import keep_freed_memory
 from rhs.methods.objective import build_objective
 from rhs.models.embedder import build_embedder
 from rhs.stage import compose, plain
@@ -56,6 +57,7 @@ class Worker:
     """A model, a method and an optimizer as training has them."""
 
     def __init__(self, model: str, method: str):
+        keep_freed_memory()
         torch.use_deterministic_algorithms(True)  # as training does
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         params = plain(compose([f"model={model}", f"method={method}"]))

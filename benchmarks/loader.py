@@ -33,11 +33,12 @@ from rhs.cluster import connect
 from rhs.data.decode import decode
 from rhs.data.decoded import DecodedImages
 from rhs.data.fed import FedLoader
-from rhs.data.loader import TrainLoader, keep_freed_memory
+from rhs.data.loader import TrainLoader
 from rhs.data.plan import BatchPlan
 from rhs.data.shards import ShardedImages
 from rhs.data.transforms import Augmentation
 from rhs.machine import describe
+from rhs.memory import keep_freed_memory
 from rhs.models.trunks import declare_torchvision
 from rhs.stage import compose
 
@@ -66,6 +67,7 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results/loader.md"))
     options = arguments.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     connect(OmegaConf.create({"num_cpus": options.cores}))
     scratch = Path(tempfile.mkdtemp(prefix="rhs-loader-"))
     try:

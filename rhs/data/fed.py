@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rhs.data.loader import TrainLoader, keep_freed_memory, views
+from rhs.data.loader import TrainLoader, views
 from rhs.data.plan import Slot
 from rhs.data.shards import ShardedImages
+from rhs.memory import keep_freed_memory
 
 
 class FedLoader(TrainLoader):

@@ -1,6 +1,5 @@
 """Batches for training and in order, prepared in the background while the model computes."""
 
-import ctypes
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,6 @@ from rhs.data.plan import BatchPlan, Slot
 from rhs.data.transforms import Augmentation, view
 
 AUGMENT = 1  # keeps the augmentation's random stream apart from the plan's
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 Key = TypeVar("Key")
 Made = TypeVar("Made")
 
@@ -55,7 +53,6 @@ class TrainLoader:
         values_NL: np.ndarray | None = None,
     ):
         plan.check_workers(world_size)
-        keep_freed_memory()
         self.images, self.plan, self.augmentation = images, plan, augmentation
         self.image_size, self.rank, self.world_size = image_size, rank, world_size
         self.threads, self.values_NL = threads, values_NL
@@ -105,17 +102,6 @@ class TrainLoader:
             )
 
         return _ahead(make, slots, self.threads)
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep up to 256 MiB that it has freed, where the C library is glibc.
-
-    It would give each decoded image's memory back and have it filled with zeros again for the next
-    one, which takes a fifth of the decoder's time.
-    """
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        mallopt(M_MMAP_THRESHOLD, 1 << 25)
-        mallopt(M_TRIM_THRESHOLD, 1 << 28)
 
 
 def views(

@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 
 from rhs.cluster import ordered_and_quiet, workers_of
 from rhs.errors import UserError
+from rhs.memory import keep_freed_memory
 from rhs.models.embedder import build_embedder, load_config, load_embedder
 from rhs.storage.object_store import ObjectStore
 from rhs.storage.store import is_url
@@ -61,6 +62,7 @@ class BatchEmbedder:
     def __init__(self, model: dict[str, bytes], untrained_seed: int | None):
         import torch
 
+        keep_freed_memory()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with TemporaryDirectory() as folder:
             for name, data in model.items():

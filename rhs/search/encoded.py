@@ -13,6 +13,7 @@ from rhs.data.decode import decode
 from rhs.data.images import MAX_PIXELS, Prepared, prepare_image
 from rhs.data.transforms import view
 from rhs.errors import UserError
+from rhs.memory import keep_freed_memory
 from rhs.models.embedder import load_config, load_embedder
 
 BATCH = 64  # images embedded at a time
@@ -29,6 +30,7 @@ class EncodedEmbedder:
     """
 
     def __init__(self, folder: Path) -> None:
+        keep_freed_memory()
         config = load_config(folder)
         if not isinstance(config.get("preprocess"), dict):
             raise UserError(f"{folder}/config.json does not say how images are preprocessed.")

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
 from rhs.machine import describe
+from rhs.memory import keep_freed_memory
 from rhs.models.embedder import Embedder, build_embedder
 from rhs.quoting import readable
 from rhs.retrieval.scores import score
@@ -124,6 +125,7 @@ def attempt(params: dict, shards: Path, folder: Path, digest: str) -> dict:
     Returns:
         What `run_cell` does, and "machine"; or {"failed": a sentence}.
     """
+    keep_freed_memory()
     try:
         check_unchanged(shards, digest)
         result = run_cell(params, shards, folder)

@@ -20,6 +20,7 @@ from rhs.deaths import TRAINING
 from rhs.errors import UserError
 from rhs.evaluation.again import survived
 from rhs.machine import threads
+from rhs.memory import keep_freed_memory
 from rhs.models.embedder import Embedder
 from rhs.retrieval.scores import score
 from rhs.run import Run, project
@@ -173,6 +174,7 @@ def work(
     Raises:
         Stopped: on rank 0, which was to end early and has saved; the others wait for it in vain.
     """
+    keep_freed_memory()
     be_deterministic(device)
     settings = settings_of(params)
     parts = assemble(params, shards, device, say)
