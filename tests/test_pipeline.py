@@ -51,8 +51,8 @@ def test_what_it_leaves(project):
     np.testing.assert_allclose(np.linalg.norm(test.embeddings, axis=1), 1, atol=1e-5)
     assert test.model == model_digest(project / "models/folder")
     for split in metrics:
-        for name, (low, high) in metrics[split]["intervals"].items():
-            assert 0 <= low <= metrics[split][name] <= high <= 1
+        for name, ends in metrics[split]["intervals"].items():
+            assert 0 <= ends["low"] <= metrics[split][name] <= ends["high"] <= 1
     facts = json.loads((project / "index/folder/index.json").read_text())
     assert (facts["images"], facts["model"]) == (48, test.model)
     assert list((project / "runs").glob("*/embeddings")) == []
@@ -82,7 +82,7 @@ def test_mlflow_has_one_run_with_all_of_it(project):
     metrics = json.loads((project / "metrics.json").read_text())
     for split, scores in metrics.items():
         assert kept.data.metrics[f"{split}/recall_at_1"] == scores["recall@1"]
-        assert kept.data.metrics[f"{split}/map_at_r_high"] == scores["intervals"]["map@r"][1]
+        assert kept.data.metrics[f"{split}/map_at_r_high"] == scores["intervals"]["map@r"]["high"]
     assert kept.data.metrics["index/images"] == 48
     losses = client.get_metric_history(kept.info.run_id, "train/loss")
     assert len(losses) == 2

@@ -63,7 +63,7 @@ def test_in_shop_from_a_mirror(ray_cluster, staged, project, tmp_path, monkeypat
     ]
     assert scores["queries"] == 2
     assert (scores["recall@1"], scores["recall@10"]) == (0, 1)
-    assert scores["intervals"]["recall@1"] == [0, 0]
+    assert scores["intervals"]["recall@1"] == {"low": 0, "high": 0}
 
 
 def test_a_mirror_that_is_not_there(staged, project, tmp_path, capsys):

@@ -12,6 +12,7 @@ from rhs.data.shards import ShardedImages
 from rhs.deaths import GALLERY
 from rhs.errors import UserError, number
 from rhs.evaluation.again import survived
+from rhs.evaluation.intervals import interval, written
 from rhs.retrieval.clusters import ITERATIONS, Clustering, nmi
 from rhs.retrieval.scores import Scores, score
 from rhs.retrieval.sharded import sharded_score
@@ -59,7 +60,7 @@ def measure(params: DictConfig, files: Sequence[Path], nmi_seeds: int | None = N
     Returns:
         {"recall@1": share in [0, 1], ..., "precision@1", "r_precision", "map@r", "nmi", "queries":
         counted, "left_out": queries that have no item of their class to be found, "intervals":
-        {"recall@1": [low, high], ...}}, the intervals being of 95 %.
+        {"recall@1": {"low": …, "high": …}, ...}}, the intervals being of 95 %.
 
     Raises:
         UserError: an image without a class, or see `rhs.retrieval.scores.score`.
@@ -78,7 +79,7 @@ def measure(params: DictConfig, files: Sequence[Path], nmi_seeds: int | None = N
         if found.interval is not None:
             intervals["nmi"] = found.interval
     counts = {"queries": scores.queries, "left_out": scores.left_out}
-    listed = {"intervals": {name: list(ends) for name, ends in intervals.items()}}
+    listed = {"intervals": {name: written(ends) for name, ends in intervals.items()}}
     return values | counts | (listed if intervals else {})
 
 
@@ -122,12 +123,12 @@ def _cluster(params: DictConfig, files: Sequence[Path], seeds: int) -> Clusterin
 
 def line(split: str, values: dict) -> str:
     """What `measure` found, on one line; everything else is in metrics.json."""
-    told, intervals = [], values.get("intervals", {})
+    told = []
     for name, value in values.items():
         if name.startswith("recall@") or name in TOLD:
             told.append(f"{name} {100 * value:.1f} %")
-            if name in RANGED and name in intervals:
-                low, high = intervals[name]
+            if name in RANGED and (ends := interval(values, name)):
+                low, high = ends
                 told[-1] += f" ({100 * low:.1f} to {100 * high:.1f})"
     if count := values["left_out"]:
         whose = "query, no other image of its" if count == 1 else "queries, no other image of their"
@@ -138,6 +139,7 @@ def line(split: str, values: dict) -> str:
 def flat(values: dict) -> dict[str, float]:
     """The scores of a split for MLflow: each interval as two numbers, `<score>_low` and `_high`."""
     scores = {k: v for k, v in values.items() if k not in (*COUNTS, "intervals")}
-    for name, (low, high) in values.get("intervals", {}).items():
-        scores |= {f"{name}_low": low, f"{name}_high": high}
+    for name in values.get("intervals", {}):
+        if ends := interval(values, name):
+            scores |= {f"{name}_{end}": value for end, value in written(ends).items()}
     return scores

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rhs.errors import UserError
+from rhs.evaluation.intervals import interval
 from rhs.report import curves
 from rhs.report.collapse import collapse_section
 from rhs.report.explored import NEIGHBORS, choose_shown, explored
@@ -131,7 +132,7 @@ def _about(results: Results, found: Found) -> dict[str, Any]:
         "run": results.run,
         "facts": _subtitle(results.params, results.manifest),
         "recall": found.recall,
-        "interval": list(scores.get("intervals", {}).get("recall@1", [])),
+        "interval": list(interval(scores, "recall@1") or ()),
         "images": len(found.labels_N),
         "queries": len(found.asking_Q),
         "answerable": int(found.answerable_Q.sum()),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rhs.retrieval.neighbors import neighbors
+from rhs.retrieval.neighbors import nearest
 from rhs.retrieval.vectors import TIE, answerable, searchable, unit_rows
 
 _BUDGET = 1 << 24  # similarities held at once where whole rows are needed: 64 MiB of float32
@@ -95,7 +95,7 @@ def search(
         indices_Qk = np.zeros((len(asking), 0), dtype=np.int64)
     else:
         unit_ND = unit_rows(embeddings_ND)
-        similarities_Qk, indices_Qk = neighbors(embeddings_ND, k, queries_N)
+        similarities_Qk, indices_Qk = nearest(unit_ND, k, queries_N)
     right_s_N, right_i_N = _nearest_right(unit_ND, labels_N, queries_N)
     hit_Q = _hits(unit_ND, labels_N, queries_N, asking, similarities_Qk, indices_Qk)
     hit_Q[~answerable(labels_N, queries_N)[asking]] = np.nan

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from rhs.evaluation.intervals import interval
 from rhs.report.curves import series
 
 _ROW_TITLES = {
@@ -126,8 +127,8 @@ def _cell(name: str, group: Mapping) -> Cell:
     if value is None:
         return Cell()
     if name.startswith("recall@") or name in _TITLES:
-        interval = group.get("intervals", {}).get(name)
-        low_high = f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}" if interval else ""
+        ends = interval(group, name)
+        low_high = f"{100 * ends[0]:.1f}–{100 * ends[1]:.1f}" if ends else ""
         return Cell(percent(float(value)), low_high)
     if isinstance(value, int) and not isinstance(value, bool):
         return Cell(f"{value:,}")

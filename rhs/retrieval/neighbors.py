@@ -74,6 +74,13 @@ def neighbors(
             f"There are {queries_N.sum():,} queries and {(~queries_N).sum():,} images of the "
             "gallery; at least one of each is needed."
         )
+    return nearest(unit_ND, k, queries_N, progress=progress)
+
+
+def nearest(
+    unit_ND: np.ndarray, k: int, queries_N: np.ndarray | None = None, *, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """`neighbors` of the unit rows that `unit_rows` makes, unchecked: for who has them already."""
     k = min(k, searchable(len(unit_ND), queries_N))
     similarities, indices = [], []
     for ranking in rank(unit_ND, k, queries_N, progress=progress):

@@ -255,3 +255,9 @@ def test_killed_twice_it_goes_on(shards, model, project):
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "embedding 6 of 9 shards, 3 are there\n" + straight.stdout
     assert {name: (project / name).read_bytes() for name in files(project) - before} == made
+
+
+def test_the_untrained_network_embeds_only_what_is_compared(shards, model, work):
+    pieces = embed._pieces(small_params(), shards, SPLITS, model, work)
+    assert {piece.split for piece in pieces} == set(SPLITS)
+    assert {piece.split for piece in pieces if embed.UNTRAINED in piece.made} == {"test"}

@@ -14,6 +14,7 @@ from pipelines.evaluate import track
 from rhs.data.shards import load_manifest
 from rhs.errors import UserError
 from rhs.evaluation import embed, scoring
+from rhs.evaluation.intervals import written
 from rhs.models.embedder import model_digest
 from rhs.retrieval.scores import score
 from rhs.retrieval.sharded import ShardedGallery
@@ -35,9 +36,9 @@ def test_what_the_stage_leaves_and_says(at_hand, stage_of, project, shards, mode
     expected = score(test.embeddings, test.labels, (1, 3))
     for name, value in expected.values.items():
         assert metrics["test"][name] == value
-        assert metrics["test"]["intervals"][name] == list(expected.intervals[name])
+        assert metrics["test"]["intervals"][name] == written(expected.intervals[name])
     assert set(metrics["test"]) == {*expected.values, "nmi", "queries", "left_out", "intervals"}
-    low, high = metrics["test"]["intervals"]["nmi"]
+    low, high = metrics["test"]["intervals"]["nmi"].values()
     assert 0 <= low <= metrics["test"]["nmi"] <= high <= 1
     assert (metrics["test"]["queries"], metrics["test"]["left_out"]) == (11, 1)
     assert metrics["untrained"]["map@r"] != metrics["test"]["map@r"]
@@ -213,7 +214,7 @@ def test_what_mlflow_gets():
             got[group] = (values, step, model_id)
 
     val = {"recall@1": 0.5, "map@r": 0.25, "queries": 4, "left_out": 0,
-           "intervals": {"recall@1": [0.25, 0.75]}}  # fmt: skip
+           "intervals": {"recall@1": {"low": 0.25, "high": 0.75}}}  # fmt: skip
     facts = {"kind": "flat", "images": 9, "recall_at_10": 1.0, "settings": {"splits": ["test"]}}
     track(Tracker(), composed(), {"val": val}, Path("m"), b"x", Path("i"), facts)
     assert got["registered"] == (Path("m"), 0.5, b"x", Path("i"))

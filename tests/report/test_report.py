@@ -170,3 +170,26 @@ def test_embeddings_of_other_shards_are_refused(tmp_path):
         with pytest.raises(UserError, match="run the evaluate stage again"):
             write(tmp_path, embeddings, labels, shards={"test": FakeImages(wrong)})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_pages_search_once(tmp_path, monkeypatch):
+    """Gallery, failures and explorer show what one search of the test images has found."""
+    from rhs.report import search as search_module
+    from rhs.retrieval import neighbors as neighbors_module
+
+    calls = {"rank": 0, "unit_rows": 0}
+
+    def counting(module, name):
+        real = getattr(module, name)
+
+        def counted(*arguments, **more):
+            calls[name] += 1
+            return real(*arguments, **more)
+
+        monkeypatch.setattr(module, name, counted)
+
+    counting(neighbors_module, "rank")
+    counting(neighbors_module, "unit_rows")
+    counting(search_module, "unit_rows")
+    write(tmp_path, *clusters(60, 6))
+    assert calls == {"rank": 1, "unit_rows": 1}
