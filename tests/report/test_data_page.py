@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from pages import NASTY, Tags
 from photos import EDITS, encoded, mirrored, photo, photo_shards
@@ -36,6 +37,9 @@ def build(out: Path, rows: list, mirror: bool = True, **manifest) -> tuple[Tags,
     counts = build_data_report(out=out, shards=shards, seed=3, mirrored=mirror)
     with (out / "duplicates.csv").open(newline="", encoding="utf-8") as stream:
         table = list(csv.DictReader(stream))
+    # As pandas reads it, whatever a class is called.
+    read = pd.read_csv(out / "duplicates.csv", dtype=str, keep_default_na=False)
+    assert read.to_dict("records") == table
     return Tags((out / "index.html").read_text(encoding="utf-8")), table, counts
 
 

@@ -111,3 +111,15 @@ def test_efficientnet_lite0_with_its_pretrained_weights(tmp_path):
     model = save_model(tmp_path / "model", 0, config)
     export_onnx(model, tmp_path / "model.onnx")
     check_parity(tmp_path / "model.onnx", load_embedder(model), (1, 4))
+
+
+def test_onnx_and_onnxruntime_take_the_file_as_it_is(exported):
+    import onnx
+    import onnxruntime
+
+    model, out = exported
+    onnx.checker.check_model(str(out), full_check=True)
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    said = session.get_modelmeta().custom_metadata_map
+    assert said["rhs.model"] == model_digest(model)
+    assert json.loads(said["rhs.config"]) == CONFIG

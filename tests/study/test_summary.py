@@ -3,6 +3,7 @@
 import csv
 import io
 
+import pandas as pd
 import pytest
 from studied import scores, small_study
 
@@ -108,6 +109,10 @@ def test_csv_for_machines():
     assert float(mean["mean"]) == pytest.approx(0.5567, abs=1e-4)
     gap = next(x for x in lines if x["method"] == "npair" and not x["baseline"])
     assert (gap["seeds"], gap["mean"]) == ("2", "")
+    frame = pd.read_csv(io.StringIO(table_csv(summary_of(cells))))
+    numbers = frame[["seeds", "mean", "low", "high", "p", "p_holm"]]
+    assert all(kind.kind in "if" for kind in numbers.dtypes), "a column of numbers each"
+    assert len(pd.read_csv(io.StringIO(cells_csv(cells)))) == len(cells)
     told = list(csv.DictReader(io.StringIO(cells_csv(cells))))
     assert told[1]["failed"] == "The loss is not finite."
     assert told[0]["chosen_recall@1"] == "0.5"

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import pandas as pd
 import pytest
 from PIL import Image
 from tiny import composed
@@ -86,6 +87,10 @@ def test_tables_and_pictures(found, tmp_path):
     assert [row["state"] for row in rows] == ["finished", "stopped", "failed", "finished"]
     assert rows[2]["reason"] == "The loss is nan."
     assert rows[0]["method.plain_weight"] == ""
+    frame = pd.read_csv(out / "trials.csv")
+    assert frame["number"].tolist() == [0, 1, 2, 3]
+    assert frame["objective"].dtype.kind == "f"
+    assert frame["reason"].isna().tolist() == [True, True, False, True]
     best = json.loads((out / "best.json").read_text())
     assert (best["value"], best["trial"], best["epoch"]) == (0.5, 0, 2)
     assert best["digest"] == "ab" * 32
