@@ -82,6 +82,15 @@ def test_pandas_reads_embeddings_and_the_items_of_the_index(project):
     assert {type(image) for image in shard["image"]} == {bytes}
 
 
+def test_pandas_reads_every_list_for_people(project):
+    """Copies, and images that were refused, kept or passed over; each with a line of names."""
+    files = [*project.glob("data*/**/*.csv"), *project.glob("models/**/*.csv")]
+    assert {"duplicates.csv", "history.csv", "refused.csv"} <= {file.name for file in files}
+    for file in files:
+        heads = file.read_text(encoding="utf-8").splitlines()[0]
+        assert list(pd.read_csv(file)) == heads.split(","), file
+
+
 def test_pandas_reads_the_list_of_duplicates(project):
     frame = pd.read_csv(project / "data_report/duplicates.csv")
     assert tuple(frame) == COLUMNS
