@@ -122,15 +122,6 @@ def test_what_a_change_reruns(project, choices, rerun):
     assert set(json.loads(run([*DVC, "status", "--json"], project).stdout)) == rerun
 
 
-def test_numbers_and_curves_in_dvc(project, tmp_path):
-    shown = json.loads(run([*DVC, "metrics", "show", "--json"], project).stdout)
-    assert "recall@1" in str(shown)
-    run([*DVC, "plots", "show", "-o", str(tmp_path)], project)
-    page = (tmp_path / "index.html").read_text()
-    assert "Loss by epoch" in page
-    assert "Recall@1 on held-out classes" in page
-
-
 def test_git_sees_the_choice_and_the_lock_file(project):
     assert run(["git", "status", "--short"], project).stdout.split() == [
         "M", "params.yaml", "??", "dvc.lock",
