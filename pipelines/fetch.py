@@ -12,6 +12,7 @@ from rhs.build import build
 from rhs.datasets.download import Downloads
 from rhs.datasets.raw import folder_name
 from rhs.errors import UserError
+from rhs.places import is_utf_8
 from rhs.stage import plain, stage
 from rhs.storage.store import Folder
 
@@ -47,7 +48,9 @@ def _path(name: str, value: object) -> str:
     """A folder 2024 comes from the command line as a number."""
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
         raise UserError(f"{name} is {value!r}; it must be the path of a file or folder.")
-    return str(value)
+    if not is_utf_8(path := str(value)):
+        raise UserError(f"{name} is {path!r}, which is not UTF-8: give the file another name.")
+    return path
 
 
 def _downloads(settings: dict[str, Any]) -> Downloads:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, NoReturn
 
-from rhs.errors import UserError
+from rhs.errors import UserError, on_one_line
 from rhs.inputs import refuse_target
 from rhs.signals import end_at_once, interruptible, status_of
 
@@ -249,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sentence = f"{error.filename}: {error.strerror}."
         if sentence is None:
             raise
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {on_one_line(sentence)}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,6 +1,9 @@
 """The exceptions that a stage ends with in a sentence."""
 
 import math
+import unicodedata
+
+JOINERS = "\u200c\u200d"  # of letters and of emoji
 
 
 class UserError(ValueError):
@@ -25,6 +28,16 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signum: int, said: str):
         super().__init__(said)
         self.signum = signum
+
+
+def on_one_line(text: str) -> str:
+    """The text with line ends, controls and what is no character escaped: names hold such."""
+    return "".join(
+        c.encode("unicode_escape").decode()
+        if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") and c not in JOINERS
+        else c
+        for c in text
+    )
 
 
 def number(

@@ -47,9 +47,7 @@ def _why_not(folder: str) -> str | None:
     parent = folder if os.path.isdir(folder) else os.path.dirname(folder)
     if not os.path.isdir(parent):
         return "is no folder"
-    try:
-        folder.encode()
-    except UnicodeEncodeError:
+    if not is_utf_8(folder):
         return "is not UTF-8"
     if len(os.fsencode(folder)) > SOCKET:
         return f"is too long for sockets in it ({len(os.fsencode(os.path.dirname(folder)))} bytes)"
@@ -59,6 +57,21 @@ def _why_not(folder: str) -> str | None:
     except OSError as error:
         return f"cannot be written ({error.strerror})"
     return None
+
+
+def is_utf_8(path: str) -> bool:
+    """Whether a path can be written down: Python keeps other bytes as lone surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_project() -> None:
+    """Raises UserError where the present folder's path cannot be written down."""
+    if not is_utf_8(here := os.getcwd()):
+        raise UserError(f"The project is in {here!r}, which is not UTF-8: give it another name.")
 
 
 def give_token() -> None:

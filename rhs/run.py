@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from rhs.storage.store import is_url
 # What a result depends on. The number of workers, tracking and the like are absent on purpose:
 # changing them continues the same run.
 GROUPS = ("seed", "model", "method", "train")
+PART = 72  # bytes of each part of a run's name, of three
 CODE = ("build.py", "distributed.py", "data", "methods", "models", "retrieval", "training")
 
 
@@ -61,8 +63,15 @@ def identify(params: DictConfig, data_digest: str) -> Run:
         what |= {"pytorch-metric-learning": version("pytorch-metric-learning")}
     what |= {"data": data_digest, "code": code_digest()}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
-    name = f"{params.dataset.name}-{params.method.name}-{params.model.name}-{digest}"
-    return named(name, params.cluster.storage)
+    parts = (params.dataset.name, params.method.name, params.model.name)
+    return named("-".join([*map(_fit, parts), digest]), params.cluster.storage)
+
+
+def _fit(part: object) -> str:
+    """A part of a folder's name: of `hf-hub:timm/tiny_vit` only what any file system takes, and
+    three parts with what is added to them in less than 255 bytes."""
+    text = re.sub(r"[^\w.@+=-]", "_", str(part))
+    return text.encode()[:PART].decode(errors="ignore")
 
 
 def named(name: str, storage: str | None = None) -> Run:

@@ -97,9 +97,9 @@ def register(
         from rhs.search.index import index_digest
 
         tags["index.digest"] = index_digest(index)
-    query = f"name = '{name}' and run_id = '{run_id}'"
-    logged = client.search_model_versions(query)
-    same = [v for v in logged if all(v.tags.get(key) == tag for key, tag in tags.items())]
+    logged = client.search_model_versions(f"run_id = '{run_id}'")  # a name may have quotes in it
+    of_it = [version for version in logged if version.name == name]
+    same = [v for v in of_it if all(v.tags.get(key) == tag for key, tag in tags.items())]
     version = same[0] if same else _log(model, name, example, index)
     tags["data.digest"] = data_digest
     if score is not None:

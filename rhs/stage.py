@@ -1,6 +1,7 @@
 """What every pipeline stage shares: reading its parameters and saying a user's mistake plainly."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -12,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rhs.deaths import death, told
-from rhs.errors import Interrupted, UserError
+from rhs.errors import Interrupted, UserError, on_one_line
 from rhs.inputs import refuse_inputs
 from rhs.machine import threads
-from rhs.places import find_home
+from rhs.places import check_project, find_home
 from rhs.quoting import how_to_quote, readable
 from rhs.redact import without_secrets
 from rhs.signals import AGAIN, interruptible, status_of
@@ -90,8 +91,12 @@ def stage(main: Callable[[DictConfig], None]) -> None:
     for name, value in PRIVATE.items():
         os.environ.setdefault(name, value)
     find_home()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names have what a terminal has not
     try:
         with interruptible():
+            check_project()
             threads()  # a mistake is told before the work, not by a worker
             params = load_params(sys.argv[1:])
             refuse_inputs(params)  # in the project, where DVC works,
@@ -115,7 +120,7 @@ def stage(main: Callable[[DictConfig], None]) -> None:
         if sentence is None:
             sys.excepthook = sys.__excepthook__  # Ray's own waits for a Ray that may be gone
             raise
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {on_one_line(sentence)}", file=sys.stderr)
         sys.exit(1)
 
 

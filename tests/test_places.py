@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 from nasty import NAMES
 from omegaconf import OmegaConf
+from tiny import ROOT, composed
 
 from rhs import cluster, places
+from rhs.datasets.raw import folder_name
 from rhs.errors import UserError
+from rhs.run import identify
+from rhs.storage.store import open_store
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +141,53 @@ def test_ray_is_told(monkeypatch):
     cluster.connect(OmegaConf.create({"num_cpus": 2}))
     assert told["_temp_dir"] == "/tmp/ray"
     assert told["runtime_env"]["py_executable"] == "'/opt/My Project/python'"
+
+
+def test_a_project_and_a_source_whose_path_is_not_utf_8(tmp_path, monkeypatch, refused):
+    said = refused("fetch", "dataset.source=caf\udce9.tar")
+    assert "dataset.source is 'caf\\udce9.tar', which is not UTF-8" in said
+    home = tmp_path / os.fsdecode(b"caf\xe9")
+    home.mkdir()
+    monkeypatch.chdir(home)
+    with pytest.raises(UserError, match="which is not UTF-8: give it another name"):
+        places.check_project()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "a\x1b[31mb", "a\u202eb", "a\tb"])
+def test_a_sentence_is_one_line_whatever_a_file_is_called(refused, name):
+    said = refused("fetch", f"dataset.source={name}")
+    assert "a\\" in said
+    assert "does not exist" in said
+
+
+def test_a_terminal_that_has_not_the_letters(tmp_path):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "pipelines.fetch", "dataset=folder", "dataset.source=写真"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: dataset.source \\u5199\\u771f does not exist")
+
+
+@pytest.mark.parametrize("name", ["hf-hub:timm/tiny_vit", "x" * 300, "写真" * 100, "a'b\n"])
+def test_a_runs_name_is_a_folders(name):
+    params = composed("dataset=folder", "model=timm")
+    params.model.name, params.dataset.name = name, "写" * 66
+    run = identify(params, "0" * 64)
+    assert "/" not in run.name
+    assert "'" not in run.name
+    assert len(run.name.encode()) < 240
+    params.model.name = "resnet50.a1_in1k"
+    params.dataset.name = "my-photos"
+    made = identify(params, "0" * 64).name
+    assert made.startswith(f"my-photos-{params.method.name}-resnet50.a1_in1k-")
+
+
+def test_a_data_sets_name_leaves_room_in_a_folders():
+    assert folder_name("写" * 66) == "写" * 66
+    with pytest.raises(UserError, match="200 bytes"):
+        folder_name("写" * 67)
+
+
+def test_storage_in_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_store("~/photos (1)").path == tmp_path / "photos (1)"

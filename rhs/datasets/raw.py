@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from rhs.errors import UserError
 
 DESCRIPTION = {"dataset", "source", "images", "classes", "refused", "notes"}
+LONGEST = 200  # bytes of a name: a folder's has 255, with what is added while it is written
 MIN_CLASSES = 4  # two to train on and two to test on: with one, every retrieval is right
 
 
@@ -29,11 +30,12 @@ def folder_name(dataset: object) -> str:
     Raises:
         UserError: it is not, so that another folder would be replaced.
     """
-    if isinstance(dataset, str) and re.fullmatch(r"[\w-][\w.-]{0,99}", dataset):
-        return dataset
+    text = dataset if isinstance(dataset, str) else ""
+    if re.fullmatch(r"[\w-][\w.-]{0,99}", text) and len(text.encode()) <= LONGEST:
+        return text
     raise UserError(
         f"dataset.name is {dataset!r}; it must be text of letters, digits, '_', '-' and '.', 100 "
-        "at most, and not begin with '.'."
+        f"(and {LONGEST} bytes) at most, and not begin with '.'."
     )
 
 

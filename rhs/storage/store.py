@@ -94,7 +94,7 @@ def open_store(location: str | Path) -> Folder | ObjectStore:
     """
     if is_url(location):
         return ObjectStore(str(location))
-    return Folder(_file(str(location)) or Path(location))
+    return Folder(_file(str(location)) or Path(os.path.expanduser(location)))
 
 
 def _file(location: str) -> Path | None:
