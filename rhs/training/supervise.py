@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rhs.deaths import TRAINING, told
+from rhs.deaths import TRAINING, death, told
 from rhs.errors import Interrupted, UserError
 from rhs.training.mailbox import AGAIN, LAST_WORDS, Mailbox
 
@@ -56,11 +56,19 @@ def heeding() -> Iterator[list[int]]:
 @contextmanager
 def deaths_told(allowed: int) -> Iterator[None]:
     """Workers that died too often are no traceback: there is nothing in ours to mend."""
-    from ray.exceptions import RayActorError
+    from ray.exceptions import RayActorError, RayError
     from ray.train import TrainingFailedError
 
     try:
         yield
+    except RayError as error:
+        if death(error) is None:
+            raise
+        # Not tried again here: without a dashboard, its workers' place would never be free again.
+        raise UserError(
+            "The process of Ray Train's that leads the workers was lost "
+            f"({told(error, TRAINING)}): {AGAIN} from the last checkpoint."
+        ) from error
     except TrainingFailedError as error:
         failures = getattr(error, "worker_failures", {})
         # What the others raise, as they lost it, is a consequence.

@@ -16,9 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rhs import distributed
 from rhs.cluster import connect, trainer_settings
 from rhs.data.source import input_threads
-from rhs.deaths import TRAINING
 from rhs.errors import UserError
-from rhs.evaluation.again import survived
 from rhs.machine import threads
 from rhs.memory import keep_freed_memory
 from rhs.models.embedder import Embedder
@@ -64,16 +62,11 @@ def fit(
     # Workers start elsewhere than here.
     config["cluster"]["decoded_folder"] = str(project() / params.cluster.decoded_folder)
     given = {"params": config, "checkpoints": run.checkpoints, "mailbox": mailbox, "owner": owner}
-
-    def fit_once() -> None:
-        TorchTrainer(
-            ray_worker,
-            train_loop_config=given | {"shards": str(shards.resolve())},
-            **trainer_settings(params.cluster, run),
-        ).fit()
-
-    # Ray Train replaces workers, but not its own process that does so.
-    fit_all = partial(survived, fit_once, params.cluster, "training", TRAINING)
+    trainer = TorchTrainer(
+        ray_worker,
+        train_loop_config=given | {"shards": str(shards.resolve())},
+        **trainer_settings(params.cluster, run),
+    )
     refusals: list[str] = []
     deliver: dict[str, Callable[[Any], None]] = {
         "line": partial(journal.write, run.journal),
@@ -83,7 +76,7 @@ def fit(
     }
     with heeding() as signals, deaths_told(params.cluster.max_failures):
         try:
-            supervise(fit_all, mailbox, deliver, signals, params.cluster.grace_seconds)
+            supervise(trainer.fit, mailbox, deliver, signals, params.cluster.grace_seconds)
         finally:
             mailbox.close()
     if refusals:

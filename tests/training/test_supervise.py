@@ -104,7 +104,7 @@ def test_a_second_signal_ends_at_once():
 
 
 def test_workers_that_died_too_often_are_a_sentence():
-    from ray.exceptions import RayActorError
+    from ray.exceptions import RayActorError, RayTaskError
     from ray.train import WorkerGroupError
     from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
@@ -115,3 +115,8 @@ def test_workers_that_died_too_often_are_a_sentence():
         raise WorkerGroupError("no", {0: lost, 1: death})
     with pytest.raises(WorkerGroupError), deaths_told(2):
         raise WorkerGroupError("no", {0: lost})
+    said = r"leads the workers was lost \(killed.*continues from"
+    with pytest.raises(UserError, match=said), deaths_told(2):
+        raise RayActorError
+    with pytest.raises(RayTaskError), deaths_told(2):
+        raise RayTaskError("f", "a fault of ours", KeyError("x"))
