@@ -53,7 +53,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--model", default="efficientnet_lite0")
     arguments.add_argument("--batch", type=int, default=32)
-    arguments.add_argument("--rounds", type=int, default=20)
+    arguments.add_argument("--rounds", type=int, default=12)
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results/allocator.md"))
     options = arguments.parse_args()
     tables = [measure(work, options) for work in WORK]

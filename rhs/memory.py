@@ -10,9 +10,9 @@ def keep_freed_memory() -> None:
     """Let this process keep what it has freed, where the C library is glibc; else do nothing.
 
     glibc would have the system give it each large block anew, filled with zeros, and take it back:
-    a convolution's output, a decoded image. In a network of many small layers that is a third of a
-    step (benchmarks/allocator.py). No number changes; the peak of memory is somewhat higher, as
-    blocks no longer fit together as well, and what was reached once is held until the process ends.
+    a convolution's output, a decoded image. In a network of many small layers that is up to a third
+    of the time (benchmarks/allocator.py). No number changes; the peak of memory is somewhat higher,
+    as blocks no longer fit together as well, and what was reached once is held until the end.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
