@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rhs.data.shards import ShardedImages, has_split, load_manifest
 from rhs.data.travel import find_shards
 from rhs.evaluation.embed import UNTRAINED, embed, kept, publish
-from rhs.evaluation.scoring import check_answers, check_settings, flat, line, measure
+from rhs.evaluation.scoring import check_answers, flat, line, measure
 from rhs.models.embedder import load_config
 from rhs.models.travel import find_model
 from rhs.outputs import INDEX
@@ -30,8 +30,6 @@ def main(params: DictConfig) -> None:
     name = params.dataset.name
     shards, out, index = find_shards(params), Path("embeddings", name), Path("index", name)
     manifest, model = load_manifest(shards), find_model(params)
-    # Before anything is embedded: a mistake is refused at once.
-    check_settings(params)
     scored = [s for s in SCORED if has_split(shards, s)]
     check_answers(shards, scored)
     indexed = _indexed(params, manifest, load_config(model)["dim"])

@@ -7,17 +7,15 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rhs.cluster import connect
-from rhs.data.prepare import RANGES
 from rhs.data.preprocess import check_settings, preprocess
 from rhs.data.travel import publish_shards
 from rhs.datasets.raw import folder_name, read_raw
-from rhs.errors import UserError
 from rhs.stage import plain, stage
 from rhs.storage.store import is_url
 
 
 def main(params: DictConfig) -> None:
-    name = folder_name(params.dataset.get("name"))
+    name = folder_name(params.dataset.name)
     settings = _settings(params)
     read_raw(Path("data/raw", name))  # before Ray's seconds: is it there?
     start = time.monotonic()
@@ -43,13 +41,7 @@ def main(params: DictConfig) -> None:
 
 def _settings(params: DictConfig) -> dict[str, Any]:
     """The arguments of `preprocess`: a mistake in them is told before Ray starts."""
-    group = params.get("preprocess")
-    if not isinstance(group, DictConfig):
-        raise UserError(f"preprocess is {group!r}; it must be a group of settings, as in conf/.")
-    settings = plain(group)
-    if unknown := sorted(set(settings) - set(RANGES)):
-        raise UserError(f"preprocess.{unknown[0]} is unknown; accepted: {', '.join(RANGES)}.")
-    dataset = plain(params.dataset)
+    settings, dataset = plain(params.preprocess), plain(params.dataset)
     names = {key: key for key in ("train_classes", "test_classes", "validation")}
     names["across_classes"] = "copies_across_classes"
     settings |= {key: dataset[name] for key, name in names.items() if name in dataset}

@@ -37,7 +37,7 @@ def build(config: Any, within: str = TRUSTED, also: tuple[str, ...] = (), **extr
     }
     if "_target_" not in config:
         return arguments
-    target = _locate(config["_target_"], within, also)
+    target = locate(config["_target_"], within, also)
     later = config.get("_partial_", False)
     try:
         bind = inspect.signature(target).bind
@@ -49,7 +49,8 @@ def build(config: Any, within: str = TRUSTED, also: tuple[str, ...] = (), **extr
     return target(**arguments, **extra)
 
 
-def _locate(path: Any, within: str, also: tuple[str, ...]) -> Any:
+def locate(path: Any, within: str, also: tuple[str, ...]) -> Any:
+    """What a `_target_` names. Raises UserError where it is out of bounds or does not exist."""
     allowed = (within, *also)
     if not isinstance(path, str) or not path.startswith(allowed):
         raise UserError(

@@ -18,6 +18,8 @@ from rhs.signals import kept
 from rhs.storage.object_store import ObjectStore
 from rhs.storage.store import is_url
 
+MOST_WORKERS = 100_000
+
 
 def connect(cluster: DictConfig) -> None:
     """Start or join a Ray cluster; does nothing when this process is connected already.
@@ -110,7 +112,7 @@ def workers_of(cluster: Mapping[str, Any]) -> tuple[int, int]:
     asked = cluster["num_workers"]
     counts = list(asked) if isinstance(asked, (list, ListConfig)) else [asked, asked]
     whole = all(isinstance(count, int) and not isinstance(count, bool) for count in counts)
-    if not whole or len(counts) != 2 or not 1 <= counts[0] <= counts[1]:
+    if not whole or len(counts) != 2 or not 1 <= counts[0] <= counts[1] <= MOST_WORKERS:
         raise UserError(
             f"cluster.num_workers is {asked!r}; it must be a whole number of at least 1, or two of "
             "them, [least, most]."

@@ -1,9 +1,13 @@
 """The exceptions that a stage ends with in a sentence."""
 
 import math
+import reprlib
+import sys
 import unicodedata
 
 JOINERS = "\u200c\u200d"  # of letters and of emoji
+LARGEST = sys.float_info.max
+SHORT = 80  # letters, about, of a value in a sentence
 
 
 class UserError(ValueError):
@@ -40,6 +44,15 @@ def on_one_line(text: str) -> str:
     )
 
 
+def shown(value: object) -> str:
+    """A value as a sentence quotes it, long ones shortened."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = SHORT
+    short.maxlist = short.maxdict = 8
+    short.maxlevel = 3
+    return short.repr(value)
+
+
 def number(
     name: str,
     value: object,
@@ -52,7 +65,7 @@ def number(
     right = (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
-        and math.isfinite(value)
+        and -LARGEST <= value <= LARGEST  # finite, and no integer that no float can be
         and least <= value <= most
         and value > above
         and (not whole or isinstance(value, int))
@@ -62,12 +75,16 @@ def number(
     bounds = [
         text
         for text, there in (
-            (f"at least {least:g}", least > -math.inf),
-            (f"above {above:g}", above > -math.inf),
-            (f"at most {most:g}", most < math.inf),
+            (f"at least {_bound(least)}", least > -math.inf),
+            (f"above {_bound(above)}", above > -math.inf),
+            (f"at most {_bound(most)}", most < math.inf),
         )
         if there
     ]
     kind = "a whole number" if whole else "a number"
     wanted = " ".join([kind, " and ".join(bounds)]).strip()
-    raise UserError(f"{name} is {value!r}; it must be {wanted}.")
+    raise UserError(f"{name} is {shown(value)}; it must be {wanted}.")
+
+
+def _bound(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from rhs.composing import compose
 from rhs.deaths import death, told
 from rhs.errors import Interrupted, UserError, on_one_line
 from rhs.inputs import refuse_inputs
 from rhs.machine import threads
 from rhs.places import check_project, find_home
-from rhs.quoting import how_to_quote, readable
-from rhs.redact import without_secrets
+from rhs.schema import BadSetting, Missing, check_params
 from rhs.signals import AGAIN, interruptible, status_of
 from rhs.storage.object_store import ObjectStore
 from rhs.storage.store import open_store
+from rhs.yaml_file import as_config
 
 PARAMS = Path("params.yaml")
 # Ray and MLflow report usage to their makers unless told not to.
@@ -31,59 +31,35 @@ DISK_FULL = ("No space left on device", "database or disk is full")
 
 
 def load_params(overrides: list[str] | None = None) -> DictConfig:
-    """The run's parameters.
+    """The run's parameters, each looked at.
 
     Without overrides this is `params.yaml`, which DVC composes from `conf/`. With Hydra overrides
     (`method=npair train.epochs=2`) they are composed afresh, so a stage also runs without DVC.
 
     Raises:
-        UserError: params.yaml is missing, or an override names something that does not exist.
+        UserError: params.yaml is missing or cannot be read, or a parameter is absent, unknown or
+            none that can be (see `rhs.schema`); names file and key.
     """
     if overrides:
         return compose(overrides)
     if not PARAMS.exists():
         raise UserError(f"{PARAMS} not found in {Path.cwd()}: run this from the project's root.")
-    params = OmegaConf.load(PARAMS)
-    assert isinstance(params, DictConfig)
+    params = as_config(PARAMS)
+    try:
+        check_params(plain(params))
+    except Missing as missing:
+        raise UserError(
+            f"{PARAMS}: {missing.key} is missing: put it back, or have the file made anew, by "
+            "`git checkout params.yaml` or `dvc exp run -S` with what you choose."
+        ) from None
+    except BadSetting as bad:
+        raise UserError(f"{PARAMS}: {bad}") from None
     return params
 
 
 def plain(params: DictConfig) -> dict:
     """Parameters, or a group of them, as nested dicts and lists."""
     return cast(dict, OmegaConf.to_container(params, resolve=True))
-
-
-def compose(overrides: list[str]) -> DictConfig:
-    """`conf/config.yaml` with Hydra overrides applied and every interpolation resolved.
-
-    A path may hold what else needs quotation marks in Hydra's grammar, see `rhs.quoting`.
-    """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException, MissingConfigException
-
-    overrides = [readable(override) for override in overrides]
-    try:
-        with initialize_config_dir(str(Path("conf").resolve()), version_base=None):
-            params = hydra_compose("config", overrides=overrides)
-        OmegaConf.resolve(params)
-    except MissingConfigException as error:
-        if not error.options:
-            raise UserError(without_secrets(" ".join(str(error).split()))) from None
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        raise UserError(
-            f"{group}={name} is unknown; accepted: {', '.join(error.options)}."
-        ) from None
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # group=null
-        for override in overrides:
-            if how := how_to_quote(override):
-                raise UserError(
-                    f"{without_secrets(override)} cannot be read: a value with such characters is "
-                    f"put in quotation marks, for the shell: {without_secrets(how)}."
-                ) from None
-        which = f"{error.override}: " if hasattr(error, "override") else ""
-        raise UserError(without_secrets(which + " ".join(str(error).split()))) from None
-    return params
 
 
 def stage(main: Callable[[DictConfig], None]) -> None:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 from tiny import composed
 
@@ -79,7 +80,9 @@ def test_what_is_no_number_of_workers(asked, monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
     sentence = re.compile(r"cluster\.num_workers is [^\n]+; it must be a whole number [^.\n]+\.")
-    chosen = composed(f"cluster.num_workers={asked}").cluster
+    with pytest.raises(UserError, match=sentence):
+        composed(f"cluster.num_workers={asked}")
+    chosen = OmegaConf.create(yaml.safe_load(f"num_workers: {asked}"))
     for refusing in (cluster.workers_of, cluster.connect):
         with pytest.raises(UserError) as caught:
             refusing(chosen)

@@ -73,7 +73,7 @@ def test_fewer_than_four_classes(refused, tmp_path):
         ("dataset.fetch=null", "dataset.fetch is None; it must be a group of settings"),
         ("~dataset.fetch._target_", "dataset.fetch has no _target_"),
         ("fetch.folder=null", "fetch.folder is None; it must be the path"),
-        ("+fetch.foo=1", "fetch.foo is unknown; accepted: folder, mirror, retries, timeout."),
+        ("+fetch.foo=1", "fetch.foo is unknown; accepted: folder, mirror, retries, timeout;"),
         ('dataset.name=""', "dataset.name is ''; it must be text of letters"),
         ("dataset.name=../../x", "dataset.name is '../../x'; it must be text of letters"),
         ("dataset.name=null", "dataset.name is None; it must be text of letters"),
@@ -150,7 +150,7 @@ def test_settings_of_preprocess(refused, override, sentence):
         (["train.classes=64"], ["train.classes is 64", "between 2 and 4"]),
         (["train.classes=3", "cluster.num_workers=4"], ["num_workers = 4", "3 workers would fit"]),
         (["train.classes=4", "train.per_class=1"], ["train.per_class is 1", "2 images or more"]),
-        (["train.classes=4", "train.precision=int8"], ["'int8'", "float32 or bfloat16"]),
+        (["train.classes=4", "train.precision=int8"], ["'int8'", "float32, bfloat16"]),
         (["train.classes=4", "model.trunk.widths=[9]"], ["widths is [9]", "multiples of 8"]),
     ],
 )

@@ -100,7 +100,9 @@ class BatchPlan:
         if workers < 1:
             raise UserError(f"cluster.num_workers is {workers}; at least one is needed.")
         if self.batch_size % workers:
-            fitting = [w for w in range(1, workers) if self.batch_size % w == 0]
+            fitting = [
+                w for w in range(1, min(workers, self.batch_size + 1)) if self.batch_size % w == 0
+            ]
             raise UserError(
                 f"A batch of {self.classes} classes x {self.per_class} images ({self.batch_size}) "
                 f"does not divide among cluster.num_workers = {workers}; "

@@ -2,7 +2,6 @@
 
 import ctypes
 import hashlib
-import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,20 +13,14 @@ import pyarrow as pa
 from filelock import FileLock
 from PIL import Image
 
-from rhs.data.images import MIN_SIDE, BadImage, Prepared, TooManyPixels, prepare_image
-from rhs.errors import UserError, number
+from rhs.data.images import BadImage, Prepared, TooManyPixels, prepare_image
+from rhs.errors import UserError
+from rhs.schema import SCHEMA
 
 CHUNK_BYTES = 2**23  # of prepared images that are handed over at a time
 LARGE, LARGE_FILE = 25_000_000, 2**26  # pixels, bytes: of more, one at a time is in memory
 BYTES_PER_PIXEL = 8  # a file of more than this for each of `max_pixels` is not read
 PILLOWS_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-RANGES: dict[str, tuple[float, float, bool]] = {  # least, most, whether whole
-    "short_side": (MIN_SIDE, math.inf, True),
-    "quality": (1, 100, True),
-    "max_pixels": (1, math.inf, True),
-    "max_bad_fraction": (0, 1, False),
-    "rows_per_shard": (1, math.inf, True),
-}
 CHANGED = "changed since fetch"
 PREPARED_SCHEMA = pa.schema(
     [
@@ -45,9 +38,9 @@ PREPARED_SCHEMA = pa.schema(
 
 def check_ranges(settings: dict[str, Any]) -> None:
     """Raises UserError unless the numbers among the settings of `preprocess` are in range."""
-    for key, (least, most, whole) in RANGES.items():
+    for key, rule in SCHEMA["preprocess"].items():
         if key in settings:
-            number(f"preprocess.{key}", settings[key], least=least, most=most, whole=whole)
+            rule(f"preprocess.{key}", settings[key])
     if settings.get("max_pixels", 1) > PILLOWS_LIMIT:
         raise UserError(
             f"preprocess.max_pixels is {settings['max_pixels']}; accepted: 1 to {PILLOWS_LIMIT}, "

@@ -7,34 +7,18 @@ from typing import Any
 
 from rhs.data.decoded import GIB, DecodedImages, decoded_size, place
 from rhs.data.shards import ShardedImages
-from rhs.errors import UserError, number
+from rhs.errors import UserError
 from rhs.storage.store import is_url
-
-WAYS = ("auto", "decoded", "shards", "ray")
 
 
 def check_input(cluster: dict[str, Any]) -> None:
     """Raises UserError where the settings of the input cannot work."""
-    if cluster["input"] not in WAYS:
-        raise UserError(f"cluster.input is {cluster['input']!r}; accepted: {', '.join(WAYS)}.")
     if cluster["input"] == "ray" and is_url(cluster["storage"]):
         raise UserError(
             "cluster.input = ray reads the shards on any node, but with the URL in cluster.storage "
             "only nodes with a worker have them: choose cluster.input=auto, or a folder that all "
             "nodes see as cluster.storage."
         )
-    if cluster["input_threads"] is not None:
-        number("cluster.input_threads", cluster["input_threads"], least=1, whole=True)
-    number("cluster.decoded_gib", cluster["decoded_gib"], least=0)
-    if not isinstance(cluster["decoded_folder"], str):
-        raise UserError(f"cluster.decoded_folder is {cluster['decoded_folder']!r}; give a folder.")
-    resources = cluster["resources_per_worker"]
-    if not isinstance(resources, dict):
-        raise UserError(
-            f"cluster.resources_per_worker is {resources!r}; accepted: {{CPU: 1}} and the like."
-        )
-    for kind, amount in resources.items():
-        number(f"cluster.resources_per_worker.{kind}", amount, least=0)
 
 
 def input_threads(cluster: dict[str, Any]) -> int:

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from rhs.errors import UserError, number
+from rhs.rules import MOST_JITTER
 
 # Rows: luma, and two differences of color, of red, green and blue (the YIQ space of NTSC). A turn
 # of the last two is a change of hue that leaves the luma as it is.
 YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-MOST_JITTER = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
 
 
 @dataclass(frozen=True)

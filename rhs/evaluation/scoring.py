@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from rhs.cluster import connect
 from rhs.data.shards import ShardedImages
 from rhs.deaths import GALLERY
-from rhs.errors import UserError, number
+from rhs.errors import UserError
 from rhs.evaluation.again import survived
 from rhs.evaluation.intervals import interval, written
 from rhs.retrieval.clusters import ITERATIONS, Clustering, nmi
@@ -24,20 +24,6 @@ COUNTS = ("queries", "left_out")  # facts of the data, no scores
 TOLD = ("r_precision", "map@r", "nmi")  # beside Recall@K; precision@1 is Recall@1
 RANGED = ("recall@1", "map@r")  # told with their intervals
 LONG = 5e13  # operations of k-means, above which they are told before: minutes
-
-
-def check_settings(params: DictConfig) -> None:
-    """Raises UserError unless the settings of scoring are in range."""
-    for name, least in (("batch_size", 1), ("nmi_seeds", 0), ("bootstrap", 0), ("memory_mib", 16)):
-        number(f"evaluate.{name}", params.evaluate.get(name), least=least, whole=True)
-    number("cluster.max_failures", params.cluster.get("max_failures"), least=-1, whole=True)
-    if (shards := params.cluster.get("gallery_shards")) is not None:
-        number("cluster.gallery_shards", shards, least=1, whole=True)
-    ks = params.dataset.recall_at
-    if not isinstance(ks, (list, ListConfig)) or not ks:
-        raise UserError(f"dataset.recall_at is {ks!r}; it must be a list of whole numbers.")
-    for k in ks:
-        number("dataset.recall_at", k, least=1, whole=True)
 
 
 def check_answers(shards: Path, splits: Sequence[str]) -> None:

@@ -127,7 +127,7 @@ class SubCenters(nn.Module):
 
     def __init__(self, groups: int, momentum: float):
         super().__init__()
-        number("centers.groups", groups, least=1, whole=True)
+        number("centers.groups", groups, least=1, most=1000, whole=True)
         self.groups = groups
         self.averages = EMACenters(momentum)
 

@@ -52,7 +52,7 @@ class IntraClass(nn.Module):
     ):
         super().__init__()
         for name, value in (("draws", draws), ("every", every), ("neighbors", neighbors)):
-            number(f"generator.{name}", value, least=1, whole=True)
+            number(f"generator.{name}", value, least=1, most=10_000, whole=True)
         number("generator.strength", strength, least=0)
         number("generator.few", few, least=0)
         number("generator.beta", beta, least=0)

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from rhs import distributed
-from rhs.build import build
+from rhs.build import TRUSTED, build
 from rhs.errors import UserError
 from rhs.methods import diagnostics
 from rhs.methods.centers import SignatureCenters
 from rhs.methods.compatibility import check_combination
 from rhs.methods.generators import Batch
+from rhs.targets import check_target
 
 # What a method may name besides this package's own parts.
 OUTSIDE = tuple(
@@ -23,6 +24,7 @@ OUTSIDE = tuple(
     for part in ("losses", "miners", "distances", "reducers", "regularizers")
 )
 NOT_OURS = ("name", "batches")  # keys of a method that say nothing about its loss
+PARTS = ("loss", "mining", "generator", "centers", "signatures")  # sentences begin with their name
 
 
 class Objective(nn.Module):
@@ -224,6 +226,8 @@ def check_method(config: dict, num_classes: int = 4, dim: int = 8, **more) -> Ob
     Raises:
         UserError: it cannot be built, or not computed, from its settings.
     """
+    settings = {key: value for key, value in config.items() if key not in NOT_OURS}
+    check_target("method", settings, TRUSTED, OUTSIDE)
     try:
         objective = build_objective(config)
         objective.prepare(num_classes, dim, **more)
@@ -235,8 +239,9 @@ def check_method(config: dict, num_classes: int = 4, dim: int = 8, **more) -> Ob
             objective.refresh(0, [(x_BD.detach(), labels_B)])
         for _ in range(2):
             objective(x_BD, labels_B, values_local_bL=values_B1)[0].backward()
-    except UserError:
-        raise
+    except UserError as error:
+        part = str(error).partition(".")[0]
+        raise UserError(f"{'method.' if part in PARTS else ''}{error}") from None
     except Exception as error:  # of whatever kind: a setting that its author did not foresee
         why = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)
         if isinstance(error, KeyError):

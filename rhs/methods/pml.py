@@ -23,7 +23,7 @@ UNFIT = dict.fromkeys(("SelfSupervisedLoss", "VICRegLoss", "ManifoldLoss"), "tak
 KEPT = {"queue_idx": "a queue of earlier batches", "hist_": "a histogram of earlier batches"}
 
 
-def of_loss(loss, miner=None, normalize: bool = False) -> Objective:
+def of_loss(loss: Any, miner: Any = None, normalize: bool = False) -> Objective:
     """The method of one of the library's losses; the arguments as for `External`."""
     return Objective(External(loss, miner), normalize=normalize)
 

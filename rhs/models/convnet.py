@@ -8,6 +8,7 @@ from torch import nn
 from rhs.errors import UserError
 
 GROUPS = 8  # of the normalization
+WIDEST = 8192  # gigabytes of weights in one convolution
 
 
 class ConvNet(nn.Module):
@@ -26,8 +27,10 @@ class ConvNet(nn.Module):
 
     def __init__(self, widths: list[int]):
         super().__init__()
-        if not widths or any(width < 1 or width % GROUPS for width in widths):
-            raise UserError(f"model.trunk.widths is {widths}; give some multiples of {GROUPS}.")
+        if not widths or any(not 1 <= width <= WIDEST or width % GROUPS for width in widths):
+            raise UserError(
+                f"model.trunk.widths is {widths}; give some multiples of {GROUPS}, up to {WIDEST}."
+            )
         self.num_features = widths[-1]
         stages: list[nn.Module] = [_convolution(3, widths[0], kernel=5)]
         for narrow, wide in pairwise(widths):

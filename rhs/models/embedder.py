@@ -11,10 +11,12 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from rhs.build import build
-from rhs.errors import UserError
+from rhs.errors import UserError, shown
+from rhs.targets import check_target
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 NEEDED = ("trunk", "dim", "image_size", "mean", "std")  # to build a model from
+WITHIN = "rhs.models."  # what trunks come from
 
 
 class Embedder(nn.Module):
@@ -99,7 +101,7 @@ def build_embedder(config: dict, seed: int = 0) -> Embedder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # A configuration may have come with a model from anywhere.
-        embedder = Embedder(**build(settings, within="rhs.models."))
+        embedder = Embedder(**build(settings, within=WITHIN))
     return embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -115,17 +117,23 @@ def check_model(config: dict) -> None:
             f"model.trunk is {config['trunk']!r}; it describes a network. To train the head alone "
             "set train.trunk=frozen."
         )
+    check_target("model.trunk", config["trunk"], WITHIN)
     own = config["trunk"]["_target_"].rpartition(".")[2]
     if own != "timm_trunk" and not config["name"].lower().startswith(own.lower()):
         raise UserError(
             f"model.name is {config['name']!r}, but the chosen model is {own}: add model=timm to "
             "take any model of timm by its name."
         )
-    embedder = build_embedder(config).eval()
+    try:
+        embedder = build_embedder(config).eval()
+    except (RuntimeError, MemoryError) as error:  # of torch: more memory than there is
+        said = str(error).strip().splitlines()[0]
+        trunk = shown(config["trunk"])
+        raise UserError(f"model.trunk is {trunk}, which cannot be built: {said}.") from error
     size = embedder.image_size
     try:
         embedder.embed(torch.zeros(1, 3, size, size, dtype=torch.uint8))
-    except (AssertionError, RuntimeError) as error:
+    except (AssertionError, RuntimeError, MemoryError, ValueError) as error:
         raise UserError(
             f"{config['name']} takes no images of model.image_size = {size}: {error}."
         ) from error

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rhs.errors import UserError, number
+from rhs.errors import UserError
 from rhs.retrieval.vectors import TIE
+from rhs.rules import unknown
+from rhs.schema import check_group
 
 DEFAULTS: dict[str, Any] = {
     "splits": ["train", "val", "test"],
@@ -48,19 +50,9 @@ def checked(
     whole = _completed("index", settings, DEFAULTS)
     for group in ("hnsw", "ivf_pq"):
         whole[group] = _completed(f"index.{group}", whole[group], DEFAULTS[group])
-    if whole["kind"] not in ("auto", *KINDS):
-        raise UserError(f"index.kind is {whole['kind']!r}; accepted: auto, {', '.join(KINDS)}.")
-    splits, known = whole["splits"], DEFAULTS["splits"]
-    right = isinstance(splits, list) and splits and all(split in known for split in splits)
-    if not right or len(set(splits)) < len(splits):
-        raise UserError(f"index.splits is {splits!r}; give some of {', '.join(known)}, each once.")
-    for name, least in (("flat_up_to", 0), ("hnsw_up_to", 0), ("thumbnail", 0), ("seed", 0)):
-        number(f"index.{name}", whole[name], least=least, most=2**31 - 1, whole=True)
-    for name, value in whole["hnsw"].items():
-        number(f"index.hnsw.{name}", value, least=4, most=4096, whole=True)
-    for name, value in whole["ivf_pq"].items():
-        if value is not None or name == "probes":
-            number(f"index.ivf_pq.{name}", value, least=1, most=2**20, whole=True)
+    check_group("index", whole)
+    if len(set(splits := whole["splits"])) < len(splits):
+        raise UserError(f"index.splits is {splits!r}; give each of them once.")
     if images is not None and dim is not None and choose(images, whole) == "ivf_pq":
         _sizes(images, dim, whole["ivf_pq"])
     return whole
@@ -69,8 +61,8 @@ def checked(
 def _completed(name: str, given: Any, defaults: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise UserError(f"{name} is {given!r}; it must be a group of settings, as in conf/index.")
-    if unknown := sorted(set(given) - set(defaults)):
-        raise UserError(f"{name}.{unknown[0]} is unknown; accepted: {', '.join(defaults)}.")
+    if strange := [key for key in given if key not in defaults]:
+        raise UserError(unknown(name, strange[0], defaults))
     return {**defaults, **given}
 
 

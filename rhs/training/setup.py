@@ -1,7 +1,6 @@
 """From parameters to the parts of a training run, and whether they can work."""
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,19 +18,22 @@ from rhs.data.plan import BatchPlan
 from rhs.data.shards import ShardedImages, has_split
 from rhs.data.source import check_input, input_threads, open_images
 from rhs.data.transforms import Augmentation
-from rhs.errors import UserError, number
+from rhs.errors import UserError
 from rhs.methods.centers import BatchCenters, LeaveOneOutCenters
 from rhs.methods.objective import Objective, check_method, takes_values
 from rhs.models.embedder import check_model
-from rhs.training.keeper import BEST, Often
+from rhs.targets import check_target
+from rhs.training.keeper import BEST
 from rhs.training.loop import Settings
 
-CHOICES = {"trunk": ("trained", "frozen"), "select": ("last", *BEST)}
 Opened = TypeVar("Opened")
 
 
 def check(config: dict, shards: Path) -> None:
     """Build everything cheap once, so that a mistake is a sentence and not a failed worker.
+
+    Args:
+        config: parameters that `rhs.schema.check_params` has looked at.
 
     Raises:
         UserError: parameters that cannot work.
@@ -40,11 +42,6 @@ def check(config: dict, shards: Path) -> None:
     labels, names = labels_of(config, images)
     plan = plan_of(config, labels)
     check_workers(config["cluster"], plan)
-    Often.of(config["cluster"]["checkpoint"])
-    number("cluster.max_failures", config["cluster"]["max_failures"], least=-1, whole=True)
-    number("cluster.grace_seconds", config["cluster"]["grace_seconds"], above=0)
-    number("cluster.elastic_seconds", config["cluster"]["elastic_seconds"], above=0)
-    check_recall_at(config["dataset"]["recall_at"])
     settings = settings_of(config)
     total = settings.epochs * plan.steps
     if settings.warmup >= total:
@@ -52,15 +49,12 @@ def check(config: dict, shards: Path) -> None:
             f"train.warmup is {settings.warmup} steps, but there are {total} in all: choose fewer, "
             "or a share below 1."
         )
-    method, train = config["method"], config["train"]
-    number("train.head_lr", train["head_lr"], above=0)
-    number("train.weight_decay", train["weight_decay"], least=0)
     augmentation_of(config)
     check_input(config["cluster"])
     check_choices(config, has_split(shards, "val"))
     check_model(config["model"])
     more = values_for(images, names)
-    objective = check_method(method, len(names), config["model"]["dim"], **more)
+    objective = check_method(config["method"], len(names), config["model"]["dim"], **more)
     if plan.adaptive and objective.signatures is None:
         raise UserError(
             "method.batches composes batches from class signatures, but method.signatures is null: "
@@ -74,20 +68,18 @@ def check_workers(cluster: dict, plan: BatchPlan) -> None:
     """Raises UserError unless the batch divides among them; among some of an elastic range."""
     least, most = workers_of(cluster)
     if least < most:
-        most = max(w for w in range(1, most + 1) if plan.batch_size % w == 0)
+        fitting = range(1, min(most, plan.batch_size) + 1)
+        most = max(w for w in fitting if plan.batch_size % w == 0)
     plan.check_workers(most)
 
 
 def check_choices(config: dict, validated: bool) -> None:
-    """Raises UserError where `train.trunk` or `train.select` cannot be as they are.
+    """Raises UserError where `train.trunk` or `train.select` do not go with the rest.
 
     Args:
         validated: whether the data set has held-out classes.
     """
     train = config["train"]
-    for name, accepted in CHOICES.items():
-        if train[name] not in accepted:
-            raise UserError(f"train.{name} is {train[name]!r}; accepted: {', '.join(accepted)}.")
     if train["select"] in BEST and not validated:
         raise UserError(
             f"train.select={train['select']} needs held-out classes, but the data set has none: "
@@ -123,7 +115,14 @@ def _tell_of_pairs(objective: Objective) -> None:
 
 def labels_of(params: dict, images: ShardedImages) -> tuple[np.ndarray, list[str]]:
     """The number of each training image's class [N], and the classes' names."""
-    return training_labels(images.labels, images.class_names, params["dataset"]["coarse"])
+    coarse = params["dataset"]["coarse"]
+    labels_N, names = training_labels(images.labels, images.class_names, coarse)
+    if coarse is not None and len(names) < 2:
+        raise UserError(
+            f"dataset.coarse is {coarse!r}, which puts all training classes into one group, "
+            f"{names[0]!r}; at least 2 groups are needed."
+        )
+    return labels_N, names
 
 
 def plan_of(params: dict, labels: np.ndarray) -> BatchPlan:
@@ -133,24 +132,14 @@ def plan_of(params: dict, labels: np.ndarray) -> BatchPlan:
     if not isinstance(batches, dict) or "_target_" not in batches or "_partial_" in batches:
         raise UserError(f"method.batches is {batches!r}; it must have the _target_ of a plan.")
     sizes = {"classes": settings["classes"], "per_class": settings["per_class"]}
+    given = ("labels", "seed", *sizes)
+    check_target("method.batches", batches, "rhs.data.", given=given)
     return build(batches, within="rhs.data.", labels=labels, **sizes, seed=params["seed"])
 
 
 def augmentation_of(params: dict) -> Augmentation:
     """How training images are varied."""
-    settings = params["dataset"]["augment"]
-    names = [field.name for field in fields(Augmentation)]
-    if not isinstance(settings, dict) or set(settings) - set(names):
-        raise UserError(f"dataset.augment is {settings!r}; accepted: {', '.join(names)}.")
-    return Augmentation(**settings)
-
-
-def check_recall_at(ks: object) -> None:
-    """Raises UserError unless these can be Ks of Recall@K: known before training, not after."""
-    if not isinstance(ks, list) or not ks:
-        raise UserError(f"dataset.recall_at is {ks!r}; give a list such as [1, 2, 4, 8].")
-    for k in ks:
-        number("dataset.recall_at", k, least=1, whole=True)
+    return Augmentation(**params["dataset"]["augment"])
 
 
 def values_for(images: ShardedImages, names: list[str]) -> dict:

@@ -16,6 +16,7 @@ from rhs.data.shards import ShardedImages
 from rhs.data.source import check_input, input_threads
 from rhs.data.transforms import Augmentation
 from rhs.errors import UserError
+from rhs.schema import check_group
 from rhs.stage import plain
 
 LIVELY = Augmentation((0.3, 1.0), (0.7, 1.4), flip=True, jitter={"saturation": 0.4, "hue": 0.1})
@@ -123,18 +124,17 @@ def test_settings_of_the_input():
     assert input_threads(cluster) == 1
     assert input_threads({**cluster, "resources_per_worker": {"CPU": 6.0, "GPU": 1}}) == 6
     assert input_threads({**cluster, "input_threads": 3}) == 3
-    with pytest.raises(UserError, match=r"cluster\.input is 'dali'; accepted: auto, decoded"):
-        check_input({**cluster, "input": "dali"})
-    with pytest.raises(UserError, match=r"cluster\.input_threads is 0"):
-        check_input({**cluster, "input_threads": 0})
     from_nodes = {**cluster, "input": "ray"}
     check_input({**from_nodes, "storage": "/a/folder"})
+    with pytest.raises(UserError, match=r"input = ray .* URL in cluster.storage"):
+        check_input({**from_nodes, "storage": "s3://bucket/rhs"})
     for wrong, said in (
-        ({"input": "ray", "storage": "s3://bucket/rhs"}, "input = ray .* URL in cluster.storage"),
+        ({"input": "dali"}, r"cluster\.input is 'dali'; accepted: auto, decoded"),
+        ({"input_threads": 0}, r"cluster\.input_threads is 0"),
         ({"decoded_gib": -1}, "decoded_gib is -1"),
         ({"decoded_folder": None}, "decoded_folder is None"),
         ({"resources_per_worker": None}, "resources_per_worker is None"),
         ({"resources_per_worker": {"CPU": "x"}}, r"resources_per_worker\.CPU is 'x'"),
     ):
         with pytest.raises(UserError, match=said):
-            check_input({**cluster, **wrong})
+            check_group("cluster", {**cluster, **wrong})

@@ -5,8 +5,7 @@ from optuna.trial import FixedTrial
 from tiny import ROOT, composed
 
 from rhs.errors import UserError
-from rhs.stage import compose
-from rhs.tuning.overrides import as_text, overrides_of
+from rhs.tuning.overrides import as_text, assigned, overrides_of
 from rhs.tuning.space import check_paths, defaults, read_space, settle
 
 
@@ -108,8 +107,8 @@ def test_numbers_are_rounded_and_stay_in_their_range():
 )  # fmt: skip
 def test_values_as_hydra_reads_them(value, text):
     assert as_text(value) == text
-    params = compose(overrides_of({"dataset.coarse": value}))
-    assert params.dataset.coarse == value
+    (override,) = overrides_of({"dataset.coarse": value})
+    assert assigned(override) == ("dataset.coarse", value)
 
 
 def test_a_choice_of_lists():

@@ -40,7 +40,7 @@ class NormalizedSoftmax(nn.Module):
         number("scale of the softmax", scale, above=0)
         number("lr_factor of the softmax", lr_factor, above=0)
         if sampled is not None:
-            number("sampled of the softmax", sampled, least=0, whole=True)
+            number("sampled of the softmax", sampled, least=0, most=10**6, whole=True)
         self.scale, self.sampled = scale, sampled
         self.from_means, self.lr_factor = from_means, lr_factor
 
