@@ -1,12 +1,15 @@
 """A data set's shards, made unless they are there: for commands that are no stages."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from pipelines import fetch, preprocess
 from rhs.data.shards import load_manifest
+from rhs.datasets.inputs import look_at_source, seen_of
+from rhs.errors import UserError
 from rhs.inputs import refuse_inputs
 from rhs.stage import plain
 
@@ -42,4 +45,13 @@ def is_of(params: DictConfig, shards: Path) -> bool:
     asked = {"source": str(dataset["source"]), "fetch": dataset.get("fetch")}
     if any(fetched.get(key, value) != value for key, value in asked.items()):
         return False
+    if "inputs" in fetched and _is_other(dataset, fetched["inputs"]):
+        return False
     return all(made.get(key) == value for key, value in (plain(params.preprocess) | wanted).items())
+
+
+def _is_other(dataset: dict, looked: dict) -> bool:
+    """Whether the source has changed since then; not, where it is no longer there."""
+    with seen_of(dataset["name"]) as seen, suppress(UserError):
+        return look_at_source(dataset, seen) != looked
+    return False

@@ -98,7 +98,7 @@ def _inputs(params: Any) -> Iterator[tuple[str, str, bool]]:
     if not select(params, "fetch.mirror"):
         yield from (("RHS_MIRROR", path, True) for path in _paths(os.environ.get("RHS_MIRROR")))
     # Of `root` only what the table lists is read, and into `folder` files are put by hand.
-    for name in ("dataset.fetch.root", "fetch.folder", "dataset.class_lists"):
+    for name in ("dataset.fetch.root", "fetch.folder"):
         yield from ((name, path, False) for path in _paths(select(params, name)))
     for name in ("dataset.train_classes", "dataset.test_classes"):
         given = select(params, name)

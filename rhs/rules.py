@@ -190,8 +190,3 @@ def jitter(name: str, value: Any) -> None:
         if each not in MOST_JITTER:
             raise UserError(f"{name} has {each!r}; accepted: {', '.join(MOST_JITTER)}.")
         number(f"{name}.{each}", amount, least=0, most=MOST_JITTER[each])
-
-
-def class_lists(name: str, value: Any) -> None:
-    """The file, or the files, that hold lists of classes."""
-    (several(path, "[train.txt]") if isinstance(value, (list, tuple)) else path)(name, value)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rhs.paths import project
 from rhs.stage import plain
 from rhs.storage.store import is_url
 
@@ -82,16 +83,6 @@ def named(name: str, storage: str | None = None) -> Run:
     """
     url = f"{str(storage).rstrip('/')}/runs/{name}" if is_url(storage) else None
     return Run(name, (project() / "runs" / name).resolve(), url)
-
-
-def project() -> Path:
-    """The project folder. DVC runs queued experiments in copies of it under .dvc/tmp/exps: runs and
-    their tracking belong to the project itself, not to a copy that goes away."""
-    here = Path.cwd()
-    for folder in here.parents:
-        if folder.name == ".dvc" and here.is_relative_to(folder / "tmp" / "exps"):
-            return folder.parent
-    return here
 
 
 @cache

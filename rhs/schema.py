@@ -14,7 +14,6 @@ from rhs.redact import without_secrets
 from rhs.rules import (
     Rule,
     bounds,
-    class_lists,
     classes,
     expression,
     flag,
@@ -40,6 +39,7 @@ SEEDS = 2 * 10**9  # faiss and scikit-learn take 32 bits, and some are counted u
 MEANT = {
     "train.batch_size": "train.classes (a batch has train.classes x train.per_class images)",
     "train.learning_rate": "train.lr",
+    "dataset.class_lists": "dataset.train_classes (a change of its file is noticed by itself)",
 }
 
 
@@ -68,7 +68,6 @@ SCHEMA: dict[str, Any] = {
         "fetch": Target({}),
         "train_classes": classes,
         "test_classes": classes,
-        "class_lists": class_lists,
         "validation": validation,
         "copies_across_classes": one_of("refuse", "keep"),
         "recall_at": several(whole(1, 10**9), "[1, 2, 4, 8]"),

@@ -98,8 +98,6 @@ def test_what_else_parameters_name(project, place, monkeypatch):
     for name, more in (
         ("dataset.train_classes", {"dataset": dataset | {"train_classes": inside}}),
         ("dataset.test_classes", {"dataset": dataset | {"test_classes": inside}}),
-        ("dataset.class_lists", {"dataset": dataset | {"class_lists": inside}}),
-        ("dataset.class_lists", {"dataset": dataset | {"class_lists": ["a", inside]}}),
         ("dataset.fetch.root", params_of("a.csv", "table", root=inside)),
         ("fetch.mirror", {"fetch": {"mirror": inside}}),
         ("fetch.folder", {"fetch": {"folder": inside}}),
@@ -163,7 +161,6 @@ def test_a_queued_experiments_copy(project, monkeypatch):
     for source in (str(project / "data/raw/birds"), "data/raw/birds", "../../../../runs"):
         refused(params_of(source))
     refuse_inputs(params_of(str(project / "photos")))
-    refuse_inputs({"dataset": {"class_lists": "conf/dataset/folder.yaml"}})
 
 
 def test_the_projects_own_data_sets():

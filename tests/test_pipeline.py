@@ -94,13 +94,14 @@ def test_mlflow_has_one_run_with_all_of_it(project):
     assert version.run_id == kept.info.run_id
 
 
-def test_a_second_repro_runs_nothing(project):
+def test_a_second_repro_runs_nothing_but_the_look_at_the_inputs(project):
     start = time.monotonic()
     said = run([*DVC, "repro"], project).stdout
     took = time.monotonic() - start
     print(f"second dvc repro: {took:.1f} s")
-    assert said.count("didn't change, skipping") == len(STAGES)
-    assert "Running" not in said
+    assert said.count("didn't change, skipping") == len(STAGES) - 1
+    assert re.findall(r"Running stage '(\w+)'", said) == ["inputs"]
+    assert "inputs: photos.tar: 1 file\n" in said
     assert took < 10  # 2 seconds on a machine that does nothing else
 
 
@@ -119,7 +120,22 @@ def test_a_second_repro_runs_nothing(project):
 def test_what_a_change_reruns(project, choices, rerun):
     # What comes after these stages runs if their outputs change.
     choose(project, *choices)
-    assert set(json.loads(run([*DVC, "status", "--json"], project).stdout)) == rerun
+    status = json.loads(run([*DVC, "status", "--json"], project).stdout)
+    assert status.pop("inputs") == ["always changed"]
+    assert set(status) == rerun
+
+
+def test_what_dvc_composes_anew_is_told_with_the_command_that_keeps_it(project):
+    """The choices of the run before, and an edit by hand that never ran."""
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(params.replace("  epochs: 2\n", "  epochs: 3\n"))
+    said = run([*DVC, "exp", "run", "-S", "seed=4", "inputs"], project).stdout
+    run(["git", "checkout", "-q", "params.yaml"], project)
+    assert "this run is on glyphs, the last was on folder (photos.tar)" in said
+    assert "train.epochs 3 -> 8" in said
+    (command,) = re.findall("to keep that: (dvc exp run .*)", said)
+    for choice in ("dataset.source=photos.tar", "train.epochs=3", "seed=4", "method=symm_npair"):
+        assert f" -S {choice}" in command
 
 
 def test_git_sees_the_choice_and_the_lock_file(project):

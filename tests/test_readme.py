@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+import shutil
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from rhs.stage import compose
 from rhs.study.settings import load_study
 from rhs.tuning.settings import load_settings
 
+OWN = "conf/experiment/mine.yaml"  # which the reader writes
 LOADED = {"pipelines.tune": load_settings, "pipelines.study": load_study}
 
 
@@ -95,7 +97,17 @@ def test_command_is_real(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_files_and_settings_named_in_the_text_exist() -> None:
     paths = re.findall(r"`((?:rhs|conf|pipelines)/[\w/.]*)`", README)
     assert paths
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists()] == [OWN]
+
+
+def test_an_experiment_of_ones_own_keeps_the_choice(tmp_path, monkeypatch) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / OWN).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    params = compose(["experiment=mine", "train.epochs=20"])
+    assert (params.dataset.name, params.dataset.source) == ("folder", "photos.tar")
+    assert (params.model.name, params.train.epochs) == ("efficientnet_lite0", 20)
 
 
 def test_pictures_exist() -> None:

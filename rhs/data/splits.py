@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rhs.errors import UserError
+from rhs.paths import locate
 
 SPLITS = ("train", "val", "test")
 RETRIEVAL = ("query", "gallery")  # the two sides of a test split that is not searched in itself
@@ -121,8 +122,8 @@ def _resolve(names: list[str], wanted: Classes, parameter: str) -> list[str] | N
     if wanted is None:
         return None
     if isinstance(wanted, str):
-        if os.path.isfile(wanted):  # unlike Path's, no error where an expression is long
-            lines = _lines(wanted, parameter)
+        if os.path.isfile(file := locate(wanted)):
+            lines = _lines(file, parameter)
             return _known(names, [line.strip() for line in lines if line.strip()], parameter)
         return _matching(names, wanted, parameter)
     if not isinstance(wanted, Sequence):
@@ -133,9 +134,9 @@ def _resolve(names: list[str], wanted: Classes, parameter: str) -> list[str] | N
     return _known(names, [str(name) for name in wanted], parameter)
 
 
-def _lines(file: str, parameter: str) -> list[str]:
+def _lines(file: Path, parameter: str) -> list[str]:
     try:
-        return Path(file).read_text(encoding="utf-8-sig").splitlines()
+        return file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"dataset.{parameter} {file} cannot be read: {error}.") from None
 

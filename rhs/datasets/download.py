@@ -24,6 +24,7 @@ from urllib.parse import quote
 from rhs.datasets.part import CHUNK, Failed, Part, byte_bar, copy, naming, readable
 from rhs.datasets.transfer import Patience, Transfer
 from rhs.errors import UserError, number
+from rhs.paths import locate, of_project
 from rhs.redact import without_secrets as shown
 from rhs.storage.turn import locked
 
@@ -66,7 +67,7 @@ class Downloads:
     ):
         number("fetch.retries", retries, least=0, whole=True)
         number("fetch.timeout", timeout, above=0)
-        self.folder = Path(folder).expanduser()
+        self.folder = of_project(folder)
         self.patience = Patience(retries, timeout)
         self.mirror = str(mirror or "") or os.environ.get("RHS_MIRROR", "")
         self._mirror_from = "fetch.mirror" if mirror else "RHS_MIRROR"
@@ -92,7 +93,7 @@ class Downloads:
         return target
 
     def _check_mirror(self) -> None:
-        if self.mirror and not self._mirror_is_url and not Path(self.mirror).expanduser().is_dir():
+        if self.mirror and not self._mirror_is_url and not locate(self.mirror).is_dir():
             raise UserError(
                 f"{self._mirror_from} is {shown(self.mirror)!r}, which is no folder here; "
                 "accepted: a folder or an http:// or https:// address."
@@ -125,7 +126,7 @@ class Downloads:
             own: list[str | Path] = [f"{base}/{quote(dataset)}/{name}", *file.urls]
             return own if file.own_folder else [f"{base}/{name}", *own]
         if self.mirror:
-            folder = Path(self.mirror).expanduser()
+            folder = locate(self.mirror)
             own = [folder / dataset / file.name, *file.urls]
             return own if file.own_folder else [folder / file.name, *own]
         return list(file.urls)

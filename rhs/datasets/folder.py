@@ -17,6 +17,7 @@ from rhs.datasets.raw import ImageFile, Refused, write_raw
 from rhs.datasets.split_folders import arrange, check_setting, same_names
 from rhs.errors import UserError
 from rhs.outputs import RAW
+from rhs.paths import locate
 from rhs.redact import without_secrets
 from rhs.storage.atomic import whole_folder
 from rhs.storage.lists import Lists, lists
@@ -51,11 +52,14 @@ def fetch(
             then.
     """
     split_folders = check_setting(split_folders)
-    path = Path(os.path.expanduser(source))
+    path = locate(source)
     if not path.exists():
         raise UserError(
             f"dataset.source {without_secrets(source)} does not exist; accepted: {ACCEPTED}."
         )
+    if not (path.is_dir() or path.is_file()) or not os.access(path, os.R_OK):
+        why = "cannot be read" if path.is_dir() or path.is_file() else "is no file or folder"
+        raise UserError(f"dataset.source {without_secrets(source)} {why}; accepted: {ACCEPTED}.")
     with whole_folder(out, RAW) as raw, lists(out, raw) as named:
         listing = _list_directory(path) if path.is_dir() else list_archive(path, raw)
         if not any(listing):

@@ -5,7 +5,8 @@ Images are read in place by (file, offset, size), so a data set of a million ima
     index.parquet   one row per image, sorted by name; see `ImageFile`
     source.json     {"dataset", "source", "images", "classes", "refused": [{"name", "why"}],
                      "notes": counts that only this data set has, "fetch": the settings
-                     that the fetch stage was given}
+                     that the fetch stage was given, "inputs": what it read, see
+                     `rhs.datasets.inputs`}
 """
 
 import json

@@ -20,6 +20,7 @@ from rhs.datasets.rows import Row, is_empty, read_rows
 from rhs.datasets.table_paths import Paths
 from rhs.errors import UserError
 from rhs.outputs import RAW
+from rhs.paths import locate
 from rhs.storage.atomic import whole_folder
 from rhs.storage.lists import Lists, lists
 
@@ -61,9 +62,9 @@ def fetch(
         UserError: no such table, a column is missing or of the wrong kind, an unknown split, fewer
             than four classes.
     """
-    file = Path(os.path.expanduser(source))
+    file = locate(source)
     wanted = _wanted(path, label, split, values)
-    folder = file.parent if root is None or root == "" else Path(os.path.expanduser(str(root)))
+    folder = file.parent if root is None or root == "" else locate(str(root))
     if folder != file.parent and not folder.is_dir():
         raise UserError(f"dataset.fetch.root {root} does not exist or is no folder.")
     words = empty_words(empty)

@@ -25,7 +25,7 @@ CHOICES = (
     "train.classes=2",
     "train.epochs=2",
 )
-STAGES = ["fetch", "preprocess", "data_report", "train", "evaluate", "report"]
+STAGES = ["inputs", "fetch", "preprocess", "data_report", "train", "evaluate", "report"]
 CODE = ("rhs", "pipelines", "conf")
 DVC = [sys.executable, "-m", "dvc"]
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
