@@ -50,10 +50,10 @@ audit: setup  ## known vulnerabilities of the pinned versions (asks the package 
 ui: setup  ## browse the runs in MLflow, on this machine alone
 	@echo "MLflow: http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning  (Ctrl-C ends it)"
 	@PYTHONWARNINGS=ignore MLFLOW_LOGGING_LEVEL=WARNING mlflow server --host 127.0.0.1 --port $(PORT) --uvicorn-opts "--log-level warning" \
-		--backend-store-uri "$$(python -m rhs.tracking.address)"
+		--backend-store-uri "$$(python -m rhs.tracking.tracking_uri)"
 
 clean:  ## delete what the pipeline made (not .venv, downloads, DVC's cache, files of yours)
-	@$(or $(wildcard $(PY)),python3) -m rhs.clean
+	@$(or $(wildcard $(PY)),python3) -m rhs.storage.clean
 
 setup: .venv/.installed-$(EXTRA)
 

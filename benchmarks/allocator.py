@@ -21,14 +21,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from rhs.machine import describe
+from rhs.config.compose import compose, to_container
 from rhs.memory import M_TRIM_THRESHOLD, keep_freed_memory
 from rhs.methods.objective import build_objective
 from rhs.models.embedder import build_embedder
-from rhs.stage import compose, plain
+from rhs.tracking.hardware import describe_hardware
+from rhs.training.components import enable_determinism
 from rhs.training.loop import training_step
-from rhs.training.parts import be_deterministic
-from rhs.training.schedule import build_optimizer
+from rhs.training.optimization import build_optimizer
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 PER_CLASS = 4
@@ -89,10 +89,10 @@ def _serve(pipe: Any, way: str, work: str, model: str, batch: int) -> None:
     and a digest of what was computed."""
     WAYS[way]()
     torch.set_num_threads(1)
-    be_deterministic(torch.device("cpu"))
-    params = plain(compose([f"model={model}", "model.trunk.pretrained=false"]))["model"]
+    enable_determinism(torch.device("cpu"))
+    params = to_container(compose([f"model={model}", "model.trunk.pretrained=false"]))["model"]
     embedder = build_embedder(params, seed=0)
-    objective = build_objective(plain(compose([]))["method"])
+    objective = build_objective(to_container(compose([]))["method"])
     objective.prepare(batch // PER_CLASS, embedder.dim)
     optimizer = build_optimizer(embedder, objective, 1e-4, 1e-4, 1.0)
     random = torch.Generator().manual_seed(0)
@@ -136,9 +136,9 @@ def table(title: str, seen: dict[str, list[float]], peaks: dict[str, float]) -> 
 def heading(options: argparse.Namespace) -> str:
     return (
         "# Keeping freed memory\n\n"
-        f"`python -m benchmarks.allocator`, {describe()}, {date.today()}; {options.model}, batches "
-        f"of {options.batch}, one thread, medians of {options.rounds} rounds in turns. Weights and "
-        "embeddings are the same bit for bit.\n"
+        f"`python -m benchmarks.allocator`, {describe_hardware()}, {date.today()}; "
+        f"{options.model}, batches of {options.batch}, one thread, medians of {options.rounds} "
+        "rounds in turns. Weights and embeddings are the same bit for bit.\n"
     )
 
 

@@ -19,15 +19,15 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import ranks
-from benchmarks.crew import OF_CLASS, PER_CLASS, PICTURES, Worker
-from rhs import distributed
+from benchmarks.support import gloo_ranks
+from benchmarks.support.worker_pool import OF_CLASS, PER_CLASS, PICTURES, Worker
+from rhs.data.batch_sampler import BalancedBatchSampler
 from rhs.data.loader import TrainLoader
-from rhs.data.plan import BatchPlan
-from rhs.machine import describe
+from rhs.distributed import collectives
 from rhs.storage.store import open_store
+from rhs.tracking.hardware import describe_hardware
 from rhs.training import checkpoint
-from rhs.training.keeper import Keeper, Often
+from rhs.training.checkpointer import Checkpointer, CheckpointSettings
 from rhs.training.loop import Progress, Settings, train
 
 KINDS = {"none": None, "one a minute": 60.0, "one every ten seconds": 10.0}
@@ -45,7 +45,7 @@ class Turns:
         steps: of a turn.
     """
 
-    def __init__(self, keepers: dict[str, Keeper | None], steps: int):
+    def __init__(self, keepers: dict[str, Checkpointer | None], steps: int):
         self.keepers, self.steps = keepers, steps
         self.turns: list[tuple[str, list[float]]] = []  # of a turn its kind and each step's end
         self.saves: list[dict] = []
@@ -90,7 +90,7 @@ def main() -> None:
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         job = options.model, options.method, options.epochs, options.rounds, Path(folder)
-        size, turns, saves = ranks.run(measure, 2, *job)[0]
+        size, turns, saves = gloo_ranks.run(measure, 2, *job)[0]
         sizes = [int(size) for size in options.megabytes.split(",")]
         alone = {size: write(size, Path(folder)) for size in sizes}
     text = "\n".join([heading(options), table(size, turns, saves), alone_table(alone)])
@@ -103,26 +103,35 @@ def measure(model: str, method: str, epochs: int, rounds: int, folder: Path) -> 
     """Bytes of a checkpoint, turns and saves; runs on every rank, the first keeps."""
     worker = Worker(model, method)
     worker.watch.close()
-    plan = BatchPlan(worker.images.labels, BATCH // PER_CLASS, PER_CLASS, seed=0)
+    plan = BalancedBatchSampler(worker.images.labels, BATCH // PER_CLASS, PER_CLASS, seed=0)
     assert plan.steps == EPOCH, (plan.steps, OF_CLASS)
     parts = (worker.embedder, worker.objective, worker.optimizer)
     keepers = {
-        kind: Keeper(open_store(folder / str(place)), parts, plan, Often(seconds), print)
-        if seconds else None
+        kind: Checkpointer(
+            open_store(folder / str(place)), parts, plan, CheckpointSettings(seconds), print
+        )
+        if seconds
+        else None
         for place, (kind, seconds) in enumerate(KINDS.items())
-    }  # fmt: skip
-    turns = Turns(keepers, epochs * EPOCH) if distributed.rank() == 0 else None
-    size, where = worker.embedder.image_size, (distributed.rank(), distributed.world_size())
+    }
+    turns = Turns(keepers, epochs * EPOCH) if collectives.rank() == 0 else None
+    size, where = worker.embedder.image_size, (collectives.rank(), collectives.world_size())
     train(
-        worker.model, worker.objective, worker.optimizer,
+        worker.model,
+        worker.objective,
+        worker.optimizer,
         TrainLoader(worker.images, plan, worker.augmentation, size, *where),
-        Settings(1 + epochs * rounds * len(KINDS), 1e-4, 0.1, "float32", 0), Progress(),
-        torch.device("cpu"), lambda *_: None, lambda *_: None, keeper=turns,
-    )  # fmt: skip
+        Settings(1 + epochs * rounds * len(KINDS), 1e-4, 0.1, "float32", 0),
+        Progress(),
+        torch.device("cpu"),
+        lambda *_: None,
+        lambda *_: None,
+        keeper=turns,
+    )
     for keeper in keepers.values():
         if keeper is not None:
             keeper.__exit__(None, None, None)  # waits for the last
-    packed = checkpoint.pack(*parts)
+    packed = checkpoint.state_tensors(*parts)
     return sum(t.nbytes for t in packed.values()), turns and turns.turns, turns and turns.saves
 
 
@@ -162,7 +171,7 @@ def table(size: int, turns: list[tuple[str, list[float]]], saves: list[dict]) ->
     lines += [
         f"\nA checkpoint ({size / 1e6:.1f} MB), medians of {len(each)}: training stands still for "
         f"{1e3 * copy:.0f} ms; it is written in {1e3 * written:.0f} ms, and the steps during that "
-        f"take {1e3 * slower:+.0f} ms longer in all. Together that is "
+        f"take {1e3 * slower:+.0f} ms longer in all. CombinedGenerators that is "
         f"{(copy + slower) / 60:.2%} of the time at one a minute, {(copy + slower) / 10:.2%} at "
         "one every ten seconds.\n",
     ]
@@ -175,7 +184,7 @@ def write(megabytes: int, folder: Path) -> tuple[float, float]:
     store, seen = open_store(folder / "alone"), []
     for step in range(3):
         start = time.perf_counter()
-        copies = checkpoint.copied(tensors)
+        copies = checkpoint.cpu_copies(tensors)
         middle = time.perf_counter()
         checkpoint.save(store, step, copies, {})
         seen.append((middle - start, time.perf_counter() - middle))
@@ -195,8 +204,8 @@ def alone_table(alone: dict[int, tuple[float, float]]) -> str:
 
 def heading(options: argparse.Namespace) -> str:
     return (
-        f"# Checkpoints\n\n`python -m benchmarks.checkpoint`, {describe()}, {date.today()}; "
-        f"{options.model}, `{options.method}`, batches of {BATCH} on two workers, "
+        f"# Checkpoints\n\n`python -m benchmarks.checkpoint`, {describe_hardware()}, "
+        f"{date.today()}; {options.model}, `{options.method}`, batches of {BATCH} on two workers, "
         f"{options.rounds} rounds of turns of {options.epochs * EPOCH} steps, each round starting "
         "with another kind.\n"
     )

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from rhs.machine import describe
 from rhs.methods.centers import BatchCenters, EMACenters
 from rhs.methods.losses.normalized_softmax import NormalizedSoftmax
-from rhs.training.schedule import build_optimizer
+from rhs.tracking.hardware import describe_hardware
+from rhs.training.optimization import build_optimizer
 
 DIM, BATCH, PER_CLASS = 128, 128, 2
 Step = Callable[[torch.Tensor, torch.Tensor], object]
@@ -84,7 +84,7 @@ def table(rows: dict[int, dict[str, float]], rounds: int) -> str:
     kinds = list(next(iter(rows.values())))
     lines = [
         "Command: `python -m benchmarks.classes`",
-        f"Machine: {describe()}. Date: {date.today()}. Median of {rounds} steps.",
+        f"Machine: {describe_hardware()}. Date: {date.today()}. Median of {rounds} steps.",
         f"Milliseconds a step; D = {DIM}, a batch of {BATCH} embeddings of {BATCH // PER_CLASS} "
         "classes (fewer where there are fewer).",
         "",

@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rhs.config.compose import compose, to_container
 from rhs.data.labels import training_labels
 from rhs.data.shards import ShardedImages, load_manifest
-from rhs.machine import describe
 from rhs.methods.diagnostics import intra_inter_ratio
+from rhs.metrics.retrieval import score
 from rhs.models.embedder import Embedder, build_embedder
-from rhs.retrieval.scores import score
 from rhs.run import Run, identify
-from rhs.stage import compose, plain
 from rhs.storage.store import open_store
+from rhs.tracking.hardware import describe_hardware
 from rhs.training import checkpoint
-from rhs.training.worker import embed, work
+from rhs.training.worker import embed, train_rank
 
 CPU = torch.device("cpu")
 # What all arms share. The groups of glyphs: script and case, and one for whatever has no case.
@@ -55,7 +55,7 @@ ARMS = {
             "method.mining.positives=random",
             "+method.mining.synthetic_negatives=false",
             "+method.centers={_target_:rhs.methods.centers.EMACenters,momentum:0.5}",
-            "+method.generator={_target_:rhs.methods.generators.Rotation}",
+            "+method.generator={_target_:rhs.methods.generators.rotation.Rotation}",
         ),
     ),
 }
@@ -92,9 +92,10 @@ def main() -> None:
 
 def cell(arm: str, seed: int, overrides: list[str]) -> dict:
     """Seed, scores after the last epoch, and the curve of those that training images have."""
-    params = compose([*SHARED, *ARMS[arm][1], f"method.name=collapse_{arm}", f"seed={seed}",
-                      *overrides])  # fmt: skip
-    config, shards = plain(params), Path("data/shards", params.dataset.name)
+    params = compose(
+        [*SHARED, *ARMS[arm][1], f"method.name=collapse_{arm}", f"seed={seed}", *overrides]
+    )
+    config, shards = to_container(params), Path("data/shards", params.dataset.name)
     run = identify(params, load_manifest(shards)["digest"])
     kept = run.folder / "collapse.json"
     if kept.exists():
@@ -119,7 +120,7 @@ def trained(config: dict, shards: Path, run: Run, ruler: "Ruler", embedder: Embe
 
     def measure(row: dict) -> None:
         tensors, _ = checkpoint.load(store, row["step"])
-        embedder.load_state_dict(checkpoint.under("model.", tensors))
+        embedder.load_state_dict(checkpoint.with_prefix("model.", tensors))
         if row["epoch"] in curve:
             return
         curve[row["epoch"]] = {"epoch": row["epoch"]} | ruler.seen(embedder)
@@ -129,7 +130,7 @@ def trained(config: dict, shards: Path, run: Run, ruler: "Ruler", embedder: Embe
 
     store = open_store(run.checkpoints)
     config["cluster"]["checkpoint"] = {"every_seconds": None, "keep": config["train"]["epochs"]}
-    _, progress = work(
+    _, progress = train_rank(
         config, shards, store, CPU, lambda row: None, lambda line: print(" ", line, flush=True)
     )
     for row in progress.history:
@@ -203,7 +204,7 @@ def describe_study(options: argparse.Namespace) -> dict:
     return {
         "dataset": params.dataset.name,
         "command": shlex.join(command),
-        "machine": describe(),
+        "machine": describe_hardware(),
         "date": str(date.today()),
         "coarse": params.dataset.coarse,
         "groups": len(np.unique(ruler.groups_N)),

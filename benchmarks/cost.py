@@ -2,9 +2,9 @@
 
     python -m benchmarks.cost
 
-The formulas are in benchmarks/cost_model.py and checked against measurements of this machine by
-benchmarks/cost_check.py; the constants of GPUs are assumptions, written down here. docs/scaling.md
-has the words.
+The formulas are in benchmarks/support/cost_model.py and checked against measurements of this
+machine by benchmarks/cost_check.py; the constants of GPUs are assumptions, written down here.
+docs/scaling.md has the words.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from benchmarks.cost_model import (
+from benchmarks.support.cost_model import (
     Link,
     Loss,
     Machine,
@@ -154,9 +154,16 @@ def _table(kind: str, classes: int, dim: int) -> str:
     if kind in ("epoch", "proxy"):
         seconds = all_reduce_seconds(8 * classes * (dim + 1), 64, H100.link)
         survey = [f"{survey_bytes(kind, classes, dim) / 1e9:.1f}", f"{seconds:.2f}"]
-    row = [f"{classes:,}", kind, f"{table_bytes(kind, classes, dim) / 1e9:.1f}", *survey,
-           f"{size / 1e9:.1f}", f"{copy:.2f}", f"{copy / 60:.2%}",
-           f"{size / H100.write:.0f}"]  # fmt: skip
+    row = [
+        f"{classes:,}",
+        kind,
+        f"{table_bytes(kind, classes, dim) / 1e9:.1f}",
+        *survey,
+        f"{size / 1e9:.1f}",
+        f"{copy:.2f}",
+        f"{copy / 60:.2%}",
+        f"{size / H100.write:.0f}",
+    ]
     return "| " + " | ".join(row) + " |"
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks import cost
-from benchmarks.cost_model import (
+from benchmarks.support.cost_model import (
     Link,
     Loss,
     Machine,
@@ -102,8 +102,10 @@ def fit_loss(name: str, growth: dict) -> tuple[Loss, float, list[Row]]:
     width = rates["memory_bandwidth"]
     loss = replace(known, rows=float(rows * width), passes=float(passes * width))
     here = machine(growth, Link(1.0, 1.0), loss=float(fixed))
-    told = [(f"loss, {name}, B = {b}", loss_seconds(loss, b, dim, here), seen[b])
-            for b in sorted(seen)[1::2]]  # fmt: skip
+    told = [
+        (f"loss, {name}, B = {b}", loss_seconds(loss, b, dim, here), seen[b])
+        for b in sorted(seen)[1::2]
+    ]
     return loss, float(fixed), told
 
 
@@ -112,8 +114,9 @@ def fit_plan(growth: dict, part: str) -> tuple[np.ndarray, list[Row]]:
     seen = {int(count): told[part] for count, told in growth["plans"].items()}
     used = sorted(seen)[::2]
     each = fit([[c, c * c] for c in used], [seen[c] for c in used])
-    rows = [(f"plan, {part}, C = {c:,}", float(each @ [c, c * c]), seen[c])
-            for c in sorted(seen)[1::2]]  # fmt: skip
+    rows = [
+        (f"plan, {part}, C = {c:,}", float(each @ [c, c * c]), seen[c]) for c in sorted(seen)[1::2]
+    ]
     return each, rows
 
 
@@ -130,8 +133,13 @@ def check_steps(scaling: dict, growth: dict, link: Link, parameters: int, dim: i
     one, two = scaling["runs"][first]["one core"], scaling["runs"][first]["two workers"]
     loss, fixed, _ = fit_loss(scaling["method"], growth)
     forth_and_back = one["model forward"] + one["model backward"]
-    here = machine(growth, link, loss=fixed, image=forth_and_back / int(first),
-                   parameter=one["optimizer"] / parameters)  # fmt: skip
+    here = machine(
+        growth,
+        link,
+        loss=fixed,
+        image=forth_and_back / int(first),
+        parameter=one["optimizer"] / parameters,
+    )
     other = one["input"] + one["rest"]
     beside = 2 * (two["model forward"] + two["model backward"]) / forth_and_back
     slower = replace(here, image=here.image * beside)
@@ -153,19 +161,25 @@ def report(traffic: dict, growth: dict, scaling: dict) -> str:
     for name in growth["losses"]:
         loss, fixed, more = fit_loss(name, growth)
         rows += more
-        constants.append(f"- loss `{name}`: {1e3 * fixed:.1f} ms, {loss.rows:.0f} passes over the "
-                         f"embeddings, {loss.passes:.0f} over a B x B matrix")  # fmt: skip
+        constants.append(
+            f"- loss `{name}`: {1e3 * fixed:.1f} ms, {loss.rows:.0f} passes over the "
+            f"embeddings, {loss.passes:.0f} over a B x B matrix"
+        )
     for part in ("open", "epoch"):
         each, more = fit_plan(growth, part)
         rows += more
         whole = float(each @ [1e7, 1e14]) / 3600
-        constants.append(f"- plan, {part}: {each[0]:.1e} s a class, {each[1]:.1e} s for the square "
-                         f"of classes: {whole:,.0f} hours with 10 million")  # fmt: skip
+        constants.append(
+            f"- plan, {part}: {each[0]:.1e} s a class, {each[1]:.1e} s for the square "
+            f"of classes: {whole:,.0f} hours with 10 million"
+        )
     for kind, seen in growth["surveys"].items():
         copy = 8 * (growth["dim"] + 1)  # which one process does not make
         told = survey_bytes(kind, 1, growth["dim"]) - copy
-        constants.append(f"- survey, {kind}: {seen:.1f} bytes for each number of the table on one "
-                         f"process; {told / growth['dim']:.1f} by the formula")  # fmt: skip
+        constants.append(
+            f"- survey, {kind}: {seen:.1f} bytes for each number of the table on one "
+            f"process; {told / growth['dim']:.1f} by the formula"
+        )
     whole = next(r for r in traffic["rows"] if (r["model"], r["dim"]) == (scaling["model"], 128))
     parameters = traffic["parts"][whole["gradient"]]["bytes"] // 4
     rows += check_steps(scaling, growth, link, parameters, 128)
@@ -174,10 +188,13 @@ def report(traffic: dict, growth: dict, scaling: dict) -> str:
         "# The cost model against measurements\n",
         f"`python -m benchmarks.cost_check`, {date.today()}, from measurements of "
         f"{traffic['machine']}, {traffic['date']}. Median error {statistics.median(errors):.0%}, "
-        f"largest {max(errors):.0%}.\n", "Fitted on the one half:\n", *constants,
-        "\nPredicted for the other, in milliseconds:\n", "| | predicted | measured | error |",
+        f"largest {max(errors):.0%}.\n",
+        "Fitted on the one half:\n",
+        *constants,
+        "\nPredicted for the other, in milliseconds:\n",
+        "| | predicted | measured | error |",
         "|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name, predicted, measured in rows:
         cells = f"{1e3 * predicted:,.2f} | {1e3 * measured:,.2f} | {predicted / measured - 1:+.0%}"
         lines.append(f"| {name} | {cells} |")

@@ -24,10 +24,10 @@ from tqdm import tqdm
 
 from benchmarks.cost import LOSSES
 from benchmarks.speed import sample, step_of
-from rhs.data.plan import BatchPlan
-from rhs.machine import describe
+from rhs.data.batch_sampler import BalancedBatchSampler
 from rhs.methods.centers import EpochCenters
 from rhs.methods.losses.normalized_softmax import NormalizedSoftmax
+from rhs.tracking.hardware import describe_hardware
 
 DIM = 512
 OF_CLASS, PER_CLASS, GROUP = 5, 2, 64  # images of a class, in a batch, classes in a batch
@@ -49,11 +49,15 @@ def main() -> None:
     )
     seconds = losses(options.methods.split(","), batches, options.rounds)
     data = {
-        "machine": describe(), "date": str(date.today()), "rounds": options.rounds, "dim": DIM,
-        "rates": rates(options.rounds), "losses": seconds,
+        "machine": describe_hardware(),
+        "date": str(date.today()),
+        "rounds": options.rounds,
+        "dim": DIM,
+        "rates": rates(options.rounds),
+        "losses": seconds,
         "surveys": {kind: in_a_process(survey_peak, kind) for kind in ("epoch", "proxy")},
         "plans": {count: plan(count) for count in tqdm(classes, "plans", disable=None)},
-    }  # fmt: skip
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "scaling_growth.json").write_text(json.dumps(data, indent=1) + "\n")
     (options.out / "scaling_growth.md").write_text(table(data))
@@ -91,7 +95,7 @@ def plan(classes: int) -> dict[str, float]:
     """Seconds to open a plan, and to lay out an epoch, of so many classes of five images."""
     labels = np.arange(OF_CLASS * classes) % classes
     start = time.perf_counter()
-    made = BatchPlan(labels, GROUP, PER_CLASS, seed=0)
+    made = BalancedBatchSampler(labels, GROUP, PER_CLASS, seed=0)
     opened = time.perf_counter()
     made.batch(0, 0)
     return {"open": opened - start, "epoch": time.perf_counter() - opened}

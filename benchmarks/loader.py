@@ -28,19 +28,19 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from benchmarks.photographs import SHORT_SIDE, shards_and_folders
-from rhs.cluster import connect
+from benchmarks.support.photographs import SHORT_SIDE, shards_and_folders
+from rhs.config.compose import compose
+from rhs.data.batch_sampler import BalancedBatchSampler
 from rhs.data.decode import decode
-from rhs.data.decoded import DecodedImages
-from rhs.data.fed import FedLoader
+from rhs.data.decoded_cache import DecodedImages
 from rhs.data.loader import TrainLoader
-from rhs.data.plan import BatchPlan
+from rhs.data.ray_loader import RayTrainLoader
 from rhs.data.shards import ShardedImages
 from rhs.data.transforms import Augmentation
-from rhs.machine import describe
+from rhs.distributed.ray_cluster import connect
 from rhs.memory import keep_freed_memory
 from rhs.models.trunks import declare_torchvision
-from rhs.stage import compose
+from rhs.tracking.hardware import describe_hardware
 
 PER_CLASS, BATCH = 4, 64
 SCALE, RATIO = (0.2, 1.0), (0.75, 1.33)
@@ -88,13 +88,13 @@ def rates(scratch: Path, size: int, rounds: int, cores: int) -> str:
     """A table of images per second at `size` pixels."""
     shards = scratch / "shards"
     images = ShardedImages(shards, "train")
-    plan = BatchPlan(images.labels, BATCH // PER_CLASS, PER_CLASS, seed=0)
+    plan = BalancedBatchSampler(images.labels, BATCH // PER_CLASS, PER_CLASS, seed=0)
     cached = DecodedImages(shards, "train", scratch / "decoded", cores)
     what = (plan, AUGMENTATION, size, 0, 1, cores)
     loaders = {
         "decoded": TrainLoader(cached, *what),
         "shards": TrainLoader(images, *what),
-        "ray": FedLoader(shards, images, *what),
+        "ray": RayTrainLoader(shards, images, *what),
     }
     ways: dict[str, Callable[[int], float]] = {
         name: lambda turn, loader=loader: _rate(loader.epoch(turn))
@@ -189,11 +189,13 @@ def audit(shards: Path) -> str:
     """Count what three epochs draw, by the pixels that arrive, on 1, 2 and 4 workers."""
     images = Drawn(shards, "train")
     train = compose([]).train
-    plan = BatchPlan(images.labels, train.classes, train.per_class, seed=0)
+    plan = BalancedBatchSampler(images.labels, train.classes, train.per_class, seed=0)
     planned = Counter(
-        (epoch, int(i)) for epoch in range(3) for step in range(plan.steps)
-        for i in plan.batch(epoch, step).image
-    )  # fmt: skip
+        (epoch, int(i))
+        for epoch in range(3)
+        for step in range(plan.steps)
+        for i in plan.batch(epoch, step).index
+    )
     lines = [
         f"\n## Audit: three epochs of {shards.name}, {len(images):,} training images\n",
         "| workers | images drawn | as planned | images of a class of two or more never drawn |",
@@ -217,7 +219,7 @@ def audit(shards: Path) -> str:
 def heading(options: argparse.Namespace) -> str:
     return (
         "# Input to training\n\n"
-        f"`python -m benchmarks.loader`, {describe()}, {date.today()}; {options.images:,} "
+        f"`python -m benchmarks.loader`, {describe_hardware()}, {date.today()}; {options.images:,} "
         f"photographs of a shorter side of {SHORT_SIDE} pixels, batches of {BATCH}, "
         f"{options.cores} threads or processes, medians of {options.rounds} rounds in turns. "
         "The limit is decoding and cropping alone, one process a core.\n"

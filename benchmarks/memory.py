@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.speed import DIM, PER_CLASS, sample, step_of
-from rhs.machine import describe
+from rhs.tracking.hardware import describe_hardware
 
 METHODS = (
     "contrastive,triplet,triplet_hard,triplet_semi_hard,lifted,lifted_exact,lifted_generalized,"
@@ -34,7 +34,7 @@ def main() -> None:
     options = arguments.parse_args()
     lines = [
         "Command: `python -m benchmarks.memory`",
-        f"Machine: {describe()}. Date: {date.today()}.",
+        f"Machine: {describe_hardware()}. Date: {date.today()}.",
         f"Megabytes (matrices of B x B float32); D = {DIM}, {PER_CLASS} a class.",
         "",
         "| method | " + " | ".join(f"B = {batch}" for batch in BATCHES) + " |",

@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rhs.config.compose import compose, to_container
 from rhs.data.shards import ShardedImages, load_manifest
-from rhs.machine import describe
+from rhs.metrics.retrieval import score
 from rhs.models.embedder import build_embedder
-from rhs.retrieval.scores import score
 from rhs.run import identify
-from rhs.stage import compose, plain
 from rhs.storage.store import open_store
-from rhs.training.embed import embed
-from rhs.training.worker import work
+from rhs.tracking.hardware import describe_hardware
+from rhs.training.validation import embed
+from rhs.training.worker import train_rank
 
 CPU = torch.device("cpu")
 
@@ -56,11 +56,11 @@ def cell(method: str, seed: int, overrides: list[str]) -> dict[str, float]:
     cached = run.folder / f"benchmark_{'untrained' if method == 'untrained' else 'trained'}.json"
     if cached.exists():
         return json.loads(cached.read_text())
-    config = plain(params)
+    config = to_container(params)
     if method == "untrained":
         embedder = build_embedder(config["model"], seed)
     else:
-        embedder, _ = work(
+        embedder, _ = train_rank(
             config,
             shards,
             open_store(run.checkpoints),
@@ -83,7 +83,7 @@ def table(rows: dict[str, list[dict[str, float]]], options: argparse.Namespace) 
     """Mean and standard deviation over the seeds, as Markdown."""
     lines = [
         f"Command: `python -m benchmarks.methods {' '.join(options.overrides)}`".rstrip(" `") + "`",
-        f"Machine: {describe()}. Date: {date.today()}. Seeds: {options.seeds}.",
+        f"Machine: {describe_hardware()}. Date: {date.today()}. Seeds: {options.seeds}.",
         "",
         "| method | Recall@1, test (unseen classes) | Recall@1, validation | each seed, test |",
         "|---|---|---|---|",

@@ -15,10 +15,10 @@ import time
 from datetime import date
 from pathlib import Path
 
+from rhs.config.compose import load_params
 from rhs.data.shards import load_manifest
-from rhs.machine import describe
 from rhs.run import identify
-from rhs.stage import load_params
+from rhs.tracking.hardware import describe_hardware
 
 STAGES = ("fetch", "preprocess", "data_report", "train", "evaluate", "report")
 
@@ -37,7 +37,7 @@ def main() -> None:
         seconds[stage] = timed(["-m", f"pipelines.{stage}", *overrides])
     epochs = [json.loads(line) for line in run.times.read_text().splitlines()]
     images = int(manifest["splits"]["train"]["images"])
-    print(f"\nMachine: {describe()}. Date: {date.today()}. Overrides: {overrides}.")
+    print(f"\nMachine: {describe_hardware()}. Date: {date.today()}. Overrides: {overrides}.")
     for what, value in seconds.items():
         print(f"{what:>16}  {value:7.1f} s")
     print(f"{'all stages':>16}  {sum(seconds[stage] for stage in STAGES):7.1f} s")
@@ -58,7 +58,7 @@ def main() -> None:
 
 CONNECT = """
 from omegaconf import OmegaConf
-from rhs.cluster import connect
+from rhs.distributed.ray_cluster import connect
 connect(OmegaConf.create({"num_cpus": 2}))
 """
 

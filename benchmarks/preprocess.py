@@ -28,9 +28,9 @@ import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from benchmarks.photographs import QUALITY, large_images, photographs
-from rhs.data.images import prepare_image
-from rhs.machine import describe
+from benchmarks.support.photographs import QUALITY, large_images, photographs
+from rhs.preprocessing.prepare_image import prepare_image
+from rhs.tracking.hardware import describe_hardware
 
 PROCESSES = 2
 SAMPLE = 0.2  # seconds
@@ -146,8 +146,8 @@ def run_ray(raw: Path) -> dict[str, float]:
     start = time.perf_counter()
     import ray.data
 
-    from rhs.cluster import connect
-    from rhs.data.preprocess import preprocess
+    from rhs.distributed.ray_cluster import connect
+    from rhs.preprocessing.preprocess import preprocess
 
     connect(OmegaConf.create({"num_cpus": PROCESSES}))
     blocks = [pa.table({"row": [i]}) for i in range(4 * PROCESSES)]
@@ -161,7 +161,7 @@ def run_ray(raw: Path) -> dict[str, float]:
 
 def imported(rows: pa.Table) -> pa.Table:
     """Rows as they are, from a worker that is up and has imported what it needs."""
-    import rhs.data.prepare
+    import rhs.preprocessing.prepare_rows
 
     assert rhs.data.prepare.prepare_rows
     return rows
@@ -197,7 +197,7 @@ def write(path: Path, title: str, lines: list[str]) -> None:
     """Put a section into the file of results; the other sections stay as they are."""
     given = [argument for argument in sys.argv[1:] if not argument.startswith("--out")]
     command = " ".join(["python -m benchmarks.preprocess", *given])
-    about = [f"Command: `{command}`", f"Machine: {describe()}. Date: {date.today()}.", ""]
+    about = [f"Command: `{command}`", f"Machine: {describe_hardware()}. Date: {date.today()}.", ""]
     sections = {}
     if path.exists():
         for part in path.read_text().split("## ")[1:]:

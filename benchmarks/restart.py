@@ -20,15 +20,16 @@ from pathlib import Path
 import psutil
 from omegaconf import OmegaConf
 
-from rhs.cluster import connect
-from rhs.machine import describe
+from rhs.config.compose import compose
+from rhs.distributed import supervisor
+from rhs.distributed.mailbox import RemoteMailbox
+from rhs.distributed.ray_cluster import connect
 from rhs.run import Run
-from rhs.stage import compose
-from rhs.storage.store import Folder
+from rhs.storage.store import FolderStore
+from rhs.tracking.hardware import describe_hardware
 from rhs.tracking.tracker import NullTracker
-from rhs.training import checkpoint, supervise
-from rhs.training.mailbox import RemoteMailbox
-from rhs.training.worker import fit
+from rhs.training import checkpoint
+from rhs.training.driver import fit
 
 RESULT = Path("benchmarks/results/restart.md")
 NEAR = 0.01  # seconds between looks at the disk
@@ -64,9 +65,9 @@ def wait(what, seconds: float = 180) -> float:
 def once(shards: Path, folder: Path) -> dict[str, float]:
     """Seconds of each part, of one kill."""
     params = compose(["tracking=none", "train.epochs=1", "cluster.checkpoint.every_steps=1"])
-    params = OmegaConf.merge(params, {"cluster": {"decoded_folder": str(folder / "decoded")}})
+    params = OmegaConf.merge(params, {"cluster": {"cache_folder": str(folder / "decoded")}})
     run = Run("restart", folder / "run")
-    store = Folder(Path(run.checkpoints))
+    store = FolderStore(Path(run.checkpoints))
 
     def newest() -> int:
         return max(checkpoint.steps(store), default=0)
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shards", type=Path, default=Path("data/shards/glyphs"))
     rounds = parser.parse_args()
-    supervise.EVERY = NEAR
+    supervisor.EVERY = NEAR
     from rhs.training import worker
 
     worker.RemoteMailbox = Heard  # type: ignore[misc]
@@ -109,7 +110,7 @@ def main() -> None:
             seen.append(once(rounds.shards, Path(folder)))
         print(f"round {number + 1}: {seen[-1]}", flush=True)
     lines = [
-        f"# From a kill to the next step\n\n`python -m benchmarks.restart`, {describe()}, "
+        f"# From a kill to the next step\n\n`python -m benchmarks.restart`, {describe_hardware()}, "
         f"{date.today()}; glyphs, two workers, {rounds.rounds} rounds. Seconds.\n",
         "| | median | lowest | highest |\n|---|---|---|---|",
     ]

@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.retrieval_peers import CONTENDERS, KS
-from rhs.machine import describe
+from rhs.tracking.hardware import describe_hardware
 
 RESULTS = Path("benchmarks/results")
 # Rows, dimensions, classes; the noise that leaves Recall@1 near 80 % (found by trying).
@@ -35,7 +35,7 @@ SIZES = (2, 12)  # images a class, as in Stanford Online Products
 BLOCK = 1 << 16
 ON_GPU = ("ours", "product", "faiss10", "faiss1000")
 DEFINITIONS = {
-    "ours": "`rhs.retrieval.scores.score`, without intervals",
+    "ours": "`rhs.metrics.retrieval.score`, without intervals",
     "untied": "ours, with similarities told apart that differ by less than 1e-6",
     "product": "the bare float32 product of all rows, in blocks (torch); no metric",
     "faiss10": "faiss `IndexFlatIP`, k = 10, and NumPy",
@@ -162,7 +162,7 @@ def report(sizes: str, seen: dict[str, list[dict]], options: argparse.Namespace)
     )
     lines = [
         f"Command: `{_command(options)}`",
-        f"Machine: {describe()}. Date: {date.today()}. Device: {options.device}.",
+        f"Machine: {describe_hardware()}. Date: {date.today()}. Device: {options.device}.",
         f"{sizes}; median (and range) of {options.rounds} round(s), in turn.",
         *([f"Versions: {', '.join(versions)}."] if versions else []),
         "",

@@ -23,14 +23,14 @@ WARM = 400  # classes of the call that loads libraries and starts threads
 
 
 def ours(x_ND: np.ndarray, labels_N: np.ndarray, device: str) -> dict[str, float]:
-    from rhs.retrieval.scores import score
+    from rhs.metrics.retrieval import score
 
     return score(x_ND, labels_N, KS, draws=0, device=device).values
 
 
 def untied(x_ND: np.ndarray, labels_N: np.ndarray, device: str) -> dict[str, float]:
     """Ours, but any difference of similarities decides, as with the others."""
-    from rhs.retrieval import ranks
+    from rhs.metrics import ranks
 
     with patch.object(ranks, "TIE", 1e-12):
         return ours(x_ND, labels_N, device)

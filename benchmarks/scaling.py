@@ -23,9 +23,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.crew import PICTURES, SIDE, TOGETHER, Crew, start, stop
-from benchmarks.stopwatch import parts
-from rhs.machine import describe
+from benchmarks.support.step_timer import parts
+from benchmarks.support.worker_pool import PICTURES, SIDE, TOGETHER, Crew, start, stop
+from rhs.tracking.hardware import describe_hardware
 
 MODEL = ("model forward", "model backward")
 Run = dict[str, dict[str, float]]  # of the parts of a step, by kind
@@ -47,8 +47,14 @@ def main() -> None:
             for batch in options.batches.split(",")
         }
         stop(crews)
-    data = {"machine": describe(), "date": str(date.today()), "model": options.model,
-            "method": options.method, "rounds": options.rounds, "runs": runs}  # fmt: skip
+    data = {
+        "machine": describe_hardware(),
+        "date": str(date.today()),
+        "model": options.model,
+        "method": options.method,
+        "rounds": options.rounds,
+        "runs": runs,
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "scaling.json").write_text(json.dumps(data, indent=1) + "\n")
     (options.out / "scaling.md").write_text(table(data))

@@ -51,10 +51,10 @@ def one(folder: Path, index_folder: Path) -> dict[str, float]:
     """One search, as `rhs search` does it: seconds of each phase, and of the start before."""
     import faiss  # noqa: F401
 
+    from rhs.inference.contact_sheet import write_sheet
+    from rhs.inference.image_embedder import ImageEmbedder
+    from rhs.inference.index import open_index
     from rhs.models.trunks import _import_timm
-    from rhs.search.encoded import EncodedEmbedder
-    from rhs.search.index import open_index
-    from rhs.search.sheet import write_sheet
 
     _import_timm()
     start = time.perf_counter()
@@ -67,7 +67,7 @@ def one(folder: Path, index_folder: Path) -> dict[str, float]:
 
     index = open_index(index_folder, folder / "model")
     mark("index opened")
-    model = EncodedEmbedder(folder / "model")
+    model = ImageEmbedder(folder / "model")
     mark("model loaded")
     query = model.prepare((folder / "query.jpg").read_bytes())
     embedding_1D = model.embed([model.pixels(query)])
@@ -82,7 +82,7 @@ def one(folder: Path, index_folder: Path) -> dict[str, float]:
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, dict]:
     """{kind: facts of its index, `built` in seconds, and the median seconds of each phase}."""
-    from rhs.search.build import build_index
+    from rhs.inference.index_builder import build_index
 
     embedded = make_gallery(folder, options.images)
     rows: dict[str, dict] = {}
@@ -114,12 +114,12 @@ def make_gallery(folder: Path, count: int) -> dict:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from rhs.config.compose import compose, to_container
+    from rhs.data.embedding_files import Embeddings
     from rhs.data.shards import SHARD_SCHEMA
     from rhs.models.embedder import build_embedder, save_embedder
-    from rhs.retrieval.stored import Embedded
-    from rhs.stage import compose, plain
 
-    config = plain(compose(["model=efficientnet_lite0", f"model.dim={DIM}"]).model)
+    config = to_container(compose(["model=efficientnet_lite0", f"model.dim={DIM}"]).model)
     config["preprocess"] = {"short_side": 256, "quality": 95}
     (folder / "model").mkdir()
     save_embedder(folder / "model", build_embedder(config), config)
@@ -132,8 +132,17 @@ def make_gallery(folder: Path, count: int) -> dict:
     images = [pictures[i % PICTURES] for i in range(count)]
     sides = [[side] * count for side in (128, 96)]
     nothing = [None] * count
-    values = [images, labels_N, class_names, names, [""] * count, *sides, ["test"] * count,
-              nothing, nothing]  # fmt: skip
+    values = [
+        images,
+        labels_N,
+        class_names,
+        names,
+        [""] * count,
+        *sides,
+        ["test"] * count,
+        nothing,
+        nothing,
+    ]
     columns = [
         pa.array(column, kind) for column, kind in zip(values, SHARD_SCHEMA.types, strict=True)
     ]
@@ -156,7 +165,7 @@ def make_gallery(folder: Path, count: int) -> dict:
     x_ND /= np.sqrt(1 + np.arange(DIM, dtype=np.float32))
     x_ND @= random.standard_normal((DIM, DIM), dtype=np.float32)
     x_ND /= np.linalg.norm(x_ND, axis=1, keepdims=True)
-    return {"test": Embedded(x_ND, labels_N, names, class_names, None)}
+    return {"test": Embeddings(x_ND, labels_N, names, class_names, None)}
 
 
 def picture(random: np.random.Generator, size: tuple[int, int]) -> bytes:
@@ -171,11 +180,11 @@ def picture(random: np.random.Generator, size: tuple[int, int]) -> bytes:
 
 def table(rows: dict[str, dict], options: argparse.Namespace) -> str:
     """The kinds of index, and the time of a search in each, as Markdown."""
-    from rhs.machine import describe
+    from rhs.tracking.hardware import describe_hardware
 
     lines = [
         f"Command: `{' '.join(['python -m benchmarks.search', *sys.argv[1:]])}`",
-        f"Machine: {describe()}. Date: {date.today()}. "
+        f"Machine: {describe_hardware()}. Date: {date.today()}. "
         f"Medians of {options.rounds} processes with one query each.",
         f"A made-up gallery of {options.images:,} images, D = {DIM}; EfficientNet-Lite0.",
         "",

@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from rhs.machine import describe
+from rhs.config.compose import compose, to_container
 from rhs.methods import diagnostics
 from rhs.methods.objective import build_objective
-from rhs.stage import compose, plain
+from rhs.tracking.hardware import describe_hardware
 
 DIM, PER_CLASS = 512, 4
 NOT_TIMED = ("pml",)  # the peer itself
@@ -108,11 +108,11 @@ def sample(batch: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def step_of(name: str, x: torch.Tensor, labels: torch.Tensor) -> Step:
     """Forward and backward of a method of conf/method/."""
-    objective = build_objective(plain(compose([f"method={name}"]))["method"])
+    objective = build_objective(to_container(compose([f"method={name}"]))["method"])
     classes = len(labels) // PER_CLASS
     objective.prepare(classes, DIM, values_CL=torch.rand(classes, 1))
     objective.to(x.device)
-    if objective.due(0):
+    if objective.needs_refresh(0):
         objective.refresh(0, [(x.detach(), labels)])
     return lambda: objective(x, labels, 0.5)[0].backward()
 
@@ -134,7 +134,7 @@ def table(methods: list[str], times: dict[int, dict[str, float]], options) -> st
         command += f" --device={options.device}"
     lines = [
         f"Command: `{command}`",
-        f"Machine: {describe()}. Date: {date.today()}. Device: {options.device}.",
+        f"Machine: {describe_hardware()}. Date: {date.today()}. Device: {options.device}.",
         f"D = {DIM}, float32, {PER_CLASS} a class; median of {options.rounds} rounds.",
         "",
         "Each cell: milliseconds (times the bare product; times the peer, where there is one).",

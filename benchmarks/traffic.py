@@ -5,7 +5,8 @@
 Counted: every collective of one real step (forward, loss, backward, gradient buckets of
 DistributedDataParallel) on two gloo processes, by wrapping torch.distributed and DDP's own hook.
 Timed: the same collectives again, alone, all in turn in one run, medians. Checked: bytes that cross
-the loopback interface, on two and four processes, against the formulas of benchmarks/cost_model.py.
+the loopback interface, on two and four processes, against the formulas of
+benchmarks/support/cost_model.py.
 """
 
 import argparse
@@ -17,13 +18,13 @@ from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks import ranks
-from benchmarks.collectives import Call, collectives, replay, wire
-from rhs import distributed
-from rhs.machine import describe
+from benchmarks.support import gloo_ranks
+from benchmarks.support.collective_trace import Call, replay, traced_collectives, wire
+from rhs.config.compose import compose, to_container
+from rhs.distributed import collectives
 from rhs.methods.objective import build_objective
 from rhs.models.embedder import build_embedder
-from rhs.stage import compose, plain
+from rhs.tracking.hardware import describe_hardware
 
 METHODS = "npair,symm_npair,triplet,rhs_npair,rhs_npair_batch,rhs_npair_epoch,rhs_npair_proxy"
 MODELS = ("convnet", "efficientnet_lite0")
@@ -42,12 +43,19 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=31)
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = arguments.parse_args()
-    grid = [(model, batch, dim) for model in MODELS for batch in options.batches
-            for dim in options.dims]  # fmt: skip
-    rows, parts = ranks.run(measure, 2, grid, options.methods, options.rounds)[0]
-    wires = [ranks.run(wire, size, 20)[0] for size in (2, 4)]
-    data = {"machine": describe(), "date": str(date.today()), "rounds": options.rounds,
-            "parts": parts, "rows": rows, "wire": wires}  # fmt: skip
+    grid = [
+        (model, batch, dim) for model in MODELS for batch in options.batches for dim in options.dims
+    ]
+    rows, parts = gloo_ranks.run(measure, 2, grid, options.methods, options.rounds)[0]
+    wires = [gloo_ranks.run(wire, size, 20)[0] for size in (2, 4)]
+    data = {
+        "machine": describe_hardware(),
+        "date": str(date.today()),
+        "rounds": options.rounds,
+        "parts": parts,
+        "rows": rows,
+        "wire": wires,
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "scaling_traffic.json").write_text(json.dumps(data, indent=1) + "\n")
     (options.out / "scaling_traffic.md").write_text(table(data))
@@ -68,8 +76,11 @@ def measure(
             rows.append({"model": model, "method": method, "batch": batch, "dim": dim})
             for group in GROUPS:
                 part = [c for c in calls if c.group == group]
-                made = {"calls": [asdict(c) for c in part], "bytes": sum(c.bytes for c in part),
-                        "sent": sum(c.sent(distributed.world_size()) for c in part)}  # fmt: skip
+                made = {
+                    "calls": [asdict(c) for c in part],
+                    "bytes": sum(c.bytes for c in part),
+                    "sent": sum(c.sent(collectives.world_size()) for c in part),
+                }
                 key = json.dumps(made["calls"])
                 parts.setdefault(key, made)
                 rows[-1][group] = list(parts).index(key)
@@ -83,7 +94,7 @@ def record(model: str, method: str, batch: int, dim: int, width: int = 32) -> li
     Args:
         width: of the images in pixels; no collective depends on it.
     """
-    params = plain(compose([f"model={model}", f"method={method}", f"model.dim={dim}"]))
+    params = to_container(compose([f"model={model}", f"method={method}", f"model.dim={dim}"]))
     if "pretrained" in params["model"]["trunk"]:
         params["model"]["trunk"]["pretrained"] = False
     embedder = build_embedder(params["model"])
@@ -91,9 +102,9 @@ def record(model: str, method: str, batch: int, dim: int, width: int = 32) -> li
     objective.prepare(CLASSES, dim)
     network = DistributedDataParallel(embedder, forward_sync_buffers=False)
     labels_B = torch.arange(batch) // 2
-    share = batch // distributed.world_size()
-    own = labels_B[distributed.rank() * share :][:share]
-    with collectives(network) as calls:
+    share = batch // collectives.world_size()
+    own = labels_B[collectives.rank() * share :][:share]
+    with traced_collectives(network) as calls:
         for _ in range(2):
             calls.clear()
             images = torch.randint(256, (2, 3, width, width), dtype=torch.uint8)
@@ -121,11 +132,15 @@ def table(data: dict) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {w['world_size']} | " + " | ".join(
-            f"{w[kind][what]:,.0f}" for kind in ("all_reduce", "all_gather")
-            for what in ("seen", "formula")) + " |"
+        f"| {w['world_size']} | "
+        + " | ".join(
+            f"{w[kind][what]:,.0f}"
+            for kind in ("all_reduce", "all_gather")
+            for what in ("seen", "formula")
+        )
+        + " |"
         for w in data["wire"]
-    ]  # fmt: skip
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -150,8 +165,10 @@ def _row(alike: list[dict]) -> str:
     cells = [f"{row['model']} ({whole['bytes'] // 4:,})", row["batch"], row["dim"], names]
     part = row["gather"]
     share, times = (part[what] / whole[what] for what in ("bytes", "seconds"))
-    cells += [f"{part['bytes'] / 1024:,.0f} ({share:.1%})",
-              f"{1e3 * part['seconds']:.2f} ({times:.0%})"]  # fmt: skip
+    cells += [
+        f"{part['bytes'] / 1024:,.0f} ({share:.1%})",
+        f"{1e3 * part['seconds']:.2f} ({times:.0%})",
+    ]
     cells += [f"{whole['bytes'] / 1024:,.0f}", f"{1e3 * whole['seconds']:.2f}"]
     return "| " + " | ".join(map(str, cells)) + " |"
 

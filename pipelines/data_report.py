@@ -4,17 +4,17 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from rhs.outputs import PAGES
-from rhs.report.data_page import build_data_report
+from rhs.report.dataset.page import build_data_report
 from rhs.stage import stage
-from rhs.storage.atomic import whole_folder
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.outputs import PAGES
 
 OUT = Path("data_report")
 SHEETS = 0  # draws the contact sheets: a run's own seed changes nothing about the data
 
 
 def main(params: DictConfig) -> None:
-    with whole_folder(OUT, PAGES) as folder:
+    with atomic_folder(OUT, PAGES) as folder:
         counts = build_data_report(
             out=folder,
             shards=Path("data/shards", params.dataset.name),

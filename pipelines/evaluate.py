@@ -6,20 +6,21 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rhs.config.compose import to_container
+from rhs.data.embedding_files import read_files
+from rhs.data.remote_shards import find_shards
 from rhs.data.shards import ShardedImages, has_split, load_manifest
-from rhs.data.travel import find_shards
-from rhs.evaluation.embed import UNTRAINED, embed, kept, publish
-from rhs.evaluation.scoring import check_answers, flat, line, measure
+from rhs.evaluation.resumable_embedding import UNTRAINED, embed, publish, work_folder
+from rhs.evaluation.scoring import check_answers, flat_metrics, score_files, summary_line
+from rhs.inference.faiss_index import check_index_settings
+from rhs.inference.index import LEFT_OUT
+from rhs.inference.index_builder import build_index
 from rhs.models.embedder import load_config
-from rhs.models.travel import find_model
-from rhs.outputs import INDEX
-from rhs.retrieval.stored import read_files
-from rhs.run import named
-from rhs.search.build import build_index
-from rhs.search.index import LEFT_OUT
-from rhs.search.kinds import checked
-from rhs.stage import plain, stage
-from rhs.storage.atomic import whole_folder
+from rhs.models.remote_models import find_model
+from rhs.run import run_by_name
+from rhs.stage import stage
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.outputs import INDEX
 from rhs.tracking.tracker import NullTracker, tracked
 
 METRICS = Path("metrics.json")
@@ -35,26 +36,26 @@ def main(params: DictConfig) -> None:
     indexed = _indexed(params, manifest, load_config(model)["dim"])
     splits = list(dict.fromkeys([*scored, *indexed]))
     example = ShardedImages(shards, "test").bytes(0)
-    run = named(load_config(model)["run"])
+    run = run_by_name(load_config(model)["run"])
     with tracked(params, run, manifest) as tracker:
-        with kept(run.folder / "embeddings") as work:
+        with work_folder(run.folder / "embeddings") as work:
             files = embed(params, shards, splits, model, work)
-            metrics = {split: measure(params, files[split]) for split in scored}
+            metrics = {split: score_files(params, files[split]) for split in scored}
             if UNTRAINED in files:
                 seeds = min(1, params.evaluate.nmi_seeds)  # it is there to compare with
-                metrics[UNTRAINED] = measure(params, files[UNTRAINED], seeds)
-            with whole_folder(index, INDEX) as folder:
+                metrics[UNTRAINED] = score_files(params, files[UNTRAINED], seeds)
+            with atomic_folder(index, INDEX) as folder:
                 facts = None
                 if indexed:
                     embedded = {split: read_files(files[split]) for split in indexed}
-                    facts = build_index(folder, shards, embedded, model, plain(params.index))
+                    facts = build_index(folder, shards, embedded, model, to_container(params.index))
                 else:
                     _leave_out(folder, params)
                 publish(files, out)
                 write(metrics)
         track(tracker, params, metrics, model, example, index if indexed else None, facts)
     for split, values in metrics.items():
-        print(line(split, values))
+        print(summary_line(split, values))
 
 
 def _indexed(params: DictConfig, manifest: Mapping, dim: int) -> list[str]:
@@ -63,11 +64,11 @@ def _indexed(params: DictConfig, manifest: Mapping, dim: int) -> list[str]:
     Raises:
         UserError: settings of the index that are wrong, or impossible for these images.
     """
-    settings = checked(plain(params.index))
+    settings = check_index_settings(to_container(params.index))
     images = {split: manifest["splits"][split]["images"] for split in settings["splits"]}
     if params.cluster.get("gallery_shards"):
         return []
-    checked(settings, images=sum(images.values()), dim=dim)
+    check_index_settings(settings, images=sum(images.values()), dim=dim)
     return [split for split, count in images.items() if count]
 
 
@@ -103,7 +104,7 @@ def track(
     score = metrics.get("val", {}).get("recall@1")
     registered = tracker.register(model, params.tracking.registered_model, score, example, index)
     for split, values in metrics.items():
-        tracker.metrics(flat(values), step=0, group=split, model_id=registered)
+        tracker.metrics(flat_metrics(values), step=0, group=split, model_id=registered)
     if numbers := {k: v for k, v in (facts or {}).items() if isinstance(v, (int, float))}:
         tracker.metrics(numbers, step=0, group="index", model_id=registered)
 

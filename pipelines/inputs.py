@@ -12,21 +12,22 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from rhs.choices import notice
-from rhs.datasets.inputs import INPUTS, look_at_classes, look_at_source, seen_of
-from rhs.datasets.raw import folder_name
+from rhs.config.changed_choices import notice
+from rhs.config.compose import to_container
+from rhs.config.redact import without_secrets
+from rhs.config.yaml_file import read_yaml
+from rhs.datasets.raw_folder import folder_name
+from rhs.datasets.source_fingerprints import INPUTS, look_at_classes, look_at_source, seen_of
 from rhs.errors import UserError
-from rhs.paths import project
-from rhs.redact import without_secrets
-from rhs.stage import plain, stage
-from rhs.storage.store import Folder
-from rhs.yaml_file import read_yaml
+from rhs.paths import project_folder
+from rhs.stage import stage
+from rhs.storage.store import FolderStore
 
 LAST = ".last.json"  # parameters of the last run; beside the folders of data sets
 
 
 def main(params: DictConfig) -> None:
-    everything = plain(params)
+    everything = to_container(params)
     for line in _notice(everything):
         print(f"inputs: {line}", flush=True)
     _remember(everything)
@@ -47,7 +48,7 @@ def _counted(files: int) -> str:
 
 def _write(name: str, what: str, looked: dict[str, Any]) -> str | None:
     """Write <what>.json unless it says so already; "changed" where it said something else."""
-    folder, file = Folder(INPUTS / name), f"{what}.json"
+    folder, file = FolderStore(INPUTS / name), f"{what}.json"
     data = f"{json.dumps(looked, indent=1)}\n".encode()
     there = (folder.path / file).exists()
     if there and folder.read(file) == data:
@@ -59,7 +60,7 @@ def _write(name: str, what: str, looked: dict[str, Any]) -> str | None:
 def _notice(now: dict[str, Any]) -> list[str]:
     before = os.environ.get("RHS_PARAMS_BEFORE")  # see pipelines/hydra_plugins
     given = os.environ.get("RHS_PARAMS_GIVEN", "").splitlines()
-    return notice(now, _read(project() / INPUTS / LAST), _read(before), given)
+    return notice(now, _read(project_folder() / INPUTS / LAST), _read(before), given)
 
 
 def _read(file: str | Path | None) -> dict[str, Any] | None:
@@ -71,8 +72,8 @@ def _read(file: str | Path | None) -> dict[str, Any] | None:
 
 def _remember(now: dict[str, Any]) -> None:
     """A queued experiment is not the last run of the project itself."""
-    if project() == Path.cwd():
-        Folder(INPUTS).write(LAST, json.dumps(now).encode())
+    if project_folder() == Path.cwd():
+        FolderStore(INPUTS).write(LAST, json.dumps(now).encode())
 
 
 if __name__ == "__main__":

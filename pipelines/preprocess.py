@@ -6,11 +6,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from rhs.cluster import connect
-from rhs.data.preprocess import check_settings, preprocess
-from rhs.data.travel import publish_shards
-from rhs.datasets.raw import folder_name, read_raw
-from rhs.stage import plain, stage
+from rhs.config.compose import to_container
+from rhs.data.remote_shards import publish_shards
+from rhs.datasets.raw_folder import folder_name, read_raw
+from rhs.distributed.ray_cluster import connect
+from rhs.preprocessing.preprocess import check_settings, preprocess
+from rhs.stage import stage
 from rhs.storage.store import is_url
 
 
@@ -41,7 +42,7 @@ def main(params: DictConfig) -> None:
 
 def _settings(params: DictConfig) -> dict[str, Any]:
     """The arguments of `preprocess`: a mistake in them is told before Ray starts."""
-    settings, dataset = plain(params.preprocess), plain(params.dataset)
+    settings, dataset = to_container(params.preprocess), to_container(params.dataset)
     names = {key: key for key in ("train_classes", "test_classes", "validation")}
     names["across_classes"] = "copies_across_classes"
     settings |= {key: dataset[name] for key, name in names.items() if name in dataset}

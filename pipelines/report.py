@@ -6,17 +6,18 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rhs.config.compose import to_container
+from rhs.config.redact import redacted
+from rhs.data.embedding_files import read_split
+from rhs.data.remote_shards import find_shards
 from rhs.data.shards import ShardedImages, load_manifest
-from rhs.data.travel import find_shards
 from rhs.errors import UserError
 from rhs.models.embedder import load_config
-from rhs.outputs import PAGES
-from rhs.redact import redacted
-from rhs.report.page import Results, build_report
-from rhs.retrieval.stored import read_split
-from rhs.run import named
-from rhs.stage import plain, stage
-from rhs.storage.atomic import whole_folder
+from rhs.report.run.page import Results, build_report
+from rhs.run import run_by_name
+from rhs.stage import stage
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.outputs import PAGES
 from rhs.tracking.tracker import tracked
 
 OUT = Path("report")
@@ -39,10 +40,10 @@ def main(params: DictConfig) -> None:
     history = model / "history.csv"
     test = read_split(embeddings, "test")
     about = load_config(model)
-    run = named(about["run"])
+    run = run_by_name(about["run"])
     results = Results(
         title=f"{name}: retrieval on unseen classes",
-        params={k: v for k, v in redacted(plain(params)).items() if k not in ELSEWHERE},
+        params={k: v for k, v in redacted(to_container(params)).items() if k not in ELSEWHERE},
         manifest=manifest,
         history=list(csv.DictReader(history.open(newline="", encoding="utf-8"))),
         metrics=json.loads(metrics.read_text(encoding="utf-8")),
@@ -53,7 +54,7 @@ def main(params: DictConfig) -> None:
         run=run.name,
         select=about.get("checkpoint", {}).get("select", "last"),
     )
-    with whole_folder(OUT, PAGES) as folder:
+    with atomic_folder(OUT, PAGES) as folder:
         build_report(folder, results)
     with tracked(params, run, manifest) as tracker:
         tracker.artifacts(OUT, "report")

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pipelines.prepared import prepared
+from pipelines.ensure_shards import prepared
+from rhs.config.compose import compose
 from rhs.errors import UserError
-from rhs.run import project
-from rhs.stage import compose, stage
-from rhs.storage.alone import alone
+from rhs.paths import project_folder
+from rhs.stage import stage
+from rhs.storage.lease import exclusive
 from rhs.study.settings import load_study
 from rhs.study.study import Study
 from rhs.study.tracking import tracked_study
@@ -47,9 +48,9 @@ def main(params: DictConfig, arguments: list[str]) -> None:
             f"cluster.storage is {params.cluster.storage!r}; a study works in the project's own "
             "folder, which every node must see: it takes null."
         )
-    folder = project() / "studies" / settings.name
+    folder = project_folder() / "studies" / settings.name
     command = shlex.join(["python", "-m", "pipelines.study", *arguments])
-    with alone(folder, f"the study in {folder}"):
+    with exclusive(folder, f"the study in {folder}"):
         datasets = {label: [*settings.base, *given] for label, given in settings.data.items()}
         names = [compose(given).dataset.name for given in datasets.values()]
         if twice := [name for name in names if names.count(name) > 1]:

@@ -4,28 +4,29 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rhs.config.compose import to_container
+from rhs.data.remote_shards import find_shards
 from rhs.data.shards import load_manifest
-from rhs.data.travel import find_shards
-from rhs.models.travel import publish_model
+from rhs.models.remote_models import publish_model
 from rhs.run import identify
-from rhs.stage import plain, stage
-from rhs.storage.alone import alone
+from rhs.stage import stage
+from rhs.storage.lease import exclusive
 from rhs.storage.store import is_url, open_store
 from rhs.tracking.tracker import tracked
+from rhs.training.driver import fit
 from rhs.training.export import export
-from rhs.training.setup import check
-from rhs.training.worker import fit
+from rhs.training.preflight import check
 
 
 def main(params: DictConfig) -> None:
     shards = find_shards(params)
     manifest = load_manifest(shards)
     # Before the run is recorded anywhere: a mistake is no run.
-    check(plain(params), shards)
+    check(to_container(params), shards)
     run = identify(params, manifest["digest"])
     print(f"run {run.name}")
     with (
-        alone(open_store(run.checkpoints), f"run {run.name}") as owner,
+        exclusive(open_store(run.checkpoints), f"run {run.name}") as owner,
         tracked(params, run, manifest, system=True) as tracker,
     ):
         fit(params, shards, run, tracker, owner)

@@ -14,20 +14,22 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pipelines.prepared import is_of, prepared
+from pipelines.ensure_shards import is_of, prepared
+from rhs.config.compose import compose
+from rhs.config.overrides import assigned
 from rhs.data.shards import load_manifest
 from rhs.errors import UserError
-from rhs.inputs import refuse_inputs
-from rhs.run import Run, code_digest, project
-from rhs.stage import compose, stage
-from rhs.storage.alone import alone
+from rhs.paths import project_folder
+from rhs.run import Run, code_digest
+from rhs.stage import stage
+from rhs.storage.input_guard import refuse_inputs
+from rhs.storage.lease import exclusive
 from rhs.tracking.tracker import tracked
-from rhs.tuning.outcome import Provenance, experiment_file, write_experiment, write_results
-from rhs.tuning.overrides import assigned
-from rhs.tuning.search import home_of_search, search
+from rhs.tuning.results import Provenance, experiment_file, write_experiment, write_results
+from rhs.tuning.search import search, search_folder
+from rhs.tuning.search_space import check_paths
 from rhs.tuning.settings import load_settings
-from rhs.tuning.space import check_paths
-from rhs.tuning.trial import check_ends
+from rhs.tuning.trial import check_range_ends
 
 DEFAULT = "default"
 
@@ -66,15 +68,15 @@ def main(params: DictConfig, arguments: list[str]) -> None:
             f"{shards} was made from another source or with other settings: run pipelines.fetch "
             "and pipelines.preprocess with these overrides first, or choose another dataset.name."
         )
-    folder = project() / "tuning" / settings.name
-    home = home_of_search(base, settings, shards, folder)
+    folder = project_folder() / "tuning" / settings.name
+    home = search_folder(base, settings, shards, folder)
     if not home.exists():
-        check_ends(settings.dimensions, base, shards)
-    print(f"search {home.relative_to(project())}: {settings.trials} trials")
+        check_range_ends(settings.dimensions, base, shards)
+    print(f"search {home.relative_to(project_folder())}: {settings.trials} trials")
     run = Run(f"tune-{settings.name}-{home.name}", home)
     command = shlex.join(["python", "-m", "pipelines.tune", *arguments])
     with (
-        alone(folder, f"the search in {folder}"),  # first: who is refused has recorded nothing
+        exclusive(folder, f"the search in {folder}"),  # first: who is refused has recorded nothing
         tracked(params, run, manifest) as tracker,
     ):
         found = search(base, settings, shards, folder, tracker)

@@ -13,15 +13,15 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, NoReturn
 
 from rhs.errors import UserError, on_one_line
-from rhs.inputs import refuse_target
 from rhs.signals import end_at_once, interruptible, status_of
+from rhs.storage.input_guard import refuse_target
 
 if __name__ == "__main__" or Path(sys.argv[0]).name == "rhs":  # the command, and no import of it
     end_at_once("interrupted")
 
 if TYPE_CHECKING:
-    from rhs.data.images import Prepared
-    from rhs.search.encoded import EncodedEmbedder
+    from rhs.inference.image_embedder import ImageEmbedder
+    from rhs.preprocessing.prepare_image import Prepared
 
 MODEL = (
     "which model: a folder (models/NAME), a run (the name of a folder in runs/, or the id of an "
@@ -93,22 +93,22 @@ def parser() -> argparse.ArgumentParser:
 
 def search(options: argparse.Namespace) -> None:
     """`rhs search`."""
-    from rhs.search.encoded import EncodedEmbedder
-    from rhs.search.folder import printable
-    from rhs.search.index import open_index
-    from rhs.search.resolve import resolve
-    from rhs.search.sheet import write_sheet
+    from rhs.inference.contact_sheet import write_sheet
+    from rhs.inference.embed_folder import printable
+    from rhs.inference.image_embedder import ImageEmbedder
+    from rhs.inference.index import open_index
+    from rhs.inference.locate_model import locate_model
 
     if options.k < 1:
         raise UserError(f"--k is {options.k}; the number of neighbors must be at least 1.")
     _writable(options.out, ".html", SHEET)
-    place = resolve(options.model)
+    place = locate_model(options.model)
     folder = options.index or place.index
     if folder is None:
         raise UserError(
             f"{place.model} has no index: run the evaluate stage, or give one with --index."
         )
-    index, model = open_index(folder, place.model), EncodedEmbedder(place.model)
+    index, model = open_index(folder, place.model), ImageEmbedder(place.model)
     names = [printable(str(path)) for path in options.images]
     queries = [_prepared(path, model) for path in options.images]
     found = index.search(model.embed([model.pixels(query) for query in queries]), options.k)
@@ -130,9 +130,9 @@ def search(options: argparse.Namespace) -> None:
         _show(options.out)
 
 
-def _prepared(path: Path, model: EncodedEmbedder) -> Prepared:
-    from rhs.data.images import BadImage
-    from rhs.search.folder import prepared, printable
+def _prepared(path: Path, model: ImageEmbedder) -> Prepared:
+    from rhs.inference.embed_folder import prepared, printable
+    from rhs.preprocessing.prepare_image import BadImage
 
     if not path.exists():
         raise UserError(f"{printable(str(path))} does not exist; an image file is needed.")
@@ -145,15 +145,15 @@ def _prepared(path: Path, model: EncodedEmbedder) -> Prepared:
 
 def embed(options: argparse.Namespace) -> None:
     """`rhs embed`."""
+    from rhs.data.embedding_files import write_embedded
+    from rhs.inference.embed_folder import embed_folder
+    from rhs.inference.image_embedder import ImageEmbedder
+    from rhs.inference.locate_model import locate_model
     from rhs.models.embedder import model_digest
-    from rhs.retrieval.stored import write_embedded
-    from rhs.search.encoded import EncodedEmbedder
-    from rhs.search.folder import embed_folder
-    from rhs.search.resolve import resolve
 
     _writable(options.out, ".parquet", OURS)
-    model = resolve(options.model).model
-    embedded, refused = embed_folder(options.folder, EncodedEmbedder(model), model_digest(model))
+    model = locate_model(options.model).model
+    embedded, refused = embed_folder(options.folder, ImageEmbedder(model), model_digest(model))
     write_embedded(options.out, embedded)
     classes = len(set(embedded.class_names) - {""})
     print(
@@ -168,12 +168,12 @@ def embed(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """`rhs export`."""
+    from rhs.inference.locate_model import locate_model
+    from rhs.inference.onnx_export import export_onnx
     from rhs.models.embedder import load_config
-    from rhs.search.onnx import export_onnx
-    from rhs.search.resolve import resolve
 
     _writable(options.out, ".onnx", OURS)
-    model = resolve(options.model).model
+    model = locate_model(options.model).model
     worst = export_onnx(model, options.out)
     config = load_config(model)
     size = config["image_size"]

@@ -44,7 +44,7 @@ def on_one_line(text: str) -> str:
     )
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as a sentence quotes it, long ones shortened."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = SHORT
@@ -53,7 +53,7 @@ def shown(value: object) -> str:
     return short.repr(value)
 
 
-def number(
+def check_number(
     name: str,
     value: object,
     least: float = -math.inf,
@@ -83,7 +83,7 @@ def number(
     ]
     kind = "a whole number" if whole else "a number"
     wanted = " ".join([kind, " and ".join(bounds)]).strip()
-    raise UserError(f"{name} is {shown(value)}; it must be {wanted}.")
+    raise UserError(f"{name} is {format_value(value)}; it must be {wanted}.")
 
 
 def _bound(value: float) -> str:

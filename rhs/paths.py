@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def project() -> Path:
+def project_folder() -> Path:
     """The project folder. DVC runs queued experiments in copies of it under .dvc/tmp/exps: runs and
     their tracking belong to the project itself, not to a copy that goes away."""
     here = Path.cwd()
@@ -14,9 +14,9 @@ def project() -> Path:
     return here
 
 
-def of_project(path: str | Path) -> Path:
+def in_project(path: str | Path) -> Path:
     """A path of the parameters: `~` is the home; a relative one begins at the project folder."""
-    given, here = Path(os.path.expanduser(path)), project()
+    given, here = Path(os.path.expanduser(path)), project_folder()
     return given if here == Path.cwd() else here / given
 
 
@@ -28,4 +28,4 @@ def locate(path: str | Path) -> Path:
     """
     given = os.path.expanduser(path)
     # Not Path.exists, which raises where a regular expression is too long for a name.
-    return Path(given) if os.path.exists(given) else of_project(given)
+    return Path(given) if os.path.exists(given) else in_project(given)

@@ -10,15 +10,23 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from rhs.paths import project
-from rhs.stage import plain
+from rhs.config.compose import to_container
+from rhs.paths import project_folder
 from rhs.storage.store import is_url
 
 # What a result depends on. The number of workers, tracking and the like are absent on purpose:
 # changing them continues the same run.
 GROUPS = ("seed", "model", "method", "train")
 PART = 72  # bytes of each part of a run's name, of three
-CODE = ("build.py", "distributed.py", "data", "methods", "models", "retrieval", "training")
+CODE = (
+    "config/instantiate.py",
+    "distributed/collectives.py",
+    "data",
+    "methods",
+    "metrics",
+    "models",
+    "training",
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def identify(params: DictConfig, data_digest: str) -> Run:
     Args:
         data_digest: the manifest's `digest`.
     """
-    everything = plain(params)
+    everything = to_container(params)
     what = {group: everything[group] for group in GROUPS}
     # Which checkpoint becomes the model is chosen from a run, not by it.
     what["train"] = {key: what["train"][key] for key in what["train"] if key != "select"}
@@ -65,7 +73,7 @@ def identify(params: DictConfig, data_digest: str) -> Run:
     what |= {"data": data_digest, "code": code_digest()}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
     parts = (params.dataset.name, params.method.name, params.model.name)
-    return named("-".join([*map(_fit, parts), digest]), params.cluster.storage)
+    return run_by_name("-".join([*map(_fit, parts), digest]), params.cluster.storage)
 
 
 def _fit(part: object) -> str:
@@ -75,14 +83,14 @@ def _fit(part: object) -> str:
     return text.encode()[:PART].decode(errors="ignore")
 
 
-def named(name: str, storage: str | None = None) -> Run:
+def run_by_name(name: str, storage: str | None = None) -> Run:
     """The run of that name; a trained model carries the name of the run that made it.
 
     Args:
         storage: `cluster.storage`; a URL keeps the run's checkpoints.
     """
     url = f"{str(storage).rstrip('/')}/runs/{name}" if is_url(storage) else None
-    return Run(name, (project() / "runs" / name).resolve(), url)
+    return Run(name, (project_folder() / "runs" / name).resolve(), url)
 
 
 @cache

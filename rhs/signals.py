@@ -76,7 +76,7 @@ def interruptible(line: str = AGAIN) -> Iterator[None]:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def preserved_handlers() -> Iterator[None]:
     """Handlers that the block sets, as `ray.init` does, are gone after it."""
     before = {which: signal.getsignal(which) for which in ASKING}
     try:

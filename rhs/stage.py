@@ -7,59 +7,23 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from rhs.composing import compose
-from rhs.deaths import death, told
+from rhs.config.compose import load_params
+from rhs.distributed.ray_environment import check_project, find_home
+from rhs.distributed.worker_deaths import death, describe_death
 from rhs.errors import Interrupted, UserError, on_one_line
-from rhs.inputs import refuse_inputs
-from rhs.machine import threads
-from rhs.places import check_project, find_home
-from rhs.schema import BadSetting, Missing, check_params
 from rhs.signals import AGAIN, interruptible, status_of
+from rhs.storage.input_guard import refuse_inputs
 from rhs.storage.object_store import ObjectStore
 from rhs.storage.store import open_store
-from rhs.yaml_file import as_config
+from rhs.tracking.hardware import threads
 
-PARAMS = Path("params.yaml")
 # Ray and MLflow report usage to their makers unless told not to.
 PRIVATE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
 # What safetensors and SQLite say where Python would raise OSError(ENOSPC).
 DISK_FULL = ("No space left on device", "database or disk is full")
-
-
-def load_params(overrides: list[str] | None = None) -> DictConfig:
-    """The run's parameters, each looked at.
-
-    Without overrides this is `params.yaml`, which DVC composes from `conf/`. With Hydra overrides
-    (`method=npair train.epochs=2`) they are composed afresh, so a stage also runs without DVC.
-
-    Raises:
-        UserError: params.yaml is missing or cannot be read, or a parameter is absent, unknown or
-            none that can be (see `rhs.schema`); names file and key.
-    """
-    if overrides:
-        return compose(overrides)
-    if not PARAMS.exists():
-        raise UserError(f"{PARAMS} not found in {Path.cwd()}: run this from the project's root.")
-    params = as_config(PARAMS)
-    try:
-        check_params(plain(params))
-    except Missing as missing:
-        raise UserError(
-            f"{PARAMS}: {missing.key} is missing: put it back, or have the file made anew, by "
-            "`git checkout params.yaml` or `dvc exp run -S` with what you choose."
-        ) from None
-    except BadSetting as bad:
-        raise UserError(f"{PARAMS}: {bad}") from None
-    return params
-
-
-def plain(params: DictConfig) -> dict:
-    """Parameters, or a group of them, as nested dicts and lists."""
-    return cast(dict, OmegaConf.to_container(params, resolve=True))
 
 
 def stage(main: Callable[[DictConfig], None]) -> None:
@@ -87,8 +51,10 @@ def stage(main: Callable[[DictConfig], None]) -> None:
             raise
         sys.exit(status_of(Interrupted(signal.SIGTERM, AGAIN)))
     except BrokenPipeError:  # who read the lines has left; the work is not done
-        print("error: nobody reads what this prints any more; " + AGAIN.partition("; ")[2] + ".",
-              file=sys.stderr)  # fmt: skip
+        print(
+            "error: nobody reads what this prints any more; " + AGAIN.partition("; ")[2] + ".",
+            file=sys.stderr,
+        )
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:  # anything that is not the user's to mend keeps its traceback
@@ -136,7 +102,9 @@ def explain(error: BaseException) -> str | None:
         where = getattr(error, "filename", None) or Path.cwd()
         return f"No space left on the disk that holds {where}: free some and run again."
     if "ray" in sys.modules and death(error):  # where nothing does the work again
-        return f"A process of Ray's was lost ({told(error)}): the same command starts again."
+        return (
+            f"A process of Ray's was lost ({describe_death(error)}): the same command starts again."
+        )
     # What a worker raised: Ray keeps it in `cause`, Ray Train in `worker_failures`, by rank.
     failures = getattr(error, "worker_failures", {}).values()
     causes = [getattr(error, "cause", None), error.__cause__, *failures]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from rhs.cluster import connect
+from rhs.distributed.ray_cluster import connect
 from rhs.stage import stage
 
 SMALL_MODEL = ("model.image_size=16", "model.dim=16", "model.trunk.widths=[8,16]")
@@ -49,7 +49,7 @@ def gloo_pool() -> Iterator:
 @pytest.fixture(scope="session")
 def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight training classes, three for validation, three to test: 16-pixel color patterns."""
-    from tiny import write_shards
+    from tiny_project import write_shards
 
     folder = tmp_path_factory.mktemp("tiny") / "shards"
     return write_shards(folder, train=[5, 4, 6, 3, 4, 4, 2, 4], val=[4, 4, 4], test=[4, 4, 4])
@@ -58,7 +58,7 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A clone of the project after one small `dvc exp run`, and what that printed."""
-    from cloned import make_clone, run_all
+    from cloned_project import make_clone, run_all
 
     folder = make_clone(tmp_path_factory.mktemp("pipeline"))
     return folder, run_all(folder)
@@ -67,7 +67,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """An empty project that shares the real one's configuration."""
-    from tiny import ROOT
+    from tiny_project import ROOT
 
     here = tmp_path / "project"
     here.mkdir()

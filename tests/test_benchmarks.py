@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiny import ROOT, SMALL, write_shards
+from tiny_project import ROOT, SMALL, write_shards
 
 from benchmarks import collapse, retrieval, retrieval_peers
 from benchmarks.retrieval_peers import CONTENDERS

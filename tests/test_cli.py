@@ -12,13 +12,13 @@ import pytest
 from folders import files, make_images
 from PIL import Image
 from searchable import make_searchable, save_model
-from tiny import class_image
+from tiny_project import class_image
 
 from rhs.cli import main
+from rhs.data.embedding_files import read_embedded
 from rhs.data.shards import ShardedImages
+from rhs.inference.index import Index
 from rhs.models.embedder import model_digest
-from rhs.retrieval.stored import read_embedded
-from rhs.search.index import Index
 
 
 @pytest.fixture(scope="module")
@@ -193,14 +193,14 @@ def test_an_error_that_is_not_the_users_keeps_its_traceback(project, monkeypatch
     def broken(_):
         raise RuntimeError("ours")
 
-    monkeypatch.setattr("rhs.search.resolve.resolve", broken)
+    monkeypatch.setattr("rhs.inference.locate_model.locate_model", broken)
     with pytest.raises(RuntimeError, match="ours"):
         main(["export", "--out=model.onnx"])
 
     def full(_):
         raise OSError(28, "No space left on device", "there")
 
-    monkeypatch.setattr("rhs.search.resolve.resolve", full)
+    monkeypatch.setattr("rhs.inference.locate_model.locate_model", full)
     assert main(["export", "--out=model.onnx"]) == 1
 
 
@@ -208,7 +208,7 @@ def test_interrupted(project, monkeypatch, capsys):
     def stopped(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rhs.search.resolve.resolve", stopped)
+    monkeypatch.setattr("rhs.inference.locate_model.locate_model", stopped)
     assert main(["export", "--out=model.onnx"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 

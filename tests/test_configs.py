@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 import torch
-from embedded import CLASSES, DIM, embeddings, value_and_gradient
 from omegaconf import OmegaConf
-from tiny import ROOT, composed, prepared
+from random_batches import CLASSES, DIM, embeddings, value_and_gradient
+from tiny_project import ROOT, composed, prepared
 
 from rhs.data.transforms import Augmentation
 from rhs.methods.objective import check_method

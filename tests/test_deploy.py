@@ -11,9 +11,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 from manifests import DEPLOY, KINDS, NAMES, cluster_spec, definitions, manifests, pods, refusals
-from tiny import ROOT, composed
+from tiny_project import ROOT, composed
 
-from rhs.cluster import workers_of
+from rhs.distributed.ray_cluster import workers_of
 
 CONTAINER = ("template", "spec", "containers", 0)
 
@@ -63,7 +63,7 @@ def test_a_misspelt_field_is_refused_anywhere(name):
         (("headGroupSpec", "template", "spec", "volumes", 0, "emptyDir", "medium"), "RAM"),
         (("headGroupSpec", *CONTAINER, "env", 0, "value"), 35),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_value_is_refused(way, value):
     document = copy.deepcopy(manifests()["cluster"])
     at = document["spec"]
@@ -106,7 +106,7 @@ def test_the_command_of_a_job_fits_its_cluster(name):
         assert container["envFrom"] == [{"secretRef": {"name": "rhs-s3"}}]
     else:
         assert cluster.storage in mounts
-    assert cluster.decoded_folder.startswith("/tmp/")  # the volume "scratch"
+    assert cluster.cache_folder.startswith("/tmp/")  # the volume "scratch"
     assert "/tmp" in mounts
 
 

@@ -10,13 +10,16 @@ import pytest
 import yaml
 from manifests import DEPLOY, manifests, refusals
 from packaging.requirements import Requirement
-from tiny import ROOT, composed
+from tiny_project import ROOT, composed
 
 
 def test_the_image_has_what_the_job_runs():
     recipe = (DEPLOY / "Dockerfile").read_text()
-    sources = [w for line in re.findall(r"^COPY --chown=\S+ (.+)$", recipe, re.MULTILINE)
-               for w in line.split()[:-1]]  # fmt: skip
+    sources = [
+        w
+        for line in re.findall(r"^COPY --chown=\S+ (.+)$", recipe, re.MULTILINE)
+        for w in line.split()[:-1]
+    ]
     assert {"rhs", "pipelines", "conf", "params.yaml", "constraints.txt"} <= set(sources)
     sent = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     assert {line[1:] for line in sent if line.startswith("!")} == set(sources)
@@ -69,9 +72,12 @@ def test_the_revision_travels_with_the_job():
     """The copy of the code on the cluster has no git to ask."""
     (line,) = [command for command in readme_commands() if command.startswith("export RHS_ENV=")]
     done = subprocess.run(
-        ["bash", "-c", f'{line}; printf %s "$RHS_ENV"'], cwd=ROOT, capture_output=True, text=True,
+        ["bash", "-c", f'{line}; printf %s "$RHS_ENV"'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         check=True,
-    )  # fmt: skip
+    )
     assert set(json.loads(done.stdout)["env_vars"]) == {"RHS_REVISION"}
     recipe = (DEPLOY / "Dockerfile").read_text()
     assert "ENV RHS_REVISION=$REVISION" in recipe

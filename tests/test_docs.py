@@ -7,11 +7,13 @@ from functools import lru_cache
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tiny import ROOT, composed
+from tiny_project import ROOT, composed
 
 from rhs.errors import UserError
-from rhs.methods import batch_mining, generators, pair_mining, similarity
+from rhs.methods import similarity
+from rhs.methods.generators import rotation
 from rhs.methods.losses import lifted
+from rhs.methods.mining import batch, pairs
 from rhs.methods.objective import Objective, build_objective
 
 FILE = ROOT / "docs/methods.md"
@@ -114,7 +116,7 @@ def test_every_method_and_setting_named_in_the_text_exists():
     named = [span for line in table("You want") for span in spans(line)]
     assert named
     assert set(named) <= set(FILES)
-    keys = {"centers", "generator", "mining", "loss", "measure", "signatures", "plain_weight"}
+    keys = {"centers", "generator", "mining", "loss", "measure", "signatures", "original_weight"}
     found = {span.split(".")[1] for span in spans(TEXT) if re.fullmatch(r"method\.[\w.]+", span)}
     assert found
     assert found <= keys
@@ -179,17 +181,16 @@ def explained(first: str, column: int) -> set[str]:
             "Setting",
             1,
             {
-                *generators.SURFACES,
-                *generators.SCHEDULES,
-                *generators.GRADIENTS,
-                *generators.ROTATED,
+                *rotation.SURFACES,
+                *rotation.SCHEDULES,
+                *rotation.GRADIENTS,
+                *rotation.ROTATED,
             },
         ),
-        ("Mining", 2, {*pair_mining.POSITIVES, *batch_mining.POSITIVES,
-                       *batch_mining.SHARED, *batch_mining.PER_POSITIVE}),
+        ("Mining", 2, {*pairs.POSITIVES, *batch.POSITIVES, *batch.SHARED, *batch.PER_POSITIVE}),
         ("`measure`", 0, set(similarity.MEASURES)),
     ],
-)  # fmt: skip
+)
 def test_every_option_of_a_part_is_explained_and_no_other(head, column, options):
     assert explained(head, column) == options
 

@@ -8,16 +8,16 @@ import torch
 from injector import Injury
 from omegaconf import OmegaConf
 from rank_jobs import final_tensors, train_until
-from resumed import assert_bit_equal, numbers
-from tiny import small_params
+from resume_checks import assert_bit_equal, numbers
+from tiny_project import small_params
 
+from rhs.metrics.retrieval import score
 from rhs.models.embedder import build_embedder, load_embedder
-from rhs.retrieval.scores import score
 from rhs.run import Run
 from rhs.storage.store import open_store
 from rhs.training.checkpoint import load
 from rhs.training.export import export
-from rhs.training.selected import embed_split, load_selected
+from rhs.training.model_selection import embed_split, load_selected
 
 CPU = torch.device("cpu")
 
@@ -29,9 +29,11 @@ def params(tmp_path_factory):
 
     def of(*more: str):
         return small_params(
-            "train.trunk=frozen", "cluster.checkpoint.every_steps=2",
-            f"cluster.decoded_folder={cache}", *more,
-        )  # fmt: skip
+            "train.trunk=frozen",
+            "cluster.checkpoint.every_steps=2",
+            f"cluster.cache_folder={cache}",
+            *more,
+        )
 
     return of
 
@@ -50,13 +52,14 @@ def test_one_two_and_four_workers_draw_the_same_curve(
 ):
     states = {}
     for size in (1, 2, 4):
-        cache = f"cluster.decoded_folder={tmp_path}/features{size}"  # made by all ranks at once
+        cache = f"cluster.cache_folder={tmp_path}/features{size}"  # made by all ranks at once
         job = params(f"method={method}", cache), tiny_shards, tmp_path / str(size), size
         tensors, states[size], lines = trained(gloo_pool, *job)
         assert len(list(tmp_path.glob(f"features{size}/*/features.npy"))) == 2
         assert {name for name in tensors if name.startswith("model.")} == {
-            "model.head.weight", "model.head.bias",
-        }  # fmt: skip
+            "model.head.weight",
+            "model.head.bias",
+        }
         assert "the trunk is frozen: features are computed once, without dataset.augment" in lines
     for size in (2, 4):
         for one, other in zip(numbers(states[1]), numbers(states[size]), strict=True):

@@ -8,10 +8,10 @@ import shutil
 import pytest
 from injector import Injury
 from rank_jobs import final_tensors, train_until
-from resumed import STEPS, assert_bit_equal, params, straight_runs
+from resume_checks import STEPS, assert_bit_equal, params, straight_runs
 
 from rhs.errors import UserError
-from rhs.storage.store import Folder
+from rhs.storage.store import FolderStore
 from rhs.training.checkpoint import steps
 
 MOMENTS = {
@@ -97,12 +97,12 @@ def test_a_full_disk_ends_it_in_a_sentence_and_space_continues_it(
     job = (params(every_steps=1), tiny_shards, disk / "run")
     done, _ = train_until(*job, Injury("step", 4))
     assert not done
-    kept = steps(Folder(disk / "run"))
+    kept = steps(FolderStore(disk / "run"))
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(shutil.disk_usage(disk).free))
     with pytest.raises(UserError, match=r"cannot be written to .*No space left.*same command"):
         train_until(*job)
-    assert steps(Folder(disk / "run")) == kept
+    assert steps(FolderStore(disk / "run")) == kept
     assert not list((disk / "run").glob(".*"))
     ballast.unlink()
     done, lines = train_until(*job)

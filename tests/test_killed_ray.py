@@ -14,12 +14,12 @@ import pytest
 from driver import LONG, Driver
 from omegaconf import OmegaConf
 from rank_jobs import final_tensors, train_until
-from resumed import assert_bit_equal, numbers, params, straight_runs
-from tiny import ROOT, small_params
+from resume_checks import assert_bit_equal, numbers, params, straight_runs
+from tiny_project import ROOT, small_params
 
 from rhs.run import Run
 from rhs.tracking.tracker import NullTracker
-from rhs.training.worker import fit
+from rhs.training.driver import fit
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +86,14 @@ def long_straight(gloo_pool, tiny_shards, tmp_path_factory):
 def test_the_driver_is_killed_and_a_second_one_refused_before(driver, long_straight):
     driver.wait_for("epoch 3/")
     second = subprocess.run(
-        [sys.executable, "-m", "pipelines.train"], cwd=driver.project, capture_output=True,
-        text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-m", "pipelines.train"],
+        cwd=driver.project,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=60,
+    )
     assert second.returncode == 1
     assert f"is being trained by process {driver.process.pid} on" in second.stderr
     assert second.stderr.count("\n") == 1
@@ -136,9 +141,13 @@ def test_asked_to_end_before_it_began(driver):
 def test_an_elastic_run_loses_a_node_and_gets_it_back(tiny_shards, tmp_path):
     script = ROOT / "tests/helpers/elastic_run.py"
     done = subprocess.run(
-        [sys.executable, script, tiny_shards, tmp_path], capture_output=True, text=True,
-        check=False, timeout=400, env=os.environ | {"PYTHONPATH": f"{ROOT}:{script.parent}"},
-    )  # fmt: skip
+        [sys.executable, script, tiny_shards, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{script.parent}"},
+    )
     assert done.returncode == 0, done.stderr
     told = re.findall(r"node lost|node is back|\d worker\(s\)", done.stdout)
     assert told == ["2 worker(s)", "node lost", "1 worker(s)", "node is back", "2 worker(s)"]

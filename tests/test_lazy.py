@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny import ROOT
+from tiny_project import ROOT
 
 HEAVY = ["ray", "mlflow", "dvc", "faiss", "hydra", "omegaconf", "pyarrow", "sklearn", "matplotlib"]
 
@@ -17,9 +17,14 @@ def loaded_after(*imports: str) -> list[str]:
         f"print(json.dumps([m for m in [*{HEAVY!r}, 'torch'] if m in sys.modules]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True,
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     return json.loads(done.stdout)
 
 
@@ -28,9 +33,16 @@ def test_the_package_pulls_nothing():
 
 
 def test_the_core_runs_with_torch_alone():
-    imports = ["rhs.methods.objective", "rhs.methods.losses.npair", "rhs.models.embedder",
-               "rhs.training.loop", "rhs.training.checkpoint", "rhs.distributed", "rhs.build",
-               "rhs.data.loader"]  # fmt: skip
+    imports = [
+        "rhs.methods.objective",
+        "rhs.methods.losses.npair",
+        "rhs.models.embedder",
+        "rhs.training.loop",
+        "rhs.training.checkpoint",
+        "rhs.distributed.collectives",
+        "rhs.config.instantiate",
+        "rhs.data.loader",
+    ]
     assert loaded_after(*imports) == ["torch"]
 
 
@@ -41,4 +53,6 @@ def test_reading_parameters_starts_nothing_heavy(module):
 
 
 def test_a_stage_that_is_told_help_or_nonsense_starts_no_ray():
-    assert "ray" not in loaded_after("rhs.training.worker", "rhs.tracking.tracker", "rhs.cluster")
+    assert "ray" not in loaded_after(
+        "rhs.training.worker", "rhs.tracking.tracker", "rhs.distributed.ray_cluster"
+    )

@@ -30,8 +30,8 @@ def test_another_c_library_is_silently_fine(monkeypatch, error, capfd):
 
 def test_whoever_computes_with_a_network_keeps_its_memory(monkeypatch, tmp_path):
     """Training (and with it searches and studies), embedding workers, search and serving."""
-    from rhs.evaluation import batches
-    from rhs.search import encoded
+    from rhs.evaluation import ray_embedding
+    from rhs.inference import image_embedder
     from rhs.study import cells
     from rhs.training import worker
 
@@ -42,10 +42,10 @@ def test_whoever_computes_with_a_network_keeps_its_memory(monkeypatch, tmp_path)
         raise Kept
 
     for module, start in (
-        (worker, lambda: worker.work({}, tmp_path, None, None, print, print)),
-        (batches, lambda: batches.BatchEmbedder({}, None)),
-        (encoded, lambda: encoded.EncodedEmbedder(tmp_path)),
-        (cells, lambda: cells.attempt({}, tmp_path, tmp_path, "")),
+        (worker, lambda: worker.train_rank({}, tmp_path, None, None, print, print)),
+        (ray_embedding, lambda: ray_embedding.BatchEmbedder({}, None)),
+        (image_embedder, lambda: image_embedder.ImageEmbedder(tmp_path)),
+        (cells, lambda: cells.try_cell({}, tmp_path, tmp_path, "")),
     ):
         monkeypatch.setattr(module, "keep_freed_memory", keep)
         with pytest.raises(Kept):

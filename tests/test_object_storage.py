@@ -7,11 +7,11 @@ import pytest
 from driver import LONG, Driver
 from omegaconf import OmegaConf
 from rank_jobs import final_tensors, train_until
-from resumed import assert_bit_equal
+from resume_checks import assert_bit_equal
 from s3_server import BUCKET, s3_server
-from tiny import small_params
+from tiny_project import small_params
 
-from rhs.data.travel import publish_shards
+from rhs.data.remote_shards import publish_shards
 from rhs.models.embedder import load_embedder
 from rhs.storage.store import open_store
 from rhs.training import checkpoint

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from cloned import DVC, run
+from cloned_project import DVC, run
 from mlflow import MlflowClient
 
-from rhs.report.copies import COLUMNS
-from rhs.retrieval.stored import read_split
+from rhs.data.embedding_files import read_split
+from rhs.report.dataset.duplicate_groups import COLUMNS
 from rhs.tracking.provenance import flatten, shorten
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow

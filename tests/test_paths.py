@@ -7,8 +7,8 @@ from folders import make_images
 
 from rhs.data.splits import split_classes
 from rhs.datasets import folder, table
-from rhs.datasets.download import Downloads
-from rhs.paths import locate, of_project, project
+from rhs.datasets.download.downloads import Downloads
+from rhs.paths import in_project, locate, project_folder
 
 
 @pytest.fixture
@@ -22,24 +22,24 @@ def copy(project, monkeypatch) -> Path:
 
 def test_in_the_project_paths_stay_as_they_are(project, monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
-    assert locate("photos.tar") == of_project("photos.tar") == Path("photos.tar")
+    assert locate("photos.tar") == in_project("photos.tar") == Path("photos.tar")
     assert locate("~/photos.tar") == Path("/home/someone/photos.tar")
     assert locate("~nobody-of-that-name/x") == Path("~nobody-of-that-name/x")
     assert locate("(a|b)" * 1000) == Path("(a|b)" * 1000)
 
 
 def test_in_a_copy_what_it_has_comes_first(copy):
-    root = project()
+    root = project_folder()
     assert root == copy.parents[3]
     assert locate("photos.tar") == root / "photos.tar"
     assert locate("/photos.tar") == Path("/photos.tar")
     (copy / "photos.tar").touch()
     assert locate("photos.tar") == Path("photos.tar")
-    assert of_project("data/downloads") == root / "data/downloads"
+    assert in_project("data/downloads") == root / "data/downloads"
 
 
 def test_every_file_that_a_parameter_names_is_found_from_a_copy(copy):
-    root = project()
+    root = project_folder()
     images = make_images(root / "photos", [2, 2, 2, 2])
     assert folder.fetch(Path("data/raw/folder"), "photos")["images"] == 8
     rows = [f"{file.relative_to(images)},{file.parent.name}" for file in images.glob("*/*.png")]

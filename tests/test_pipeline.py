@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cloned import DVC, STAGES, choose, run
+from cloned_project import DVC, STAGES, choose, run
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
+from rhs.data.embedding_files import read_split
 from rhs.models.embedder import model_digest
-from rhs.outputs import RUN, others, refuse_outputs
-from rhs.retrieval.stored import read_split
+from rhs.storage.outputs import RUN, others, refuse_outputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
 
@@ -59,8 +59,10 @@ def test_what_it_leaves(project):
     with (project / "models/folder/history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     assert {f.name for f in (project / "models/folder").iterdir()} == {
-        "model.safetensors", "config.json", "history.csv",
-    }  # fmt: skip
+        "model.safetensors",
+        "config.json",
+        "history.csv",
+    }
 
 
 def test_the_report_links_to_pages_that_exist(project):
@@ -140,8 +142,11 @@ def test_what_dvc_composes_anew_is_told_with_the_command_that_keeps_it(project):
 
 def test_git_sees_the_choice_and_the_lock_file(project):
     assert run(["git", "status", "--short"], project).stdout.split() == [
-        "M", "params.yaml", "??", "dvc.lock",
-    ]  # fmt: skip
+        "M",
+        "params.yaml",
+        "??",
+        "dvc.lock",
+    ]
 
 
 @pytest.mark.parametrize("model", [[], ["--model", "rhs-folder@champion"]])

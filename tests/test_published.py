@@ -2,19 +2,19 @@
 
 import sys
 
+import fake_archives
 import numpy as np
 import pytest
-import standins
+from fake_archives import put
 from folders import files
-from standins import put
-from tiny import composed
+from tiny_project import composed
 
 from pipelines import fetch, preprocess
+from rhs.data.embedding_files import read_files
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.datasets import inshop
-from rhs.evaluation import batches, embed
-from rhs.evaluation.scoring import measure
-from rhs.retrieval.stored import read_files
+from rhs.evaluation import ray_embedding, resumable_embedding
+from rhs.evaluation.scoring import score_files
 from rhs.stage import stage
 
 
@@ -28,10 +28,10 @@ def staged(project, monkeypatch):
 
 
 def test_in_shop_from_a_mirror(ray_cluster, staged, project, tmp_path, monkeypatch):
-    images, text = standins.inshop()
+    images, text = fake_archives.inshop()
     for name, content in (("img.zip", images), ("list_eval_partition.txt", text)):
         put(tmp_path / "mirror" / "inshop", name, content)
-    monkeypatch.setattr(inshop, "EXPECTED", standins.INSHOP_COUNTS)
+    monkeypatch.setattr(inshop, "EXPECTED", fake_archives.INSHOP_COUNTS)
     monkeypatch.setenv("RHS_MIRROR", str(tmp_path / "mirror"))
     staged(fetch)
     staged(preprocess, "dataset.validation=0")
@@ -51,13 +51,15 @@ def test_in_shop_from_a_mirror(ray_cluster, staged, project, tmp_path, monkeypat
     for query in np.flatnonzero(test.queries):
         same = test.labels == test.labels[query]
         x[query] = 0.9 * x[gallery & ~same][0] + 0.4 * x[gallery & same][0]
-    monkeypatch.setattr(batches, "embeddings", lambda *_: [(0, {"trained": x, "untrained": x})])
-    monkeypatch.setattr(embed, "model_digest", lambda _: "of this model")
+    monkeypatch.setattr(
+        ray_embedding, "embeddings", lambda *_: [(0, {"trained": x, "untrained": x})]
+    )
+    monkeypatch.setattr(resumable_embedding, "model_digest", lambda _: "of this model")
     params = composed("dataset=inshop")
     (work := tmp_path / "work").mkdir()
-    made = embed.embed(params, shards, ["test"], project, work)
+    made = resumable_embedding.embed(params, shards, ["test"], project, work)
     np.testing.assert_array_equal(read_files(made["test"]).queries, test.queries)
-    scores = measure(params, made["test"])
+    scores = score_files(params, made["test"])
     assert [key for key in scores if key.startswith("recall")] == [
         f"recall@{k}" for k in (1, 10, 20, 30, 40)
     ]

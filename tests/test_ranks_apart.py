@@ -15,7 +15,7 @@ from apart_jobs import (
     steps_apart,
     without_a_row,
 )
-from tiny import METHODS, method_config
+from tiny_project import METHODS, method_config
 
 RTOL = 1e-10
 # What no file of conf/method/ draws or learns by itself.
@@ -24,12 +24,18 @@ MORE = {
     "sampled signatures, from means": ("schem", {"signatures": {"from_means": True, "sampled": 1}}),
     "random negatives, rotated": ("rhs_triplet", {"mining": {"negatives": "random"}}),
     "a boundary for each class": ("margin", {"loss": {"per_class": True, "regularization": 0.1}}),
-    "a library's loss that learns": ("pml", {"loss": {
-        "_target_": "pytorch_metric_learning.losses.ProxyAnchorLoss", "_partial_": True}}),
-    "a library's miner that draws": ("pml", {
-        "loss": {"_target_": "pytorch_metric_learning.losses.TripletMarginLoss"},
-        "miner": {"_target_": "pytorch_metric_learning.miners.DistanceWeightedMiner"}}),
-}  # fmt: skip
+    "a library's loss that learns": (
+        "pml",
+        {"loss": {"_target_": "pytorch_metric_learning.losses.ProxyAnchorLoss", "_partial_": True}},
+    ),
+    "a library's miner that draws": (
+        "pml",
+        {
+            "loss": {"_target_": "pytorch_metric_learning.losses.TripletMarginLoss"},
+            "miner": {"_target_": "pytorch_metric_learning.miners.DistanceWeightedMiner"},
+        },
+    ),
+}
 
 
 def configured(name: str) -> dict:
@@ -41,8 +47,14 @@ def configured(name: str) -> dict:
     return config
 
 
-DRAWN = [name for name in METHODS if any(word in str(method_config(name)) for word in (
-    "IntraClass", "'random'", "distance_weighted", "NormalizedSoftmax"))]  # fmt: skip
+DRAWN = [
+    name
+    for name in METHODS
+    if any(
+        word in str(method_config(name))
+        for word in ("IntraClass", "'random'", "distance_weighted", "NormalizedSoftmax")
+    )
+]
 NAMES = [*METHODS, *MORE]
 
 

@@ -12,10 +12,10 @@ import shutil
 import pytest
 import yaml
 from readme import README, STUDIES, commands
-from tiny import ROOT
+from tiny_project import ROOT
 
 from rhs.cli import parser
-from rhs.stage import compose
+from rhs.config.compose import compose
 from rhs.study.settings import load_study
 from rhs.tuning.settings import load_settings
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 from readme import commands
-from tiny import ROOT, write_shards
+from tiny_project import ROOT, write_shards
 
 BIN = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
@@ -33,9 +33,12 @@ def free_port() -> int:
 def running(command: list[str], page: str, **environment: str) -> Iterator[None]:
     """A server, from its first answer at `page` until the block ends."""
     server = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"PATH": BIN} | environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        command,
+        cwd=ROOT,
+        env=os.environ | {"PATH": BIN} | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         deadline = time.monotonic() + 90
         while not answers(page):
@@ -95,19 +98,29 @@ class Head:
         for name in (".rayignore", "params.yaml"):
             shutil.copy(ROOT / name, self.project)
         self.environment = {
-            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token),
-            "RAY_USAGE_STATS_ENABLED": "0", "RAY_JOB_STOP_WAIT_TIME_S": "30",
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only, see rhs.cluster
-        }  # fmt: skip
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_JOB_STOP_WAIT_TIME_S": "30",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only
+        }
 
     @contextmanager
     def running(self) -> Iterator[None]:
         ports = {"dashboard-port": int(self.page.rpartition(":")[2])}
         for name in ("port", "dashboard-agent-listen-port", "ray-client-server-port"):
             ports[name] = free_port()
-        command = ["ray", "start", "--head", "--block", "--num-cpus=4", "--num-gpus=0",
-                   "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1",
-                   *(f"--{name}={port}" for name, port in ports.items())]  # fmt: skip
+        command = [
+            "ray",
+            "start",
+            "--head",
+            "--block",
+            "--num-cpus=4",
+            "--num-gpus=0",
+            "--node-ip-address=127.0.0.1",
+            "--dashboard-host=127.0.0.1",
+            *(f"--{name}={port}" for name, port in ports.items()),
+        ]
         # In a folder of its own, or a job would join the last cluster that this machine started;
         # a short one, as paths of sockets must be.
         with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
@@ -117,9 +130,13 @@ class Head:
 
     def start(self, *words: str) -> subprocess.Popen:
         return subprocess.Popen(
-            words, cwd=self.project, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            words,
+            cwd=self.project,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env=os.environ | self.environment | {"PATH": BIN, "RAY_ADDRESS": self.page},
-        )  # fmt: skip
+        )
 
     def job(self, *words: str) -> tuple[int, str]:
         """Status and output of `ray job ...`."""
@@ -168,8 +185,14 @@ def submission(name: str, storage: Path) -> list[str]:
     options[options.index("--submission-id") + 1] = name
     entrypoint[entrypoint.index("cluster=multi_node")] = "cluster=laptop"
     entrypoint = [word for word in entrypoint if not word.startswith("cluster.storage=")]
-    small = ["cluster.num_workers=1", "tracking=none", "train.classes=4", f"train.epochs={EPOCHS}",
-             "model.image_size=16", "model.trunk.widths=[8,16]"]  # fmt: skip
+    small = [
+        "cluster.num_workers=1",
+        "tracking=none",
+        "train.classes=4",
+        f"train.epochs={EPOCHS}",
+        "model.image_size=16",
+        "model.trunk.widths=[8,16]",
+    ]
     return [*options, *entrypoint, f"cluster.storage={storage}", *small]
 
 

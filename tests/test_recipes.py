@@ -6,20 +6,20 @@ import shlex
 from functools import lru_cache
 from importlib import import_module
 
+import fake_archives
 import pytest
-import standins
 import torch
+from fake_archives import Shelf, put
 from omegaconf import DictConfig
 from raw_images import one_piece
-from standins import Shelf, put
-from tiny import ROOT, composed
+from tiny_project import ROOT, composed
 
-from rhs.data import preprocess as preprocessing
+from rhs.config.compose import to_container
 from rhs.data.shards import load_manifest
-from rhs.stage import plain
+from rhs.preprocessing import preprocess as preprocessing
 from rhs.storage.store import open_store
-from rhs.training.setup import check
-from rhs.training.worker import work
+from rhs.training.preflight import check
+from rhs.training.worker import train_rank
 
 FILE = ROOT / "docs/recipes.md"
 TEXT = FILE.read_text()
@@ -28,10 +28,16 @@ TRUNKS = {"googlenet": (227, 512), "resnet50": (224, 512)}
 RECIPES = [f"{benchmark}_{trunk}" for benchmark in BENCHMARKS for trunk in TRUNKS]
 ROW = re.compile(r"\| `([a-z_0-9]+)` \|.* (?:\[|derived).* \|$")  # of a method
 SMALL = (
-    "tracking=none", "cluster=laptop", "cluster.num_workers=1", "dataset.validation=0",
-    "model.image_size=48", "model.trunk.pretrained=false",
-    "train.classes=2", "train.per_class=2", "train.warmup=1",
-)  # fmt: skip
+    "tracking=none",
+    "cluster=laptop",
+    "cluster.num_workers=1",
+    "dataset.validation=0",
+    "model.image_size=48",
+    "model.trunk.pretrained=false",
+    "train.classes=2",
+    "train.per_class=2",
+    "train.warmup=1",
+)
 
 
 @lru_cache
@@ -62,8 +68,8 @@ def commands() -> list[str]:
 def test_a_recipe_is_its_benchmark_and_its_trunk(recipe):
     benchmark, trunk = recipe.split("_")
     params = params_of(f"experiment={recipe}", "method=rhs_npair")
-    usual = plain(params_of(f"dataset={benchmark}").dataset)
-    assert plain(params.dataset) == usual | {"augment": plain(params.dataset.augment)}
+    usual = to_container(params_of(f"dataset={benchmark}").dataset)
+    assert to_container(params.dataset) == usual | {"augment": to_container(params.dataset.augment)}
     assert params.method.name == "rhs_npair"
     assert params.model.trunk.pretrained is True
     assert params.model.name.startswith(trunk)
@@ -103,14 +109,17 @@ def prepared_benchmark(project, monkeypatch):
 
     def run(params: DictConfig):
         name = params.dataset.name
-        images, listed = standins.inshop()
+        images, listed = fake_archives.inshop()
         files, counts = {
-            "cub200": ({"CUB_200_2011.tgz": standins.cub()}, standins.CUB_COUNTS),
-            "cars196": (standins.cars("original"), standins.CAR_COUNTS),
-            "sop": ({"Stanford_Online_Products.zip": standins.sop()}, standins.SOP_COUNTS),
+            "cub200": ({"CUB_200_2011.tgz": fake_archives.cub()}, fake_archives.CUB_COUNTS),
+            "cars196": (fake_archives.cars("original"), fake_archives.CAR_COUNTS),
+            "sop": (
+                {"Stanford_Online_Products.zip": fake_archives.sop()},
+                fake_archives.SOP_COUNTS,
+            ),
             "inshop": (
                 {"img.zip": images, "list_eval_partition.txt": listed},
-                standins.INSHOP_COUNTS,
+                fake_archives.INSHOP_COUNTS,
             ),
         }[name]
         for file, content in files.items():
@@ -134,11 +143,11 @@ def two_steps(prepared_benchmark, recipe: str, method: str) -> None:
     params = composed(f"experiment={recipe}", f"method={method}", *small)
     shards = prepared_benchmark(params)
     assert load_manifest(shards)["splits"]["test"]["classes"] >= 2
-    config = plain(params)
+    config = to_container(params)
     check(config, shards)
     rows: list[dict] = []
     store = open_store(str(shards.parents[2] / "checkpoints"))
-    embedder, progress = work(config, shards, store, torch.device("cpu"), rows.append, print)
+    embedder, progress = train_rank(config, shards, store, torch.device("cpu"), rows.append, print)
     assert progress.total(per_epoch) == rows[-1]["step"] == 2
     assert all(math.isfinite(value) for value in rows[-1].values())
     assert all(value.isfinite().all() for value in embedder.state_dict().values())

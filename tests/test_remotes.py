@@ -8,7 +8,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from cloned import DVC, GIT, run
+from cloned_project import DVC, GIT, run
 from moto.server import ThreadedMotoServer
 
 from rhs.data.shards import load_manifest

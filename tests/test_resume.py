@@ -3,7 +3,7 @@
 import pytest
 from injector import Injury
 from rank_jobs import final_tensors, train_until
-from resumed import STEPS, assert_bit_equal, damage_newest, numbers, params, straight_runs
+from resume_checks import STEPS, assert_bit_equal, damage_newest, numbers, params, straight_runs
 
 # Where a try ends, and where the next one goes on: checkpoints are every two steps, and at the end
 # of each epoch of five.

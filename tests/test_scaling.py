@@ -6,24 +6,33 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from tiny import method_config
+from tiny_project import method_config
 
 from benchmarks import checkpoint as checkpoint_study
-from benchmarks import cost, cost_check, cost_model, crew, scaling, stopwatch, traffic
-from benchmarks.collectives import Call
+from benchmarks import cost, cost_check, scaling, traffic
+from benchmarks.support import cost_model, step_timer, worker_pool
+from benchmarks.support.collective_trace import Call
 from rhs.methods.objective import build_objective
 from rhs.models.convnet import ConvNet
 from rhs.models.embedder import Embedder
 from rhs.training import checkpoint
 from rhs.training.loop import training_step
-from rhs.training.schedule import build_optimizer
+from rhs.training.optimization import build_optimizer
 
 BATCH, DIM = 8, 16
 LINK = cost_model.Link(latency=2e-4, bandwidth=1e9)
 MACHINE = cost_model.Machine(
-    LINK, image=1e-3, loss=5e-3, flops=1e11, memory_bandwidth=1e10, memory=1e9, parameter=1e-9,
-    overlap=0.5, copy=1e9, write=1e8,
-)  # fmt: skip
+    LINK,
+    image=1e-3,
+    loss=5e-3,
+    flops=1e11,
+    memory_bandwidth=1e10,
+    memory=1e9,
+    parameter=1e-9,
+    overlap=0.5,
+    copy=1e9,
+    write=1e8,
+)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 5])
@@ -46,9 +55,15 @@ def test_a_ring_sends_what_the_formulas_say(workers):
 
 @pytest.mark.parametrize(
     ("method", "centers"),
-    [("npair", None), ("triplet", None), ("rhs_npair", "ema"), ("rhs_npair_batch", "batch"),
-     ("rhs_npair_epoch", "epoch"), ("rhs_npair_proxy", "proxy")],
-)  # fmt: skip
+    [
+        ("npair", None),
+        ("triplet", None),
+        ("rhs_npair", "ema"),
+        ("rhs_npair_batch", "batch"),
+        ("rhs_npair_epoch", "epoch"),
+        ("rhs_npair_proxy", "proxy"),
+    ],
+)
 def test_a_step_sends_what_the_formulas_say(gloo_pool, method, centers):
     for calls in gloo_pool.run(traffic.record, 2, "convnet", method, BATCH, DIM):
         seen = {
@@ -76,7 +91,7 @@ def test_a_checkpoint_is_as_large_as_the_formula_says(method):
     images = torch.randint(256, (BATCH, 3, 16, 16), dtype=torch.uint8)
     training_step(embedder, objective, optimizer, images, torch.arange(BATCH) // 2, 0.5)
     optimizer.step()
-    tensors = checkpoint.pack(embedder, objective, optimizer)
+    tensors = checkpoint.state_tensors(embedder, objective, optimizer)
     kind = {"npair": None, "rhs_npair": "ema"}.get(method, method.removeprefix("rhs_npair_"))
     parameters = sum(p.numel() for p in embedder.parameters())
     expected = cost_model.checkpoint_bytes(parameters, kind, classes, DIM)
@@ -118,8 +133,10 @@ def test_so_many_images_just_hide_the_gradients():
 @pytest.mark.parametrize("kind", ["ema", "epoch", "proxy"])
 def test_so_many_classes_just_fit_beside_their_survey(kind):
     most = cost_model.most_classes(kind, DIM, 1e9)
-    held = [cost_model.table_bytes(kind, count, DIM) + cost_model.survey_bytes(kind, count, DIM)
-            for count in (most, most + 1)]  # fmt: skip
+    held = [
+        cost_model.table_bytes(kind, count, DIM) + cost_model.survey_bytes(kind, count, DIM)
+        for count in (most, most + 1)
+    ]
     assert held[0] <= 1e9 < held[1]
 
 
@@ -157,8 +174,10 @@ def test_constants_are_found_again_from_made_up_measurements():
         for group, made in calls.items():
             sent = sum(call.sent(2) for call in made)
             messages = sum(1 if call.kind == "all_gather" else 2 for call in made)
-            part = {"calls": [asdict(call) for call in made], "seconds":
-                    messages * LINK.latency + sent / LINK.bandwidth}  # fmt: skip
+            part = {
+                "calls": [asdict(call) for call in made],
+                "seconds": messages * LINK.latency + sent / LINK.bandwidth,
+            }
             if part not in parts:
                 parts.append(part)
             row[group] = parts.index(part)
@@ -175,16 +194,24 @@ def test_the_parts_of_a_step_add_up_and_waiting_is_told_apart():
         """Of a rank whose forward takes `late` seconds longer; collectives take one each."""
         first, second, bucket = 3.0 + late, 5.5, 8.0 + late / 2
         return {
-            "last": 0.0, "here": 0.5, "forward": 0.5, "forward done": 2.5 + late,
-            "loss": 2.5 + late, "calls": [(first, 5.0), (second, 6.5)], "loss done": 5.25,
-            "backward": 7.0, "last bucket": bucket, "backward done": 10.0, "end": 10.5,
-        }  # fmt: skip
+            "last": 0.0,
+            "here": 0.5,
+            "forward": 0.5,
+            "forward done": 2.5 + late,
+            "loss": 2.5 + late,
+            "calls": [(first, 5.0), (second, 6.5)],
+            "loss done": 5.25,
+            "backward": 7.0,
+            "last bucket": bucket,
+            "backward done": 10.0,
+            "end": 10.5,
+        }
 
     early, late = marks(0.0), marks(1.0)
-    told = stopwatch.parts([[early]])
+    told = step_timer.parts([[early]])
     assert told["waiting"] == 0
     assert sum(told.values()) == pytest.approx(10.5)
-    told = stopwatch.parts([[early], [late]])
+    told = step_timer.parts([[early], [late]])
     assert sum(told.values()) == pytest.approx(10.5)
     assert told["waiting"] == pytest.approx((1.0 + 0.5) / 2)  # the early rank's, of both
     assert told["gather"] == pytest.approx(2.0)
@@ -195,18 +222,18 @@ def test_the_parts_of_a_step_add_up_and_waiting_is_told_apart():
 
 def test_what_two_workers_lose_adds_up():
     random = np.random.default_rng(0)
-    kinds = (*crew.ALONE, crew.TOGETHER)
-    run = {kind: dict(zip(stopwatch.PARTS, random.random(9), strict=True)) for kind in kinds}
-    efficiency = sum(run["one core"].values()) / 2 / sum(run[crew.TOGETHER].values())
+    kinds = (*worker_pool.ALONE, worker_pool.TOGETHER)
+    run = {kind: dict(zip(step_timer.PARTS, random.random(9), strict=True)) for kind in kinds}
+    efficiency = sum(run["one core"].values()) / 2 / sum(run[worker_pool.TOGETHER].values())
     lost = scaling.losses(run)
     assert sum(lost.values()) == pytest.approx(1 - efficiency)
     assert not set(lost) & set(scaling.MODEL)
 
 
 def test_two_workers_tell_where_their_time_goes(gloo_pool):
-    ranks = gloo_pool.run(crew.train, 2, "convnet", "rhs_npair", BATCH, 2)
-    told = stopwatch.parts(ranks)
-    assert set(told) == set(stopwatch.PARTS)
+    ranks = gloo_pool.run(worker_pool.train, 2, "convnet", "rhs_npair", BATCH, 2)
+    told = step_timer.parts(ranks)
+    assert set(told) == set(step_timer.PARTS)
     assert all(seconds > -1e-4 for seconds in told.values())
     for name in ("model forward", "loss", "gather", "model backward", "optimizer"):
         assert told[name] > 1e-5, name

@@ -14,12 +14,13 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from executing import executes, whole_environments
+from execution_scan import executes, whole_environments
 from PIL import Image
-from tiny import ROOT, composed
+from tiny_project import ROOT, composed
 
-from rhs import cluster, serving
+from rhs.distributed import ray_cluster
 from rhs.errors import UserError
+from rhs.inference import mlflow_model
 from rhs.models.embedder import build_embedder, load_embedder, save_embedder
 from rhs.storage.store import open_store
 from rhs.training import checkpoint
@@ -47,12 +48,17 @@ def test_no_module_executes_what_it_reads_or_passes_the_environment_on():
 @pytest.mark.parametrize(
     "source",
     [
-        "import pickle", "from cloudpickle import loads", "torch.load(path)", "eval(text)",
-        "torch.load(path, weights_only=False)", "np.load(path, allow_pickle=True)",
-        "yaml.load(text)", "subprocess.run(command, shell=True)",
+        "import pickle",
+        "from cloudpickle import loads",
+        "torch.load(path)",
+        "eval(text)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "yaml.load(text)",
+        "subprocess.run(command, shell=True)",
         "timm.create_model(name, trust_remote_code=True)",
     ],
-)  # fmt: skip
+)
 def test_the_search_finds(source):
     assert executes(source)
 
@@ -149,9 +155,9 @@ def test_the_model_for_mlflow_needs_no_pickle(tmp_path, monkeypatch):
 
     monkeypatch.setattr(mlflow.pyfunc, "log_model", save)
     with pytest.raises(Written):
-        serving._log(folder, "embedder", image.getvalue())
+        mlflow_model._log(folder, "embedder", image.getvalue())
     files = {path.name: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
-    assert {"MLmodel", "model.safetensors", "serving.py"} <= set(files)
+    assert {"MLmodel", "model.safetensors", "mlflow_model.py"} <= set(files)
     assert [name for name, data in files.items() if PICKLED.match(data)] == []
     assert [name for name in files if name.endswith((".pkl", ".pickle", ".pt", ".pth"))] == []
 
@@ -177,7 +183,7 @@ sys.path.insert(0, sys.argv[1])
 import ray  # before, as pipelines.preprocess does
 import psutil
 from omegaconf import OmegaConf
-from rhs.cluster import connect
+from rhs.distributed.ray_cluster import connect
 
 connect(OmegaConf.create({"num_cpus": 1}))
 for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
@@ -190,9 +196,12 @@ for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
 @pytest.mark.slow
 def test_a_local_ray_listens_on_this_machine_alone():
     done = subprocess.run(
-        [sys.executable, "-c", LISTEN, str(ROOT)], capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", LISTEN, str(ROOT)],
+        capture_output=True,
+        text=True,
+        timeout=120,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     sockets = [line.split() for line in done.stdout.splitlines()]
     assert {"raylet", "gcs_server"} <= {name for name, _ in sockets}
@@ -211,10 +220,10 @@ def test_ray_is_given_the_variables_that_it_needs_and_no_others(monkeypatch, add
     monkeypatch.setattr(ray, "init", lambda **settings: given.append(settings))
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 64.0})
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)  # Ray is imported already
-    monkeypatch.setattr(cluster, "check_answer", lambda *_: None)
+    monkeypatch.setattr(ray_cluster, "check_answer", lambda *_: None)
     chosen = composed().cluster
     chosen.address = address
-    cluster.connect(chosen)
+    ray_cluster.connect(chosen)
     (settings,) = given
     assert (address is not None) == ray_constants.ENABLE_RAY_CLUSTER  # False: loopback only
     variables = settings.get("runtime_env", {}).get("env_vars", {})

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from folders import make_images
-from tiny import ROOT
+from tiny_project import ROOT
 
 from rhs.errors import Interrupted
-from rhs.signals import interruptible, kept
+from rhs.signals import interruptible, preserved_handlers
 
 LINE = "interrupted; the same command starts again"
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -26,10 +26,14 @@ class Command:
 
     def __init__(self, *words: str, cwd: Path):
         self.process = subprocess.Popen(
-            [sys.executable, *words], cwd=cwd, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, *words],
+            cwd=cwd,
+            text=True,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": ""},
-        )  # fmt: skip
+        )
         status = Path("/proc", str(self.process.pid), "status")
         bit = 1 << (signal.SIGTERM - 1)
         while not int(re.search(r"SigCgt:\t(\w+)", status.read_text())[1], 16) & bit:
@@ -138,7 +142,7 @@ def test_handlers_are_put_back():
 
     def asked() -> None:
         with interruptible():
-            with kept():
+            with preserved_handlers():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ray sets its own
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10)

@@ -1,7 +1,7 @@
 """Of an elastic cluster's workers as many train as the batch divides by; the others leave."""
 
 from rank_jobs import final_tensors
-from resumed import assert_bit_equal, params, straight_runs
+from resume_checks import assert_bit_equal, params, straight_runs
 from spare_jobs import first_of, train_or_leave
 
 
@@ -16,8 +16,10 @@ def test_three_ranks_end_like_two(gloo_pool, tiny_shards, tmp_path, tmp_path_fac
     straight = straight_runs(gloo_pool, tiny_shards, tmp_path_factory, 2)[2]
     answers = gloo_pool.run(train_or_leave, 3, params(), tiny_shards, tmp_path)
     assert [(joined, done) for joined, done, _ in answers] == [
-        (True, True), (True, True), (False, False),
-    ]  # fmt: skip
+        (True, True),
+        (True, True),
+        (False, False),
+    ]
     lines = [said for _, _, said in answers]
     assert lines[0][0] == "3 workers are there; a batch of 8 divides by 2"
     assert lines[0][1].startswith("2 worker(s)")

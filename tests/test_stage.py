@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from tiny import ROOT, composed
+from tiny_project import ROOT, composed
 
+from rhs.config.compose import compose, load_params
 from rhs.errors import Interrupted, UserError
-from rhs.stage import compose, enter_storage, explain, load_params, stage
+from rhs.stage import enter_storage, explain, stage
 from rhs.storage.object_store import ObjectStore
 
 
@@ -115,9 +116,15 @@ def test_an_unknown_choice_lists_the_valid_ones(override, listed):
 
 @pytest.mark.parametrize(
     ("override", "named"),
-    [("train.epoch=3", "epoch"), ("nope=3", "nope"), ("train.lr=", "train.lr"), ("=", "="),
-     ("train.lr=[1", "train.lr=[1"), ("dataset.source=${nowhere.at.all}", "nowhere")],
-)  # fmt: skip
+    [
+        ("train.epoch=3", "epoch"),
+        ("nope=3", "nope"),
+        ("train.lr=", "train.lr"),
+        ("=", "="),
+        ("train.lr=[1", "train.lr=[1"),
+        ("dataset.source=${nowhere.at.all}", "nowhere"),
+    ],
+)
 def test_an_override_that_means_nothing(override, named):
     with pytest.raises(UserError) as caught:
         composed(override)
@@ -189,10 +196,14 @@ def test_storage_that_is_not_there(in_project, monkeypatch, capsys):
 def test_the_real_thing(arguments, sentence, tmp_path):
     (tmp_path / "conf").symlink_to(ROOT / "conf")
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.train", *arguments], cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-m", "pipelines.train", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
@@ -230,9 +241,14 @@ def test_a_reader_who_leaves_early_is_no_traceback(project):
     os.close(reading)
     program = "import rhs.stage; rhs.stage.stage(lambda params: print('a line', flush=True))"
     done = subprocess.run(
-        [sys.executable, "-c", program, "tracking=none"], stdout=writing, stderr=subprocess.PIPE,
-        text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-c", program, "tracking=none"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+        timeout=60,
+    )
     os.close(writing)
     said = "error: nobody reads what this prints any more; the same command starts again.\n"
     assert (done.returncode, done.stderr) == (141, said)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tiny import ROOT, SMALL
+from tiny_project import ROOT, SMALL
 
 from pipelines.tune import divided, main
 from rhs.stage import stage
-from rhs.tuning.record import Record
 from rhs.tuning.trial import run_trial, trial_params
+from rhs.tuning.trial_log import TrialLog
 
 TRAINING = (*SMALL, "train.epochs=60", "cluster.checkpoint.every_steps=1")
 SEARCH = ("tune.trials=3", "tune.scheduler=null", "tune.space.method={choice: [npair, rhs_npair]}")
@@ -91,15 +91,18 @@ class Tuning:
         uri = f"sqlite:///{self.project / 'mlflow.db'}"
         with self.log.open("w") as out:
             self.process = subprocess.Popen(
-                self.command, cwd=self.project, stdout=out, stderr=out,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": "",
-                                  "MLFLOW_TRACKING_URI": uri},
-            )  # fmt: skip
+                self.command,
+                cwd=self.project,
+                stdout=out,
+                stderr=out,
+                env=os.environ
+                | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": "", "MLFLOW_TRACKING_URI": uri},
+            )
 
     @property
-    def record(self) -> Record:
+    def record(self) -> TrialLog:
         (file,) = self.project.glob("tuning/*/*/trials.jsonl")
-        return Record(file)
+        return TrialLog(file)
 
     def wait_for_epochs(self, epochs: int) -> None:
         deadline = time.monotonic() + 120
@@ -154,7 +157,7 @@ def test_killed_and_asked_to_end_it_continues(tuning, tiny_shards, tmp_path):
     assert "conf/experiment/tuned.yaml" in again
 
 
-def _is_as_if_never_interrupted(record: Record, shards: Path, folder: Path) -> None:
+def _is_as_if_never_interrupted(record: TrialLog, shards: Path, folder: Path) -> None:
     trial = record.trials[0]
     params = trial_params([*TRAINING, *trial.overrides])
     history = run_trial(params, shards, folder / "alone", lambda row: None)
@@ -163,7 +166,7 @@ def _is_as_if_never_interrupted(record: Record, shards: Path, folder: Path) -> N
     ]
 
 
-def _is_in_mlflow(project: Path, record: Record) -> None:
+def _is_in_mlflow(project: Path, record: TrialLog) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
@@ -190,10 +193,11 @@ def test_a_trial_whose_process_dies_goes_on_in_another(project, tiny_shards):
     try:
         tuning.wait_for_epochs(20)
         (worker,) = [
-            process for process in psutil.Process(tuning.process.pid).children(recursive=True)
+            process
+            for process in psutil.Process(tuning.process.pid).children(recursive=True)
             if process.cmdline()[:1] == ["ray::ImplicitFunc.train"]
             or "ImplicitFunc" in " ".join(process.cmdline())
-        ]  # fmt: skip
+        ]
         worker.kill()
         said = tuning.ends(0)
     finally:
@@ -204,8 +208,9 @@ def test_a_trial_whose_process_dies_goes_on_in_another(project, tiny_shards):
 
 @pytest.mark.slow
 def test_trials_of_two_workers_through_ray_train(project, tiny_shards):
-    tuning = Tuning(project, tiny_shards, "tracking=none", "tune.workers=2", "tune.trials=2",
-                    "train.epochs=2")  # fmt: skip
+    tuning = Tuning(
+        project, tiny_shards, "tracking=none", "tune.workers=2", "tune.trials=2", "train.epochs=2"
+    )
     tuning.start()
     try:
         tuning.ends(0)

@@ -4,12 +4,24 @@ import shutil
 from zipfile import ZipFile
 
 from ray._private.runtime_env.packaging import create_package
-from tiny import ROOT
+from tiny_project import ROOT
 
 PLACES = (
-    "data/shards/glyphs", "models", "runs/x", ".venv/lib", ".git/objects", "report", "mlartifacts",
-    "data_report", ".dvc/cache", "tests", "benchmarks", "rhs/__pycache__", "photos", "docs",
-)  # fmt: skip
+    "data/shards/glyphs",
+    "models",
+    "runs/x",
+    ".venv/lib",
+    ".git/objects",
+    "report",
+    "mlartifacts",
+    "data_report",
+    ".dvc/cache",
+    "tests",
+    "benchmarks",
+    "rhs/__pycache__",
+    "photos",
+    "docs",
+)
 
 
 def test_only_code_is_uploaded(tmp_path, monkeypatch):

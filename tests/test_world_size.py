@@ -14,44 +14,54 @@ from rank_jobs import (
     train_on_bad_images,
     two_steps,
 )
-from tiny import METHODS, method_config, small_params
+from tiny_project import METHODS, method_config, small_params
 
-from rhs.data.plan import BatchPlan
-from rhs.stage import plain
+from rhs.config.compose import to_container
+from rhs.data.batch_sampler import BalancedBatchSampler
 
 BATCH_CENTERS = {"_target_": "rhs.methods.centers.BatchCenters"}  # they have a gradient
-BATCH_MINING = {"_target_": "rhs.methods.batch_mining.BatchMining", "positives": "all"}
+BATCH_MINING = {"_target_": "rhs.methods.mining.batch.BatchMiner", "positives": "all"}
 WEIGHTED = BATCH_MINING | {"negatives": "distance_weighted"}
 # What conf/method/ does not combine by itself, as changes to one of its files.
 VARIANTS = {
     "centers with gradient": ("rhs_npair", {"centers": BATCH_CENTERS}),
-    "detached centers": ("rhs_npair", {
-        "centers": BATCH_CENTERS, "generator": {"gradient": "center_detached"}}),
+    "detached centers": (
+        "rhs_npair",
+        {"centers": BATCH_CENTERS, "generator": {"gradient": "center_detached"}},
+    ),
     "radial gradient": ("rhs_npair_loo", {"generator": {"gradient": "positive"}}),
     "gradient of the anchor alone": ("rhs_npair_loo", {"generator": {"gradient": "anchor"}}),
     "spherical, centers with gradient": ("rhs_npair_spherical", {"centers": BATCH_CENTERS}),
-    "renormalized, without the anchor": ("rhs_npair_loo", {
-        "generator": {"surface": "renormalized", "schedule": "cosine"}}),
-    "signatures that points move": ("rhs_npair_proxy", {
-        "centers": {"gradient": True}, "signatures": {"sampled": 2}}),
+    "renormalized, without the anchor": (
+        "rhs_npair_loo",
+        {"generator": {"surface": "renormalized", "schedule": "cosine"}},
+    ),
+    "signatures that points move": (
+        "rhs_npair_proxy",
+        {"centers": {"gradient": True}, "signatures": {"sampled": 2}},
+    ),
     "sampled signatures": ("normalized_softmax", {"loss": {"sampled": 3}}),
     "signatures from means": ("schem", {"signatures": {"from_means": True, "sampled": 1}}),
-    "a boundary for each class": ("margin", {
-        "loss": {"per_class": True, "regularization": 0.1}}),
-    "random negatives, rotated": ("rhs_npair", {
-        "mining": BATCH_MINING | {"negatives": "random"}}),
+    "a boundary for each class": ("margin", {"loss": {"per_class": True, "regularization": 0.1}}),
+    "random negatives, rotated": ("rhs_npair", {"mining": BATCH_MINING | {"negatives": "random"}}),
     "weighted negatives, rotated": ("rhs_triplet", {"mining": WEIGHTED}),
-    "weighted negatives, rotated with gradient": ("rhs_triplet", {
-        "mining": WEIGHTED | {"positives": "random", "synthetic": "synthetic"},
-        "centers": BATCH_CENTERS}),
+    "weighted negatives, rotated with gradient": (
+        "rhs_triplet",
+        {
+            "mining": WEIGHTED | {"positives": "random", "synthetic": "synthetic"},
+            "centers": BATCH_CENTERS,
+        },
+    ),
     "every rotated point": ("rhs_lifted", {"mining": BATCH_MINING}),
     "semi-hard drawn points": ("iaa_triplet", {"mining": {"negatives": "semi_hard"}}),
     "drawn points, not normalized": ("iaa_contrastive", {"normalize": False}),
-    "a library's loss that learns": ("pml", {"loss": {
-        "_target_": "pytorch_metric_learning.losses.ProxyAnchorLoss", "_partial_": True}}),
+    "a library's loss that learns": (
+        "pml",
+        {"loss": {"_target_": "pytorch_metric_learning.losses.ProxyAnchorLoss", "_partial_": True}},
+    ),
     "not normalized": ("symm_npair", {"normalize": False, "l2": 0.002}),
     "synthetic positives only": ("rhs_npair", {"mining": {"positives": "synthetic"}}),
-}  # fmt: skip
+}
 RTOL = {"float64": 1e-10, "float32": 1e-5}
 BATCHES = {
     # as the plan deals them: runs of one class
@@ -85,9 +95,12 @@ def assert_same(one: list[dict], other: list[dict], rtol: float, what: str = "")
         assert expected.keys() == actual.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(
-                actual[name], value, rtol=rtol, atol=rtol * scale(expected, name.split()[0]),
+                actual[name],
+                value,
+                rtol=rtol,
+                atol=rtol * scale(expected, name.split()[0]),
                 err_msg=f"{what} step {step}: {name}",
-            )  # fmt: skip
+            )
 
 
 @pytest.mark.parametrize("method", [*METHODS, *VARIANTS])
@@ -126,15 +139,16 @@ def test_what_is_not_finite_stops_every_rank_before_the_update(gloo_pool, bad):
 
 
 def test_a_full_disk_of_one_node_ends_the_run_on_all(gloo_pool, tiny_shards, tmp_path):
-    params = plain(small_params())
+    params = to_container(small_params())
     said = gloo_pool.run(open_on_a_full_disk, 2, params, tiny_shards, tmp_path, 1)
     assert said == [
-        "Elsewhere: Another worker could not open its images.", "UserError: no space here",
-    ]  # fmt: skip
+        "Elsewhere: Another worker could not open its images.",
+        "UserError: no space here",
+    ]
 
 
 def test_a_batch_that_does_not_divide_names_what_fits(gloo_pool):
-    plan = BatchPlan(np.arange(20) // 4, classes=5, per_class=2, seed=0)
+    plan = BalancedBatchSampler(np.arange(20) // 4, classes=5, per_class=2, seed=0)
     for said in gloo_pool.run(refused_world, 4, plan):
         assert said.startswith("UserError")
         assert "(10)" in said

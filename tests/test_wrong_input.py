@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from folders import make_images
-from tiny import ROOT, small_model_config, write_shards
+from tiny_project import ROOT, small_model_config, write_shards
 
-from rhs.data.plan import BatchPlan
+from rhs.data.batch_sampler import BalancedBatchSampler
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.datasets import folder
 from rhs.models.embedder import build_embedder, save_embedder
@@ -113,7 +113,7 @@ def test_a_class_with_one_image(ray_cluster, stage_of, project, tmp_path):
     assert load_manifest(shards)["singletons"] == ["class1", "class5"]
     train = ShardedImages(shards, "train")
     assert train.labels.tolist() == [0] * 5 + [1] + [2] * 5
-    plan = BatchPlan(train.labels, classes=2, per_class=2, seed=0)
+    plan = BalancedBatchSampler(train.labels, classes=2, per_class=2, seed=0)
     drawn = {
         int(row) for e in range(3) for s in range(plan.steps) for row in plan.batch(e, s).image
     }

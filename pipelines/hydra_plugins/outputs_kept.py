@@ -34,10 +34,10 @@ class OutputsKept(SearchPathPlugin):
 
 
 def _check(overrides: list[str]) -> None:
+    from rhs.config.compose import compose
     from rhs.errors import UserError
-    from rhs.inputs import refuse_inputs
-    from rhs.outputs import refuse_outputs
-    from rhs.stage import compose
+    from rhs.storage.input_guard import refuse_inputs
+    from rhs.storage.outputs import refuse_outputs
 
     try:
         params = compose(overrides)

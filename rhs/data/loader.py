@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
-from rhs.data.plan import BatchPlan, Slot
+from rhs.data.batch_sampler import BalancedBatchSampler, BatchIndices
 from rhs.data.transforms import Augmentation, view
 
 AUGMENT = 1  # keeps the augmentation's random stream apart from the plan's
@@ -44,7 +44,7 @@ class TrainLoader:
     def __init__(
         self,
         images: Images,
-        plan: BatchPlan,
+        plan: BalancedBatchSampler,
         augmentation: Augmentation,
         image_size: int,
         rank: int = 0,
@@ -66,12 +66,12 @@ class TrainLoader:
         if not slots:  # a checkpoint of its last step goes on here
             return
         for slot, pixels in zip(slots, self._pixels(epoch, slots), strict=True):
-            batch = [to_tensor(pixels), torch.from_numpy(self.plan.labels[slot.image])]
+            batch = [to_tensor(pixels), torch.from_numpy(self.plan.labels[slot.index])]
             if self.values_NL is not None:
-                batch.append(torch.from_numpy(self.values_NL[slot.image]))
+                batch.append(torch.from_numpy(self.values_NL[slot.index]))
             yield tuple(batch)
 
-    def survey(self, batch_size: int = 64) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def evaluation_views(self, batch_size: int = 64) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yields (uint8 evaluation views, labels) of this rank's share of all training images.
 
         The shares are contiguous and disjoint; the last may be short, or empty.
@@ -79,33 +79,40 @@ class TrainLoader:
         share = -(-len(self.images) // self.world_size)
         rows = range(share * self.rank, min(share * (self.rank + 1), len(self.images)))
         start = 0
-        for pixels in in_order(self.images, rows, self.image_size, batch_size, self.threads):
+        for pixels in evaluation_batches(
+            self.images, rows, self.image_size, batch_size, self.threads
+        ):
             here = rows[start : start + len(pixels)]
             yield pixels, torch.from_numpy(self.plan.labels[here.start : here.stop])
             start += len(pixels)
 
     def describe(self, epoch: int, step: int) -> str:
         """The batch in words that find it again."""
-        rows = self.plan.batch(epoch, step).image
+        rows = self.plan.batch(epoch, step).index
         names = [self.images.names[row] for row in rows[:3]]
         return f"{len(rows)} images, the first are {', '.join(names)}"
 
-    def _slot(self, epoch: int, step: int) -> Slot:
+    def _slot(self, epoch: int, step: int) -> BatchIndices:
         return self.plan.batch(epoch, step).local(self.rank, self.world_size)
 
-    def _pixels(self, epoch: int, slots: Sequence[Slot]) -> Iterator[np.ndarray]:
-        """The views of each slot, uint8 [b, S, S, 3]; made elsewhere by rhs.data.fed."""
+    def _pixels(self, epoch: int, slots: Sequence[BatchIndices]) -> Iterator[np.ndarray]:
+        """The views of each slot, uint8 [b, S, S, 3]; made elsewhere by rhs.data.ray_loader."""
 
-        def make(slot: Slot) -> np.ndarray:
-            return views(
+        def make(slot: BatchIndices) -> np.ndarray:
+            return augmented_batch(
                 self.images, slot, self.augmentation, self.image_size, self.plan.seed, epoch
             )
 
-        return _ahead(make, slots, self.threads)
+        return prefetch(make, slots, self.threads)
 
 
-def views(
-    images: Images, slot: Slot, augmentation: Augmentation, image_size: int, seed: int, epoch: int
+def augmented_batch(
+    images: Images,
+    slot: BatchIndices,
+    augmentation: Augmentation,
+    image_size: int,
+    seed: int,
+    epoch: int,
 ) -> np.ndarray:
     """The augmented views of a slot's images, uint8 [b, S, S, 3]: a pure function."""
     return np.stack(
@@ -115,12 +122,12 @@ def views(
                 image_size,
                 np.random.default_rng([seed, epoch, image, draw, AUGMENT]),
             )
-            for image, draw in zip(slot.image, slot.draw, strict=True)
+            for image, draw in zip(slot.index, slot.repeat, strict=True)
         ]
     )
 
 
-def in_order(
+def evaluation_batches(
     images: Images, rows: Sequence[int], image_size: int, batch_size: int, threads: int = 1
 ) -> Iterator[torch.Tensor]:
     """Yields the evaluation views of the given rows, uint8 [<= batch_size, 3, S, S]."""
@@ -129,7 +136,7 @@ def in_order(
         chunk = rows[start : start + batch_size]
         return to_tensor(np.stack([view(images.decode(i), image_size) for i in chunk]))
 
-    return _ahead(make, range(0, len(rows), batch_size), threads)
+    return prefetch(make, range(0, len(rows), batch_size), threads)
 
 
 def to_tensor(pixels_bSS3: np.ndarray) -> torch.Tensor:
@@ -137,7 +144,7 @@ def to_tensor(pixels_bSS3: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels_bSS3).permute(0, 3, 1, 2)
 
 
-def _ahead(make: Callable[[Key], Made], keys: Sequence[Key], threads: int) -> Iterator[Made]:
+def prefetch(make: Callable[[Key], Made], keys: Sequence[Key], threads: int) -> Iterator[Made]:
     """make(key) for each key, in order; each thread is at most one ahead of the consumer."""
     # Threads suffice: the decoder and torch's resampling release the interpreter lock.
     with ThreadPoolExecutor(threads) as pool:

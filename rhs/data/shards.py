@@ -32,7 +32,7 @@ SHARD_SCHEMA = pa.schema(
 
 
 def load_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a shards folder; its fields are listed in `rhs.data.manifest`.
+    """The manifest of a shards folder; its fields are listed in `rhs.preprocessing.manifest`.
 
     Raises:
         UserError: there is none; the preprocess stage writes it.

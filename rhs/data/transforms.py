@@ -7,8 +7,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rhs.errors import UserError, number
-from rhs.rules import MOST_JITTER
+from rhs.config.rules import MOST_JITTER
+from rhs.errors import UserError, check_number
 
 # Rows: luma, and two differences of color, of red, green and blue (the YIQ space of NTSC). A turn
 # of the last two is a change of hue that leaves the luma as it is.
@@ -56,7 +56,7 @@ class Augmentation:
                 raise UserError(
                     f"dataset.augment.jitter has {name!r}; accepted: {', '.join(MOST_JITTER)}."
                 )
-            number(f"dataset.augment.jitter.{name}", value, least=0, most=MOST_JITTER[name])
+            check_number(f"dataset.augment.jitter.{name}", value, least=0, most=MOST_JITTER[name])
 
     def __call__(self, image_HWC: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
         """One augmented view, uint8 [size, size, 3]."""

@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from rhs.data.formats import ARCHIVES, HEAD, UNREAD, content
-from rhs.datasets.limits import LIMITS, Headers, Limits
-from rhs.datasets.names import zip_names
-from rhs.datasets.part import CHUNK, byte_bar, naming
-from rhs.datasets.passed_over import SYSTEM, is_system
-from rhs.datasets.raw import Refused
+from rhs.data.image_formats import ARCHIVES, HEAD, UNREAD, content
+from rhs.datasets.archive_limits import LIMITS, Headers, Limits
+from rhs.datasets.download.partial_file import CHUNK, byte_bar, naming_errors
+from rhs.datasets.file_names import zip_names
+from rhs.datasets.ignored_files import SYSTEM, is_system
+from rhs.datasets.raw_folder import Refused
 from rhs.datasets.unpack import is_damage, unpack
 from rhs.errors import UserError
 
@@ -68,7 +68,7 @@ def list_archive(source: Path, raw: Path, limits: Limits = LIMITS) -> Listing:
     refused: list[Refused] = []
     hidden: list[Refused] = []
     tar, kind = raw / "images.tar", content(magic)
-    with naming(tar):
+    with naming_errors(tar):
         if kind in ("gzip", "bzip2", "xz"):
             unpack(source, tar, limits, kind)
         elif kind == "zip archive":

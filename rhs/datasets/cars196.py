@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from rhs.data.formats import IMAGE_ENDINGS, ending
+from rhs.data.image_formats import IMAGE_ENDINGS, ending
 from rhs.datasets.cars196_classes import CLASSES
-from rhs.datasets.download import Downloads, RemoteFile
-from rhs.datasets.official import (
+from rhs.datasets.download.downloads import Downloads, RemoteFile
+from rhs.datasets.published import (
     ANEW,
     Archive,
     Entry,
@@ -31,10 +31,10 @@ from rhs.datasets.official import (
     notes_on,
     use_packing,
 )
-from rhs.datasets.raw import ImageFile, write_raw
+from rhs.datasets.raw_folder import ImageFile, write_raw
 from rhs.errors import UserError
-from rhs.outputs import RAW
-from rhs.storage.atomic import whole_folder
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.outputs import RAW
 
 NAME = "cars196"
 PAGE = "https://github.com/pytorch/vision/issues/7545"
@@ -96,7 +96,7 @@ def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
 
 
 def _index(out: Path, source: str, number: int, paths: list[Path]) -> dict[str, Any]:
-    with whole_folder(out, RAW) as raw:
+    with atomic_folder(out, RAW) as raw:
         if PACKINGS[number] is ORIGINAL:
             archives, images = _original(paths, raw)
         elif PACKINGS[number] is CLASSIFICATION:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rhs.data.formats import HEAD, TAKEN, UNREAD, content
+from rhs.data.image_formats import HEAD, TAKEN, UNREAD, content
 from rhs.errors import UserError
 
 SEPARATORS = (",", ";", "\t", "|")

@@ -8,11 +8,11 @@ zero-shot protocol is by class id (Oh Song et al., 2016).
 from pathlib import Path
 from typing import Any
 
-from rhs.datasets.download import Downloads, RemoteFile
-from rhs.datasets.official import Archive, Entry, Expected, check_counts, notes_on, rows_of
-from rhs.datasets.raw import write_raw
-from rhs.outputs import RAW
-from rhs.storage.atomic import whole_folder
+from rhs.datasets.download.downloads import Downloads, RemoteFile
+from rhs.datasets.published import Archive, Entry, Expected, check_counts, notes_on, rows_of
+from rhs.datasets.raw_folder import write_raw
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.outputs import RAW
 
 NAME = "cub200"
 ARCHIVE = RemoteFile(
@@ -43,7 +43,7 @@ def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
         UserError: the archive cannot be had, is damaged or is not the official one.
     """
     path = downloads.get(ARCHIVE, NAME)
-    with whole_folder(out, RAW) as raw:
+    with atomic_folder(out, RAW) as raw:
         archive = Archive(path, raw)
         names = _column(archive, "classes.txt", "class_name")
         labels = _column(archive, "image_class_labels.txt", "class_id")

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rhs.data.formats import HEAD
+from rhs.config.redact import without_secrets
+from rhs.data.image_formats import HEAD
 from rhs.datasets.archive import ACCEPTED, Found, Listing, list_archive
-from rhs.datasets.download import Downloads
-from rhs.datasets.labels import alike
-from rhs.datasets.names import one_spelling
-from rhs.datasets.passed_over import OTHER, SYSTEM, Sorted, is_system, sort_out, summary
-from rhs.datasets.raw import ImageFile, Refused, write_raw
+from rhs.datasets.download.downloads import Downloads
+from rhs.datasets.file_names import one_spelling
+from rhs.datasets.ignored_files import OTHER, SYSTEM, Sorted, is_system, sort_out, summary
+from rhs.datasets.raw_folder import ImageFile, Refused, write_raw
 from rhs.datasets.split_folders import arrange, check_setting, same_names
+from rhs.datasets.table_labels import alike
 from rhs.errors import UserError
-from rhs.outputs import RAW
 from rhs.paths import locate
-from rhs.redact import without_secrets
-from rhs.storage.atomic import whole_folder
-from rhs.storage.lists import Lists, lists
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.csv_lists import Lists, lists
+from rhs.storage.outputs import RAW
 
 NO_CLASS = "no class: it lies outside any class folder"
 UNLABELLED = "no class: it lies right in a split folder"
@@ -29,8 +29,8 @@ UNLABELLED = "no class: it lies right in a split folder"
 def fetch(
     out: Path, source: str, downloads: Downloads | None = None, split_folders: str = "auto"
 ) -> dict[str, Any]:
-    """Index `source` into the raw folder `out` (see `rhs.datasets.raw`); nothing is unpacked, and
-    nothing downloaded.
+    """Index `source` into the raw folder `out` (see `rhs.datasets.raw_folder`); nothing is
+    unpacked, and nothing downloaded.
 
     The class of an image is the path of its folder, so nested folders join their names with "/". A
     single folder around all class folders, as archives often have, is not part of the names. Files
@@ -60,7 +60,7 @@ def fetch(
     if not (path.is_dir() or path.is_file()) or not os.access(path, os.R_OK):
         why = "cannot be read" if path.is_dir() or path.is_file() else "is no file or folder"
         raise UserError(f"dataset.source {without_secrets(source)} {why}; accepted: {ACCEPTED}.")
-    with whole_folder(out, RAW) as raw, lists(out, raw) as named:
+    with atomic_folder(out, RAW) as raw, lists(out, raw) as named:
         listing = _list_directory(path) if path.is_dir() else list_archive(path, raw)
         if not any(listing):
             raise UserError(f"dataset.source {source} is empty; accepted: {ACCEPTED}.")

@@ -20,11 +20,11 @@ from PIL import Image, ImageFont
 from tqdm import tqdm
 
 from rhs.datasets.archive import add_to_tar, list_tar
-from rhs.datasets.download import Downloads
+from rhs.datasets.download.downloads import Downloads
 from rhs.datasets.folder import name_classes
-from rhs.datasets.raw import write_raw
-from rhs.outputs import RAW
-from rhs.storage.atomic import whole_folder
+from rhs.datasets.raw_folder import write_raw
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.outputs import RAW
 
 # Regular and bold, upright and slanted. Left out: Display (a few signs), Computer Modern's math
 # fonts (cmex, cmmi, cmsy), STIX's private and size variants, and LastResort, which draws boxes.
@@ -74,7 +74,7 @@ def fetch(
     classes = _merge(drawn)
     notes["merged_characters"] = notes["characters"] - len(set(classes.values()))
     images = _distinct(drawn, classes, notes)
-    with whole_folder(out, RAW) as raw:
+    with atomic_folder(out, RAW) as raw:
         with tarfile.open(raw / "glyphs.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             for (code, face), picture in tqdm(sorted(images.items()), "glyphs", disable=None):
                 add_to_tar(tar, f"{class_name(code)}/{face}.png", _png(picture, size))

@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rhs.datasets.download import Downloads, RemoteFile
-from rhs.datasets.official import (
+from rhs.datasets.download.downloads import Downloads, RemoteFile
+from rhs.datasets.published import (
     ANEW,
     Archive,
     Entry,
@@ -19,10 +19,10 @@ from rhs.datasets.official import (
     notes_on,
     rows_of,
 )
-from rhs.datasets.raw import write_raw
+from rhs.datasets.raw_folder import write_raw
 from rhs.errors import UserError
-from rhs.outputs import RAW
-from rhs.storage.atomic import whole_folder
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.outputs import RAW
 
 NAME = "inshop"
 PAGE = "http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html"
@@ -48,7 +48,7 @@ def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
     """
     _, (path, list_path) = first_packing(downloads, NAME, [(IMAGES, LIST)], PAGE)
     listed = _listed(list_path)
-    with whole_folder(out, RAW) as raw:
+    with atomic_folder(out, RAW) as raw:
         archive = Archive(path, raw)
         root = _root(archive, *(name for name, _, _ in listed[:1]))
         entries = [Entry(root + name, name, item, split) for name, item, split in listed]

@@ -10,18 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rhs.datasets.download import Downloads, RemoteFile
-from rhs.datasets.official import (
-    Archive,
-    Entry,
-    Expected,
-    check_counts,
-    first_packing,
-    notes_on,
-)
-from rhs.datasets.raw import write_raw
-from rhs.outputs import RAW
-from rhs.storage.atomic import whole_folder
+from rhs.datasets.download.downloads import Downloads, RemoteFile
+from rhs.datasets.published import Archive, Entry, Expected, check_counts, first_packing, notes_on
+from rhs.datasets.raw_folder import write_raw
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.outputs import RAW
 
 NAME = "omniglot"
 PAGE = "https://github.com/brendenlake/omniglot"
@@ -66,7 +59,7 @@ def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
         UserError: no packing can be had, or one is damaged or not the official one.
     """
     _, paths = first_packing(downloads, NAME, [ZIPS, (TAR,)], PAGE)
-    with whole_folder(out, RAW) as raw:
+    with atomic_folder(out, RAW) as raw:
         archives = [Archive(p, raw, p.name.partition(".")[0]) for p in paths]
         images = [i for a in archives for i in a.images(_entries(a), "the data set")]
         check_counts(images, EXPECTED, " with ".join(map(str, paths)))

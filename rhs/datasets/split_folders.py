@@ -164,11 +164,15 @@ def _find(folders: Sequence[Parts]) -> _Level | None:
         inside = {p[at + 1] for p in distinct if len(p) > at + 1 and p[at] in splits}
         if not others and together:
             return _Level(at, splits, [])
-        if others and splits and (
-            (together and at == 0 and len(deeper & set(splits)) > 1)
-            or (together and at > 0)
-            or len(inside & set(others)) > 1
-        ):  # fmt: skip
+        if (
+            others
+            and splits
+            and (
+                (together and at == 0 and len(deeper & set(splits)) > 1)
+                or (together and at > 0)
+                or len(inside & set(others)) > 1
+            )
+        ):
             return _Level(at, splits, others)
     return None
 

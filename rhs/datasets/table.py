@@ -10,19 +10,19 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from rhs.data.formats import RAW_ENDINGS, ending, not_read
-from rhs.datasets.columns import read_columns
-from rhs.datasets.download import Downloads
-from rhs.datasets.labels import SETTING as EMPTY
-from rhs.datasets.labels import alike, empty_words
-from rhs.datasets.raw import ImageFile, Refused, write_raw
-from rhs.datasets.rows import Row, is_empty, read_rows
+from rhs.data.image_formats import RAW_ENDINGS, ending, not_read
+from rhs.datasets.download.downloads import Downloads
+from rhs.datasets.raw_folder import ImageFile, Refused, write_raw
+from rhs.datasets.table_columns import read_columns
+from rhs.datasets.table_labels import SETTING as EMPTY
+from rhs.datasets.table_labels import alike, empty_words
 from rhs.datasets.table_paths import Paths
+from rhs.datasets.table_rows import Row, is_empty, read_rows
 from rhs.errors import UserError
-from rhs.outputs import RAW
 from rhs.paths import locate
-from rhs.storage.atomic import whole_folder
-from rhs.storage.lists import Lists, lists
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.csv_lists import Lists, lists
+from rhs.storage.outputs import RAW
 
 CHUNK = 1 << 20  # bytes
 
@@ -73,7 +73,7 @@ def fetch(
     notes = {"rows": len(columns), **_split_note(columns, wanted.get("split"), words)}
     found, missing = _found(rows, folder)
     rows, repeated = _once(rows, found)
-    with whole_folder(out, RAW) as raw, lists(out, raw) as named:
+    with atomic_folder(out, RAW) as raw, lists(out, raw) as named:
         images: list[ImageFile] = []
         refused += missing + repeated
         for row in tqdm(rows, "table", unit=" images", disable=None):

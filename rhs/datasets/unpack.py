@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from rhs.datasets.limits import Limits
-from rhs.datasets.part import CHUNK, byte_bar
+from rhs.datasets.archive_limits import Limits
+from rhs.datasets.download.partial_file import CHUNK, byte_bar
 from rhs.errors import UserError
 
 MOST_MEMORY = 1 << 28  # bytes; `xz -9` makes files that take 65 MiB

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from rhs.cluster import connect
+from rhs.config.compose import to_container
+from rhs.data.embedding_files import read_about, read_files
 from rhs.data.shards import ShardedImages
-from rhs.deaths import GALLERY
+from rhs.distributed.ray_cluster import connect
+from rhs.distributed.retries import retry_lost_workers
+from rhs.distributed.worker_deaths import GALLERY
 from rhs.errors import UserError
-from rhs.evaluation.again import survived
 from rhs.evaluation.intervals import interval, written
-from rhs.retrieval.clusters import ITERATIONS, Clustering, nmi
-from rhs.retrieval.scores import Scores, score
-from rhs.retrieval.sharded import sharded_score
-from rhs.retrieval.stored import read_about, read_files
-from rhs.retrieval.vectors import answerable
-from rhs.stage import plain
+from rhs.metrics.cosine import answerable
+from rhs.metrics.nmi import ITERATIONS, Clustering, nmi
+from rhs.metrics.retrieval import Scores, score
+from rhs.metrics.sharded_gallery import sharded_score
 
 COUNTS = ("queries", "left_out")  # facts of the data, no scores
 TOLD = ("r_precision", "map@r", "nmi")  # beside Recall@K; precision@1 is Recall@1
@@ -37,7 +37,7 @@ def check_answers(shards: Path, splits: Sequence[str]) -> None:
             )
 
 
-def measure(params: DictConfig, files: Sequence[Path], nmi_seeds: int | None = None) -> dict:
+def score_files(params: DictConfig, files: Sequence[Path], nmi_seeds: int | None = None) -> dict:
     """The scores of a split whose embeddings these files hold.
 
     Args:
@@ -49,7 +49,7 @@ def measure(params: DictConfig, files: Sequence[Path], nmi_seeds: int | None = N
         {"recall@1": {"low": …, "high": …}, ...}}, the intervals being of 95 %.
 
     Raises:
-        UserError: an image without a class, or see `rhs.retrieval.scores.score`.
+        UserError: an image without a class, or see `rhs.metrics.retrieval.score`.
     """
     if unknown := int((read_about(files).labels < 0).sum()):
         raise UserError(
@@ -79,11 +79,13 @@ def _score(params: DictConfig, files: Sequence[Path]) -> Scores:
     }
     if params.cluster.get("gallery_shards"):
         connect(params.cluster)
-        cluster = plain(params.cluster)
-        return survived(
-            lambda: sharded_score(files, ks, cluster, **settings), cluster,
-            "holding the gallery", GALLERY,
-        )  # fmt: skip
+        cluster = to_container(params.cluster)
+        return retry_lost_workers(
+            lambda: sharded_score(files, ks, cluster, **settings),
+            cluster,
+            "holding the gallery",
+            GALLERY,
+        )
     embedded = read_files(files)
     return score(embedded.embeddings, embedded.labels, ks, embedded.queries, **settings)
 
@@ -107,7 +109,7 @@ def _cluster(params: DictConfig, files: Sequence[Path], seeds: int) -> Clusterin
     )
 
 
-def line(split: str, values: dict) -> str:
+def summary_line(split: str, values: dict) -> str:
     """What `measure` found, on one line; everything else is in metrics.json."""
     told = []
     for name, value in values.items():
@@ -122,7 +124,7 @@ def line(split: str, values: dict) -> str:
     return f"{split:>9}  " + "  ".join(told)
 
 
-def flat(values: dict) -> dict[str, float]:
+def flat_metrics(values: dict) -> dict[str, float]:
     """The scores of a split for MLflow: each interval as two numbers, `<score>_low` and `_high`."""
     scores = {k: v for k, v in values.items() if k not in (*COUNTS, "intervals")}
     for name in values.get("intervals", {}):

@@ -6,8 +6,8 @@ Every rank computes the same centers from the same rows.
 import torch
 from torch import nn
 
-from rhs.errors import UserError, number
-from rhs.methods.statistics import ClassSums
+from rhs.errors import UserError, check_number
+from rhs.methods.class_statistics import ClassSums
 
 
 def learns(centers: nn.Module) -> bool:
@@ -83,7 +83,7 @@ class EMACenters(nn.Module):
 
     def __init__(self, momentum: float):
         super().__init__()
-        number("centers.momentum", momentum)
+        check_number("centers.momentum", momentum)
         if not 0 <= momentum < 1:
             raise UserError(f"centers.momentum is {momentum}; it must be at least 0 and below 1.")
         self.momentum = momentum
@@ -127,7 +127,7 @@ class SubCenters(nn.Module):
 
     def __init__(self, groups: int, momentum: float):
         super().__init__()
-        number("centers.groups", groups, least=1, most=1000, whole=True)
+        check_number("centers.groups", groups, least=1, most=1000, whole=True)
         self.groups = groups
         self.averages = EMACenters(momentum)
 
@@ -179,7 +179,7 @@ class EpochCenters(nn.Module):
 
     def __init__(self, every: int = 1):
         super().__init__()
-        number("centers.every", every, least=1, whole=True)
+        check_number("centers.every", every, least=1, whole=True)
         self.every = every
 
     def prepare(self, num_classes: int, dim: int) -> None:

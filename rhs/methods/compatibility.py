@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rhs.errors import UserError, number
-from rhs.methods.batch_mining import BatchMining
+from rhs.errors import UserError, check_number
 from rhs.methods.centers import SignatureCenters
-from rhs.methods.pair_mining import PairMining
-from rhs.methods.roles import ORIGINAL
-from rhs.methods.sampling import check_unit
+from rhs.methods.generators.combined import CombinedGenerators
+from rhs.methods.mining.batch import BatchMiner
+from rhs.methods.mining.negatives import check_unit
+from rhs.methods.mining.pair_points import ORIGINAL
+from rhs.methods.mining.pairs import PairMiner
 from rhs.methods.similarity import check_measure
-from rhs.methods.together import Together
 
 if TYPE_CHECKING:
     from rhs.methods.objective import Objective
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def check_combination(method: Objective) -> None:
     """Raises UserError if the parts of a method do not go together."""
     check_measure(method.measure)
-    number("method.plain_weight", method.plain_weight, least=0, most=1)
-    number("method.l2", method.l2, least=0)
-    number("method.signature_weight", method.signature_weight, least=0)
+    check_number("method.original_weight", method.original_weight, least=0, most=1)
+    check_number("method.l2", method.l2, least=0)
+    check_number("method.signature_weight", method.signature_weight, least=0)
     if not isinstance(method.normalize, bool):
         raise UserError(f"method.normalize is {method.normalize!r}; it must be true or false.")
     if method.generator is None:
-        for name in ("centers", "plain_weight"):
+        for name in ("centers", "original_weight"):
             if getattr(method, name):
                 raise UserError(
                     f"method.{name} is for a generator's points, but method.generator is null: "
@@ -46,7 +46,7 @@ def check_combination(method: Objective) -> None:
         elif method.mining.uses_generator:
             raise UserError(
                 "method.generator is null, but method.mining compares with synthetic points: "
-                "choose one, for instance rhs.methods.generators.Symmetric."
+                "choose one, for instance rhs.methods.generators.symmetric.Symmetric."
             )
 
 
@@ -66,7 +66,7 @@ def _check_loss_of_rows(method: Objective) -> None:
     if mining is None:
         raise UserError(
             f"method.mining is null, but the loss {name} compares positives with negatives: choose "
-            "rhs.methods.batch_mining.BatchMining or rhs.methods.pair_mining.PairMining."
+            "rhs.methods.mining.batch.BatchMiner or rhs.methods.mining.pairs.PairMiner."
         )
     if method.measure not in loss.measures:
         raise UserError(
@@ -77,7 +77,7 @@ def _check_loss_of_rows(method: Objective) -> None:
     if wants_both and not mining.both_ends:
         raise UserError(
             f"The loss {name} compares the sum of a pair's two ends with negatives: set "
-            "method.mining to rhs.methods.pair_mining.PairMining with both_ends=true."
+            "method.mining to rhs.methods.mining.pairs.PairMiner with both_ends=true."
         )
     if mining.both_ends and not wants_both:
         raise UserError(f"method.mining.both_ends is for the angular loss, not for {name}.")
@@ -113,23 +113,23 @@ def _check_generator(method: Objective) -> None:
             f"method.centers is null, but {name} rotates about class centers: choose some, for "
             "instance rhs.methods.centers.EMACenters."
         )
-    if isinstance(mining, PairMining):
+    if isinstance(mining, PairMiner):
         if of_classes:
             raise UserError(
                 f"{name} makes points for a whole class, not for pairs: set method.mining to "
-                "rhs.methods.batch_mining.BatchMining."
+                "rhs.methods.mining.batch.BatchMiner."
             )
         if not mining.uses_generator:
             raise UserError(
                 f"method.generator is {name}, but method.mining compares with nothing synthetic: "
                 "set mining.positives=hardest, or name synthetic roles in mining.negatives."
             )
-    if isinstance(generator, Together):
+    if isinstance(generator, CombinedGenerators):
         _check_both_used(mining)
 
 
-def _check_both_used(mining: PairMining | BatchMining) -> None:
-    if isinstance(mining, BatchMining):
+def _check_both_used(mining: PairMiner | BatchMiner) -> None:
+    if isinstance(mining, BatchMiner):
         used, advice = mining.synthetic_negatives, "mining.synthetic_negatives=true"
     else:
         replaced = mining.positives in ("hardest", "synthetic")
@@ -137,6 +137,6 @@ def _check_both_used(mining: PairMining | BatchMining) -> None:
         advice = "mining.positives=hardest, and name synthetic roles in mining.negatives"
     if not used:
         raise UserError(
-            "Together makes points for positives and others for negatives, but method.mining "
-            f"compares with one kind alone: set {advice}."
+            "CombinedGenerators makes points for positives and others for negatives, but "
+            f"method.mining compares with one kind alone: set {advice}."
         )

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rhs import distributed
-from rhs.build import TRUSTED, build
+from rhs.config.instantiate import TRUSTED, build
+from rhs.config.targets import check_target
+from rhs.distributed import collectives
 from rhs.errors import UserError
 from rhs.methods import diagnostics
 from rhs.methods.centers import SignatureCenters
 from rhs.methods.compatibility import check_combination
-from rhs.methods.generators import Batch
-from rhs.targets import check_target
+from rhs.methods.interfaces import Batch
 
 # What a method may name besides this package's own parts.
 OUTSIDE = tuple(
@@ -49,7 +49,7 @@ class Objective(nn.Module):
         signatures: a softmax over learned class signatures that is added to the loss, or None.
         signature_weight: its weight, lambda in SCHEM.
         normalize: put embeddings on the unit sphere first.
-        plain_weight: share, 0 to 1, of the loss on the original samples alone.
+        original_weight: share, 0 to 1, of the loss on the original samples alone.
         l2: weight of the mean squared length, counted as 0.25 l2 (mean |a|^2 + mean |p|^2), which
             is 0.5 l2 mean |x|^2; for un-normalized embeddings.
 
@@ -67,14 +67,14 @@ class Objective(nn.Module):
         signatures: Any = None,
         signature_weight: float = 1.0,
         normalize: bool = True,
-        plain_weight: float = 0.0,
+        original_weight: float = 0.0,
         l2: float = 0.0,
     ):
         super().__init__()
         self.loss, self.mining, self.measure = loss, mining, measure
         self.generator, self.centers, self.signatures = generator, centers, signatures
         self.signature_weight, self.normalize = signature_weight, normalize
-        self.plain_weight, self.l2 = plain_weight, l2
+        self.original_weight, self.l2 = original_weight, l2
         self.has_met = False  # whether what is learned and kept is rank 0's, if there are ranks
         check_combination(self)
         if hasattr(loss, "set_measure"):
@@ -87,14 +87,14 @@ class Objective(nn.Module):
             more: for a loss that takes continuous labels: `values_CL`, those of the classes, or
                 `images_have_values=True`, if `forward` will be given each image's own.
         """
-        with distributed.drawing_alike():
+        with collectives.drawing_alike():
             for part in (self.centers, self.generator, self.signatures, self.loss):
                 if getattr(part, "continuous", False):
                     part.prepare(num_classes, dim, **more)
                 elif hasattr(part, "prepare"):
                     part.prepare(num_classes, dim)
 
-    def due(self, epoch: int) -> bool:
+    def needs_refresh(self, epoch: int) -> bool:
         """Whether a part wants the whole training set's embeddings before this epoch, from 0."""
         return any(epoch % part.every == 0 for part in self._refreshed())
 
@@ -143,26 +143,26 @@ class Objective(nn.Module):
         counts = None
         if not alike:
             self._meet()
-            counts = distributed.row_counts(labels_local_b)
+            counts = collectives.row_counts(labels_local_b)
             if not sum(counts):
                 raise UserError("The batch is empty: no worker has a row of it.")
         exact = torch.promote_types(x_local_bD.dtype, torch.float32)
-        same = nullcontext() if alike else distributed.drawing_alike(device)
+        same = nullcontext() if alike else collectives.drawing_alike(device)
         with torch.autocast(device.type, enabled=False), same:
-            raw_BD = distributed.gather(x_local_bD.to(exact), counts)
-            labels_B = distributed.gather(labels_local_b, counts)
+            raw_BD = collectives.gather(x_local_bD.to(exact), counts)
+            labels_B = collectives.gather(labels_local_b, counts)
             values_BL = values_local_bL
             if values_BL is not None:
-                values_BL = distributed.gather(values_BL, counts)
+                values_BL = collectives.gather(values_BL, counts)
             return self._of_batch(raw_BD, labels_B, progress, values_BL)
 
     @torch.no_grad()
     def _meet(self) -> None:
         """Once: take over what rank 0's objective has learned and kept, as DDP does for a model."""
-        if not self.has_met and distributed.world_size() > 1:
+        if not self.has_met and collectives.world_size() > 1:
             self.has_met = True
             for tensor in [*self.parameters(), *self.buffers()]:
-                tensor.copy_(distributed.from_first(tensor))
+                tensor.copy_(collectives.broadcast_from_first(tensor))
 
     def _of_batch(self, raw_BD, labels_B, progress, values_BL):
         x_BD = F.normalize(raw_BD) if self.normalize else raw_BD
@@ -185,11 +185,11 @@ class Objective(nn.Module):
         generate: Callable | None = None
         if self.generator is not None:
             generate = partial(self._generate, batch, progress)
-        mixed = self.plain_weight > 0
+        mixed = self.original_weight > 0
         rows, plain = self.mining(batch, generate, self.measure, mixed)
         told.update(rows.diagnostics)
         loss = self.loss(rows)
-        return torch.lerp(loss, self.loss(plain), self.plain_weight) if plain else loss
+        return torch.lerp(loss, self.loss(plain), self.original_weight) if plain else loss
 
     def _generate(self, batch: Batch, progress: float, anchor_N, positive_N):
         return self.generator(batch, anchor_N, positive_N, progress)
@@ -235,7 +235,7 @@ def check_method(config: dict, num_classes: int = 4, dim: int = 8, **more) -> Ob
         own = more.get("images_have_values") and takes_values(objective)
         values_B1 = torch.arange(8.0)[:, None] if own else None
         x_BD = torch.randn(8, dim, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        if objective.due(0):
+        if objective.needs_refresh(0):
             objective.refresh(0, [(x_BD.detach(), labels_B)])
         for _ in range(2):
             objective(x_BD, labels_B, values_local_bL=values_B1)[0].backward()

@@ -23,12 +23,12 @@ UNFIT = dict.fromkeys(("SelfSupervisedLoss", "VICRegLoss", "ManifoldLoss"), "tak
 KEPT = {"queue_idx": "a queue of earlier batches", "hist_": "a histogram of earlier batches"}
 
 
-def of_loss(loss: Any, miner: Any = None, normalize: bool = False) -> Objective:
-    """The method of one of the library's losses; the arguments as for `External`."""
-    return Objective(External(loss, miner), normalize=normalize)
+def pml_objective(loss: Any, miner: Any = None, normalize: bool = False) -> Objective:
+    """The method of one of the library's losses; the arguments as for `PMLLoss`."""
+    return Objective(PMLLoss(loss, miner), normalize=normalize)
 
 
-class External(nn.Module):
+class PMLLoss(nn.Module):
     """A loss called as `loss(embeddings, labels)`, or `loss(embeddings, labels, pairs)`.
 
     The objective gathers the embeddings of all ranks in rank order, so the value and the gradients

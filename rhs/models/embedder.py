@@ -10,9 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from rhs.build import build
-from rhs.errors import UserError, shown
-from rhs.targets import check_target
+from rhs.config.instantiate import build
+from rhs.config.targets import check_target
+from rhs.errors import UserError, format_value
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 NEEDED = ("trunk", "dim", "image_size", "mean", "std")  # to build a model from
@@ -128,7 +128,7 @@ def check_model(config: dict) -> None:
         embedder = build_embedder(config).eval()
     except (RuntimeError, MemoryError) as error:  # of torch: more memory than there is
         said = str(error).strip().splitlines()[0]
-        trunk = shown(config["trunk"])
+        trunk = format_value(config["trunk"])
         raise UserError(f"model.trunk is {trunk}, which cannot be built: {said}.") from error
     size = embedder.image_size
     try:

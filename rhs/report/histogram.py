@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from rhs.report.plot import SMALL, STAND_IN, STYLE, inline
+from rhs.report.svg_plots import SMALL, STAND_IN, STYLE, inline
 
 _BARS = 32
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from rhs.report.tables import breakable
+from rhs.report.run.tables import breakable
 
 TEMPLATES = Path(__file__).parent / "templates"
 

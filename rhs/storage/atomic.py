@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rhs.outputs import refuse_others
-from rhs.storage.turn import locked
+from rhs.storage.locks import locked
+from rhs.storage.outputs import refuse_others
 
 
 @contextmanager
-def whole_folder(out: Path, made: Sequence[str]) -> Iterator[Path]:
+def atomic_folder(out: Path, made: Sequence[str]) -> Iterator[Path]:
     """Yield an empty folder beside `out` that becomes `out` when the block ends well.
 
     Everything in it is flushed to disk before the rename. If the block raises, the folder is
@@ -20,7 +20,7 @@ def whole_folder(out: Path, made: Sequence[str]) -> Iterator[Path]:
     folder stays. A block must not open another one of the same `out`: it would wait for itself.
 
     Args:
-        made: patterns of the names that its files may have, see `rhs.outputs`.
+        made: patterns of the names that its files may have, see `rhs.storage.outputs`.
 
     Raises:
         UserError: what is to be replaced or removed holds files of other names, now or at the end.

@@ -17,8 +17,13 @@ from rhs.errors import UserError
 
 # Stores that replace an object whole or not at all, and the package that fsspec needs for each.
 PACKAGES = {
-    "s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "memory": "fsspec",
-}  # fmt: skip
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "memory": "fsspec",
+}
 SETTINGS = ("AWS_", "AZURE_", "GOOGLE_")  # of the environment
 S3_OPTIONS = {
     "max_concurrency": 4,
@@ -65,7 +70,7 @@ class ObjectStore:
     def child(self, name: str) -> "ObjectStore":
         return ObjectStore(f"{self.location}/{name}")
 
-    def sweep(self) -> None:
+    def delete_leftovers(self) -> None:
         """Drop uploads of large objects that never ended: they have no name, but are paid for."""
         if self._protocol != "s3":
             return

@@ -38,11 +38,11 @@ class Store(Protocol):
     def child(self, name: str) -> "Store":
         """The store below."""
 
-    def sweep(self) -> None:
+    def delete_leftovers(self) -> None:
         """Delete what unfinished writes have left; the caller is the only writer."""
 
 
-class Folder:
+class FolderStore:
     """A Store on a disk of this machine, or one that it mounts."""
 
     def __init__(self, path: Path):
@@ -72,10 +72,10 @@ class Folder:
     def delete(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
 
-    def child(self, name: str) -> "Folder":
-        return Folder(self.path / name)
+    def child(self, name: str) -> "FolderStore":
+        return FolderStore(self.path / name)
 
-    def sweep(self) -> None:
+    def delete_leftovers(self) -> None:
         for leftover in self.path.glob(".*.tmp"):
             if re.fullmatch(r"\..+\.[0-9a-f]{4,}\.tmp", leftover.name):  # see `write`
                 leftover.unlink(missing_ok=True)
@@ -86,7 +86,7 @@ def is_url(location: str | Path | None) -> bool:
     return location is not None and "://" in str(location) and not _file(str(location))
 
 
-def open_store(location: str | Path) -> Folder | ObjectStore:
+def open_store(location: str | Path) -> FolderStore | ObjectStore:
     """The store at a folder or URL.
 
     Raises:
@@ -94,7 +94,7 @@ def open_store(location: str | Path) -> Folder | ObjectStore:
     """
     if is_url(location):
         return ObjectStore(str(location))
-    return Folder(_file(str(location)) or Path(os.path.expanduser(location)))
+    return FolderStore(_file(str(location)) or Path(os.path.expanduser(location)))
 
 
 def _file(location: str) -> Path | None:

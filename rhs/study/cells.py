@@ -16,18 +16,18 @@ from shutil import rmtree
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from rhs.config.quoting import readable
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
-from rhs.machine import describe
 from rhs.memory import keep_freed_memory
+from rhs.metrics.retrieval import score
 from rhs.models.embedder import Embedder, build_embedder
-from rhs.quoting import readable
-from rhs.retrieval.scores import score
 from rhs.run import identify
 from rhs.stage import explain
-from rhs.storage.store import Folder, open_store
-from rhs.training.keeper import BEST
-from rhs.training.selected import embed_split, load_selected
+from rhs.storage.store import FolderStore, open_store
+from rhs.tracking.hardware import describe_hardware
+from rhs.training.checkpointer import BEST
+from rhs.training.model_selection import embed_split, load_selected
 from rhs.tuning.trial import check_unchanged, run_trial, trial_params
 
 WHICH = ("chosen", "last")  # epochs that a study tells of; which is chosen its objective says
@@ -107,7 +107,7 @@ class Cells:
         """Keep what came of a cell; then its checkpoints are of no more use."""
         told = {"overrides": cell.overrides, "command": cell.command} | result
         text = json.dumps(told, indent=1)
-        Folder(self.folder).write(f"{cell.run}.json", text.encode())
+        FolderStore(self.folder).write(f"{cell.run}.json", text.encode())
         if "failed" not in result:
             rmtree(self.home(cell) / "checkpoints", ignore_errors=True)
 
@@ -116,7 +116,7 @@ class Cells:
         return self.folder / cell.run
 
 
-def attempt(params: dict, shards: Path, folder: Path, digest: str) -> dict:
+def try_cell(params: dict, shards: Path, folder: Path, digest: str) -> dict:
     """`run_cell`, or why it failed.
 
     Args:
@@ -130,7 +130,7 @@ def attempt(params: dict, shards: Path, folder: Path, digest: str) -> dict:
         check_unchanged(shards, digest)
         result = run_cell(params, shards, folder)
         check_unchanged(shards, digest)
-        return result | {"machine": describe()}
+        return result | {"machine": describe_hardware()}
     except UserError as error:
         return {"failed": str(error)}
     except Exception as error:  # whatever it is, other cells go on
@@ -172,7 +172,7 @@ def run_cell(params: dict, shards: Path, folder: Path) -> dict:
     return {"scores": scores, "history": history, "seconds": time.monotonic() - start}
 
 
-def told_of(result: dict, select: str) -> dict:
+def selected_scores(result: dict, select: str) -> dict:
     """What a study tells of a cell: the scores of WHICH.
 
     Args:

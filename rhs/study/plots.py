@@ -34,9 +34,12 @@ WIDTH, ROW = 4.0, 0.36  # inches: of a data set, of a method
 
 
 def draw_all(
-    folder: Path, summary: Summary, data: Sequence[str], methods: Sequence[str],
+    folder: Path,
+    summary: Summary,
+    data: Sequence[str],
+    methods: Sequence[str],
     baselines: Sequence[str],
-) -> None:  # fmt: skip
+) -> None:
     """Write scores.png and, where there are baselines, differences.png."""
     with rc_context(STYLE):
         _scores(summary, data, methods).savefig(folder / "scores.png", bbox_inches="tight")

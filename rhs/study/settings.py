@@ -8,16 +8,25 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rhs.errors import UserError, number
-from rhs.inputs import refuse_input
+from rhs.config.compose import read_file
+from rhs.errors import UserError, check_number
+from rhs.storage.input_guard import refuse_input
 from rhs.study.cells import UNTRAINED
-from rhs.tuning.settings import OBJECTIVES, TuneSettings, load_settings, read_file
+from rhs.tuning.settings import OBJECTIVES, TuneSettings, load_settings
 
 FOLDER = Path("conf/study")
 ENOUGH = 5  # seeds, for a claim
 NAMES = (
-    "name", "base", "data", "methods", "classes_of_four", "seeds", "baselines", "tune", "datasets",
-)  # fmt: skip
+    "name",
+    "base",
+    "data",
+    "methods",
+    "classes_of_four",
+    "seeds",
+    "baselines",
+    "tune",
+    "datasets",
+)
 TUNE = ("trials", "seed", "objective", "scheduler", "concurrent", "space")
 LABEL = r"\w[\w.-]*"  # names files and MLflow's metrics
 
@@ -71,12 +80,12 @@ class StudySettings:
                     f"study.baselines has {label!r}; accepted: {', '.join(self.methods)}."
                 )
         for seed in self.seeds:
-            number("study.seeds", seed, least=0, whole=True)
+            check_number("study.seeds", seed, least=0, whole=True)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise UserError(f"study.seeds is {self.seeds!r}; give different seeds, as [0,1,2,3,4].")
         if unknown := set(self.tune) - set(TUNE):
             raise UserError(f"study.tune.{min(unknown)} is unknown; accepted: {', '.join(TUNE)}.")
-        number("study.tune.trials", self.trials, least=0, whole=True)
+        check_number("study.tune.trials", self.trials, least=0, whole=True)
         if (objective := self.tune.get("objective", "recall@1")) not in OBJECTIVES:
             raise UserError(
                 f"study.tune.objective is {objective!r}; it must be {' or '.join(OBJECTIVES)}."

@@ -18,21 +18,21 @@ from tqdm import tqdm
 
 from rhs.data.shards import has_split, load_manifest
 from rhs.errors import UserError
-from rhs.outputs import RESULTS
 from rhs.run import code_digest
-from rhs.storage.atomic import whole_folder
-from rhs.study.cells import UNTRAINED, Cell, Cells, make_cell, told_of
-from rhs.study.executing import in_ray
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.outputs import RESULTS
+from rhs.study.cells import UNTRAINED, Cell, Cells, make_cell, selected_scores
 from rhs.study.plots import draw_all
+from rhs.study.ray_tasks import run_on_ray
 from rhs.study.settings import StudySettings
 from rhs.study.summary import Summary, summarize
-from rhs.study.table import Provenance, Tuned, cells_csv, markdown, table_csv
+from rhs.study.tables import Provenance, TunedSetting, cells_csv, markdown, table_csv
 from rhs.study.tracking import track_cell
 from rhs.tracking.tracker import NullTracker
-from rhs.training.setup import check
+from rhs.training.preflight import check
 from rhs.tuning.search import AllFailed, search
-from rhs.tuning.space import check_paths
-from rhs.tuning.trial import check_ends
+from rhs.tuning.search_space import check_paths
+from rhs.tuning.trial import check_range_ends
 
 Execute = Callable[[Sequence[Cell], Cells], Iterator[tuple[Cell, dict]]]
 
@@ -46,7 +46,7 @@ class Study:
         folder: gets everything.
         command: that runs this study.
         tracker: of the study's own MLflow run; trials and cells get one each beneath it.
-        execute: runs cells, see rhs.study.executing.in_ray.
+        execute: runs cells, see rhs.study.ray_tasks.run_on_ray.
         say: takes lines for a person to read.
     """
 
@@ -55,12 +55,12 @@ class Study:
     folder: Path
     command: str
     tracker: NullTracker = field(default_factory=NullTracker)
-    execute: Execute = in_ray
+    execute: Execute = run_on_ray
     say: Callable[[str], None] = tqdm.write
 
     def __post_init__(self):
         self.cells = Cells(self.folder / "cells")
-        self.tuned: dict[tuple[str, str], Tuned] = {}
+        self.tuned: dict[tuple[str, str], TunedSetting] = {}
         self.finished: list[tuple[Cell, dict]] = []
 
     def run(self) -> Summary:
@@ -100,14 +100,14 @@ class Study:
                     space = self.settings.search_of(method).dimensions
                     check_paths(space, base)
                     new = [each for each in space if each.ends not in ends]
-                    check_ends(new, base, self.shards[data])
+                    check_range_ends(new, base, self.shards[data])
                     ends |= {each.ends for each in new}
 
-    def _tune(self, data: str, method: str) -> Tuned:
+    def _tune(self, data: str, method: str) -> TunedSetting:
         """The method's setting on this data set; a search that only failed leaves a gap."""
         settings = self.settings
         if not settings.trials:
-            return Tuned([])
+            return TunedSetting([])
         seed = f"seed={settings.tune_seed}"
         base = settings.overrides(data, method, seed, f"tracking.experiment={settings.name}")
         self.say(f"{data} {method}: {settings.trials} trials")
@@ -117,9 +117,9 @@ class Study:
             found = search(base, asked, self.shards[data], folder, self.tracker, self.say)
         except AllFailed as error:
             self.say(f"{data} {method}: {error}")
-            return Tuned(None, reason=str(error))
+            return TunedSetting(None, reason=str(error))
         ended = Counter(trial["state"] for trial in found.trials)
-        return Tuned(found.overrides, found.value, dict(ended))
+        return TunedSetting(found.overrides, found.value, dict(ended))
 
     def _train(self, data: str) -> None:
         """Every cell of a data set, those that are kept already first."""
@@ -129,12 +129,12 @@ class Study:
             if kept is None:
                 fresh.append(cell)
             else:
-                self.finished.append((cell, told_of(kept, settings.select)))
+                self.finished.append((cell, selected_scores(kept, settings.select)))
         with tqdm(
             total=len(cells), initial=len(cells) - len(fresh), desc=data, disable=None
         ) as bar:
             for cell, whole in self.execute(_once(fresh), self.cells):
-                result = told_of(whole, settings.select)
+                result = selected_scores(whole, settings.select)
                 track_cell(self.tracker, settings.name, cell, result, self.cells.home(cell))
                 self.cells.write(cell, whole)
                 self.say(_line(cell, result))
@@ -167,7 +167,7 @@ class Study:
         machine = "; ".join(sorted(machines))
         origin = Provenance(self.command, machine, date, code_digest(), digests)
         text = markdown(settings, summary, self.tuned, self.finished, origin)
-        with whole_folder(self.folder / "results", RESULTS) as folder:
+        with atomic_folder(self.folder / "results", RESULTS) as folder:
             (folder / "table.md").write_text(text, encoding="utf-8")
             (folder / "table.csv").write_text(table_csv(summary), encoding="utf-8")
             (folder / "cells.csv").write_text(cells_csv(self.finished), encoding="utf-8")

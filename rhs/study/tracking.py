@@ -9,13 +9,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from rhs.config.compose import compose, to_container
 from rhs.data.shards import load_manifest
 from rhs.run import Run
-from rhs.stage import compose, plain
 from rhs.study.cells import Cell
 from rhs.study.settings import StudySettings
 from rhs.tracking.tracker import NullTracker, Tracker, environment, tracked
-from rhs.tuning.watch import CONTEXT
+from rhs.tuning.callback import CONTEXT
 
 
 class _Failed(Exception):
@@ -31,7 +31,9 @@ def tracked_study(
     Args:
         shards: by the data set's label.
     """
-    chosen = plain(compose([*settings.base, f"tracking.experiment={settings.name}"]).tracking)
+    chosen = to_container(
+        compose([*settings.base, f"tracking.experiment={settings.name}"]).tracking
+    )
     params = OmegaConf.create({"study": asdict(settings), "tracking": chosen})
     assert isinstance(params, DictConfig)
     digests = {data: load_manifest(where)["digest"] for data, where in shards.items()}

@@ -8,10 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from rhs.redact import without_secrets
-from rhs.run import Run, project
-from rhs.tracking.address import database_file
+from rhs.config.redact import without_secrets
+from rhs.paths import project_folder
+from rhs.run import Run
 from rhs.tracking.provenance import describe
+from rhs.tracking.tracking_uri import database_file
 
 NAME_TAG = "rhs.run"  # of an MLflow run: the run's name
 DESCRIBED_TAG = "data.digest"  # set last: the run is described
@@ -19,9 +20,14 @@ PASSING = (408, 429, 500, 502, 503, 504)  # HTTP statuses of a server that is bu
 LOCKED = ("database is locked", "database table is locked", "database is busy")
 # What the servers of databases say of an address or a login that will never work.
 WRONG = (
-    "authentication failed", "access denied", "login failed", "no pg_hba.conf entry",
-    "does not exist", "unknown database", "cannot open database",
-)  # fmt: skip
+    "authentication failed",
+    "access denied",
+    "login failed",
+    "no pg_hba.conf entry",
+    "does not exist",
+    "unknown database",
+    "cannot open database",
+)
 DATABASES = ("postgresql", "mysql", "mssql")
 # Packages whose errors say what MLflow, or the store of its files, thinks of a request.
 SPEAKERS = ("mlflow", "requests", "sqlalchemy", "sqlite3", "boto3", "botocore", "google", "azure")
@@ -150,7 +156,7 @@ def _experiment(client: Any, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         local = database_file(uri) is not None
-        place = (project() / "mlartifacts").as_uri() if local else None
+        place = (project_folder() / "mlartifacts").as_uri() if local else None
         return client.create_experiment(name, artifact_location=place)
     if found.lifecycle_stage != "active":
         raise MlflowException(f"experiment {name!r} was deleted: restore it or take another")

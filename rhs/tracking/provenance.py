@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from rhs.redact import redacted
-from rhs.stage import plain
+from rhs.config.compose import to_container
+from rhs.config.redact import redacted
 
 LONGEST = 500  # characters of a parameter: what MLflow's older servers take and a table can show
 AT_ONCE = 100  # parameters that MLflow takes in one call
@@ -26,7 +26,7 @@ def describe(client: Any, found: Any, params: DictConfig, manifest: dict) -> Non
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import DatasetInput, InputTag, Param, RunTag
 
-    run_id, shown = found.info.run_id, redacted(plain(params))
+    run_id, shown = found.info.run_id, redacted(to_container(params))
     new = {k: v for k, v in flatten(shown).items() if k not in found.data.params}
     entries = [Param(name, shorten(value)) for name, value in new.items()]
     for start in range(0, len(entries), AT_ONCE):
@@ -72,10 +72,20 @@ def _git_commit() -> str:
         return told
     try:
         git = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty",
-             "--abbrev=40", "--exclude=*"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [
+                "git",
+                "-C",
+                str(Path(__file__).parent),
+                "describe",
+                "--always",
+                "--dirty",
+                "--abbrev=40",
+                "--exclude=*",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except OSError:  # git is not installed
         return "unknown"
     return git.stdout.strip() or "unknown"

@@ -17,15 +17,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from rhs.config.redact import without_secrets
 from rhs.errors import UserError
-from rhs.redact import without_secrets
 from rhs.run import Run
 from rhs.stage import explain
-from rhs.tracking.address import tracking_uri
 from rhs.tracking.delivery import Delivery
 from rhs.tracking.mlflow_run import is_away, is_refused, open_run, reason
 from rhs.tracking.spool import Spool
-from rhs.tracking.system_use import sampled
+from rhs.tracking.system_metrics import sampled
+from rhs.tracking.tracking_uri import tracking_uri
 
 AXES = ("epoch", "step")  # of the curves, not curves themselves
 ANSWER = 30.0  # seconds in which MLflow is to answer at the start; later it is away for now
@@ -97,7 +97,7 @@ class Tracker(NullTracker):
         self.delivery.wake()
 
     def system(self, values: dict[str, float], step: int) -> None:
-        """Record the use of this machine; see `rhs.tracking.system_use`."""
+        """Record the use of this machine; see `rhs.tracking.system_metrics`."""
         self.metrics(values, step, "system")
 
     def artifacts(self, folder: Path, name: str) -> None:
@@ -112,13 +112,13 @@ class Tracker(NullTracker):
     ) -> str | None:
         """Log a saved model, with its index if there is one, and register it.
 
-        See `rhs.serving.register`. None: it was left out.
+        See `rhs.inference.mlflow_model.register`. None: it was left out.
         """
 
         def log(run_id: str) -> str:
             import mlflow
 
-            from rhs.serving import register
+            from rhs.inference.mlflow_model import register
 
             mlflow.set_tracking_uri(self.uri)
             home = self.delivery.client.get_run(run_id).info.experiment_id

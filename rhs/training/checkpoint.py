@@ -17,7 +17,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
 from rhs.storage.store import Store
-from rhs.training.schedule import Optimizers
+from rhs.training.optimization import Optimizers
 
 
 def save(store: Store, step: int, tensors: dict[str, torch.Tensor], state: dict) -> None:
@@ -89,7 +89,7 @@ def load_latest(
     return None
 
 
-def ends_at(store: Store) -> int:
+def completed_epochs(store: Store) -> int:
     """Whole epochs that the newest checkpoint says are done; 0 without one that says so."""
     try:
         newest = json.loads(store.read(_state_of(steps(store)[-1])))
@@ -118,7 +118,7 @@ def steps(store: Store) -> list[int]:
     return [int(name[:9]) for name in store.names() if re.fullmatch(r"\d{9}\.json", name)]
 
 
-def copied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def cpu_copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Copies in this machine's memory, each of its own: safetensors refuses tensors that share
     memory or are not contiguous, and training goes on changing the originals."""
     return {
@@ -126,7 +126,7 @@ def copied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     }
 
 
-def pack(
+def state_tensors(
     model: torch.nn.Module, objective: torch.nn.Module, optimizer: Optimizers
 ) -> dict[str, torch.Tensor]:
     """All tensors that training changes, under names that say whose they are."""
@@ -137,17 +137,17 @@ def pack(
     return tensors
 
 
-def unpack(
+def load_state_tensors(
     tensors: dict[str, torch.Tensor],
     model: torch.nn.Module,
     objective: torch.nn.Module,
     optimizer: Optimizers,
 ) -> None:
     """The inverse of `pack`, in place. The optimizer's settings stay those it was built with."""
-    model.load_state_dict(under("model.", tensors))
-    objective.load_state_dict(under("objective.", tensors))
+    model.load_state_dict(with_prefix("model.", tensors))
+    objective.load_state_dict(with_prefix("objective.", tensors))
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in under("optimizer.", tensors).items():
+    for name, value in with_prefix("optimizer.", tensors).items():
         number, key = name.split(".", 1)
         state.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict(
@@ -155,7 +155,7 @@ def unpack(
     )
 
 
-def under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def with_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors whose names start with `prefix`, without it."""
     return {
         name.removeprefix(prefix): value

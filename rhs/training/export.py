@@ -5,13 +5,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rhs.config.compose import to_container
 from rhs.models.embedder import save_embedder
-from rhs.outputs import MODEL
 from rhs.run import Run
-from rhs.stage import plain
-from rhs.storage.atomic import whole_folder
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.outputs import MODEL
 from rhs.storage.store import open_store
-from rhs.training.selected import load_selected
+from rhs.training.model_selection import load_selected
 
 HISTORY = "history.csv"
 
@@ -22,11 +22,11 @@ def export(params: DictConfig, run: Run, out: Path) -> None:
     The model is that of the last epoch, or of the best, as `train.select` says; the configuration
     names the epoch.
     """
-    chosen = load_selected(plain(params), open_store(run.checkpoints), params.train.select)
+    chosen = load_selected(to_container(params), open_store(run.checkpoints), params.train.select)
     taken = {"select": chosen.which, "epoch": chosen.epoch, "step": chosen.step}
-    config = plain(params.model) | {"run": run.name, "checkpoint": taken}
+    config = to_container(params.model) | {"run": run.name, "checkpoint": taken}
     preprocess = {key: params.preprocess[key] for key in ("short_side", "quality")}
-    with whole_folder(out, MODEL) as folder:
+    with atomic_folder(out, MODEL) as folder:
         save_embedder(folder, chosen.embedder, config | {"preprocess": preprocess})
         write_history(folder / HISTORY, chosen.history)
 

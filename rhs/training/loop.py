@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from rhs.data.loader import TrainLoader
-from rhs.errors import UserError, number
-from rhs.training.progress import Meter, Progress
-from rhs.training.schedule import Optimizers, learning_rate, set_learning_rate
-from rhs.training.survey import survey
+from rhs.errors import UserError, check_number
+from rhs.training.optimization import Optimizers, learning_rate, set_learning_rate
+from rhs.training.progress import Progress, StepMetrics
+from rhs.training.refresh import refresh_statistics
 
 
-class Keeps(Protocol):
-    """What the loop needs of rhs.training.keeper.Keeper."""
+class CheckpointerLike(Protocol):
+    """What the loop needs of rhs.training.checkpointer.Checkpointer."""
 
     def due(self, step: int) -> bool: ...
 
@@ -37,9 +37,9 @@ class Settings:
             raise UserError(
                 f"train.precision is {self.precision!r}; it must be float32 or bfloat16."
             )
-        number("train.epochs", self.epochs, least=1, whole=True)
-        number("train.lr", self.lr, above=0)
-        number("train.warmup", self.warmup, least=0)
+        check_number("train.epochs", self.epochs, least=1, whole=True)
+        check_number("train.lr", self.lr, above=0)
+        check_number("train.warmup", self.warmup, least=0)
 
     def warmup_steps(self, total: int) -> int:
         """Steps of the warm-up, of `total` in all."""
@@ -61,7 +61,7 @@ def train(
     end_of_epoch: Callable[[Progress, dict[str, float]], None],
     say: Callable[[str], None],
     record: Callable[[list[dict[str, float]]], None] | None = None,
-    keeper: Keeps | None = None,
+    keeper: CheckpointerLike | None = None,
 ) -> None:
     """Train from `progress`, which may lie within an epoch, to the last epoch.
 
@@ -80,19 +80,25 @@ def train(
     total = settings.epochs * steps
     for epoch in range(progress.epochs_done, settings.epochs):
         if progress.step == 0:  # else the checkpoint holds what came of it
-            survey(model, objective, loader, epoch, device, say)
+            refresh_statistics(model, objective, loader, epoch, device, say)
         model.train()
         objective.train()
-        meter = Meter(progress, steps, record)
+        meter = StepMetrics(progress, steps, record)
         for batch in loader.epoch(epoch, progress.step):
             meter.batch_is_here()
             done = progress.total(steps)
             set_learning_rate(optimizer, settings.rate(done, total))
             loss, diagnostics = training_step(
-                model, objective, optimizer, batch[0].to(device), batch[1].to(device),
-                done / total, settings.precision, settings.seed * 1_000_003 + done,
+                model,
+                objective,
+                optimizer,
+                batch[0].to(device),
+                batch[1].to(device),
+                done / total,
+                settings.precision,
+                settings.seed * 1_000_003 + done,
                 *(values.to(device) for values in batch[2:]),
-            )  # fmt: skip
+            )
             if (bad := not_finite(loss, model, objective)) is not None:
                 raise UserError(
                     f"The {bad} in epoch {epoch + 1}, step {progress.step + 1} "

@@ -53,7 +53,7 @@ class Progress:
         self.history.append(row | means)
 
 
-class Meter:
+class StepMetrics:
     """The numbers of an epoch's steps, and where its time went.
 
     Args:

@@ -14,8 +14,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from rhs.tuning.record import Trial
-from rhs.tuning.space import Dimension, label
+from rhs.tuning.search_space import Dimension, label
+from rhs.tuning.trial_log import Trial
 
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -43,7 +43,7 @@ def draw_all(
     """Write history.png, parallel_coordinates.png and, where there are any, importance.png.
 
     Args:
-        importances: shares by path, see rhs.tuning.outcome.importances.
+        importances: shares by path, see rhs.tuning.results.importances.
     """
     with rc_context(STYLE):
         _history(trials, objective).savefig(folder / "history.png")
@@ -65,8 +65,14 @@ def _history(trials: Sequence[Trial], objective: str) -> Figure:
             )
     numbers = [trial.number for trial, _ in counting]
     best = np.maximum.accumulate([value for _, value in counting])
-    axes.step([*numbers, trials[-1].number], [*best, best[-1]], where="post", color=INK,
-              linewidth=1.2, label="best so far")  # fmt: skip
+    axes.step(
+        [*numbers, trials[-1].number],
+        [*best, best[-1]],
+        where="post",
+        color=INK,
+        linewidth=1.2,
+        label="best so far",
+    )
     failed = [trial.number for trial in trials if trial.state == "failed"]
     if failed:
         low = axes.get_ylim()[0]
@@ -113,8 +119,11 @@ def _parallel(trials: Sequence[Trial], space: Sequence[Dimension], objective: st
     for place, dimension in enumerate(space):
         _axis(axes, place, _ticks(dimension))
     ends = (float(norm.vmin or 0), float(norm.vmax or 0))
-    _axis(axes, len(space), [(share, f"{ends[0] + share * (ends[1] - ends[0]):.1%}")
-                             for share in (0.0, 0.5, 1.0)])  # fmt: skip
+    _axis(
+        axes,
+        len(space),
+        [(share, f"{ends[0] + share * (ends[1] - ends[0]):.1%}") for share in (0.0, 0.5, 1.0)],
+    )
     names = [dimension.path.replace(".", ".\n") for dimension in space]
     axes.set_xticks(range(len(space) + 1), [*names, objective])
     axes.tick_params(axis="x", length=0)
@@ -132,9 +141,15 @@ def _axis(axes: Axes, place: int, ticks: Sequence[tuple[float, str]]) -> None:
     for height, text in ticks:
         axes.plot([place, place + 0.03], [height, height], color=MUTED, linewidth=1.0, zorder=3)
         axes.text(
-            place + 0.05, height, text, va="center", fontsize=8, color=INK, zorder=4,
+            place + 0.05,
+            height,
+            text,
+            va="center",
+            fontsize=8,
+            color=INK,
+            zorder=4,
             bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
-        )  # fmt: skip
+        )
 
 
 def _height(dimension: Dimension, values: dict[str, Any]) -> float:

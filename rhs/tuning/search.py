@@ -16,18 +16,18 @@ from typing import Any
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from rhs.cluster import connect
+from rhs.config.compose import compose
 from rhs.data.shards import has_split, load_manifest
+from rhs.distributed.mailbox import Mailbox
+from rhs.distributed.ray_cluster import connect
+from rhs.distributed.supervisor import deferred_signals, supervise
 from rhs.errors import UserError
 from rhs.run import code_digest, identify
-from rhs.stage import compose
 from rhs.tracking.tracker import NullTracker, environment
-from rhs.training.mailbox import Mailbox
-from rhs.training.supervise import heeding, supervise
-from rhs.tuning.record import Record
+from rhs.tuning.search_space import check_paths
 from rhs.tuning.settings import TuneSettings
-from rhs.tuning.space import check_paths
-from rhs.tuning.trial import told_to_tune, trial_params
+from rhs.tuning.trial import trial_params, tune_trainable
+from rhs.tuning.trial_log import TrialLog
 
 # Tune would write tables of its own, and insist on an objective where a trial was refused.
 ENVIRONMENT = {
@@ -45,14 +45,14 @@ class AllFailed(UserError):
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search has found.
 
     Attributes:
         overrides: of the best setting, beside the shared ones.
         value: of the objective, at the best epoch of the best trial.
         number: of that trial.
-        trials: see rhs.tuning.record.Trial.told.
+        trials: see rhs.tuning.trial_log.Trial.told.
         folder: that keeps the record.
     """
 
@@ -70,7 +70,7 @@ def search(
     folder: Path,
     tracker: NullTracker | None = None,
     say: Callable[[str], None] = tqdm.write,
-) -> Found:
+) -> SearchResult:
     """Try `settings.trials` settings; the same call continues, or returns at once what was found.
 
     The winner is the trial with the highest value of the objective at any of its epochs.
@@ -79,7 +79,7 @@ def search(
         base: Hydra overrides that all trials share.
         folder: gets a folder named after what the search depends on: settings, parameters, data
             and code; so that results of another search never count. The caller holds it, see
-            `rhs.storage.alone`.
+            `rhs.storage.lease`.
         tracker: of the search's own MLflow run; each trial gets one beneath it.
         say: takes a line a trial.
 
@@ -88,7 +88,7 @@ def search(
         AllFailed: all trials failed.
         Interrupted: a signal asked this process to end.
     """
-    home = home_of_search(base, settings, shards, folder)
+    home = search_folder(base, settings, shards, folder)
     params = compose(base)
     check_paths(settings.dimensions, base)
     if params.cluster.storage is not None:
@@ -96,13 +96,13 @@ def search(
             f"cluster.storage is {params.cluster.storage!r}; a search works in the project's own "
             "folder, which every node must see: it takes null."
         )
-    record = Record(home / "trials.jsonl")
+    record = TrialLog(home / "trials.jsonl")
     if record.lacks(settings.trials):
         _Search(base, settings, shards, home, tracker or NullTracker(), say).run(record)
     return found_in(record, settings, home)
 
 
-def home_of_search(base: list[str], settings: TuneSettings, shards: Path, folder: Path) -> Path:
+def search_folder(base: list[str], settings: TuneSettings, shards: Path, folder: Path) -> Path:
     """The folder that keeps a search, named after everything that its result depends on.
 
     Raises:
@@ -136,20 +136,20 @@ class _Search:
     tracker: NullTracker
     say: Callable[[str], None]
 
-    def run(self, record: Record) -> None:
+    def run(self, record: TrialLog) -> None:
         """The trials that the record lacks."""
         import ray
 
+        from rhs.tuning.callback import TrialCallback, TrialRuns
         from rhs.tuning.searcher import make_scheduler, make_searcher
-        from rhs.tuning.watch import Children, Watch
 
         params = compose([*self.base, f"cluster.num_workers={self.settings.workers}"])
         connect(params.cluster)
-        with environment(ENVIRONMENT), heeding() as signals:
+        with environment(ENVIRONMENT), deferred_signals() as signals:
             manifest = load_manifest(self.shards)
-            children = Children(self.tracker, self.home.name, self.home, manifest)
+            children = TrialRuns(self.tracker, self.home.name, self.home, manifest)
             objective, trials = self.settings.objective, self.settings.trials
-            watch = Watch(record, children, objective, trials, signals, self.say)
+            watch = TrialCallback(record, children, objective, trials, signals, self.say)
             # Tune keeps a copy of what it is given: nothing in here may be of this process alone.
             told = partial(_told, self.base, self.settings.workers)
             searcher = make_searcher(self.settings, record, params, told)
@@ -168,15 +168,21 @@ class _Search:
             rmtree(leftover, ignore_errors=True)
 
     def _tuner(
-        self, params: DictConfig, searcher: Any, scheduler: Any, watch: Any, room: int,
-        trials: int, record: Record,
-    ) -> Any:  # fmt: skip
+        self,
+        params: DictConfig,
+        searcher: Any,
+        scheduler: Any,
+        watch: Any,
+        room: int,
+        trials: int,
+        record: TrialLog,
+    ) -> Any:
         from ray import tune
 
         rmtree(self.home / "ray", ignore_errors=True)  # of an earlier try: the record has it all
         shards, home = self.shards.resolve(), self.home.resolve()
         known = {"column": self.settings.column, "digest": load_manifest(shards)["digest"]}
-        trainable = partial(told_to_tune, shards=shards, home=home, **known)
+        trainable = partial(tune_trainable, shards=shards, home=home, **known)
         alone_in_process = self.settings.workers == 1
         # Beside its workers a trial only waits: it takes none of their processors.
         each: dict[str, float] = {"memory": 2**28}
@@ -229,7 +235,7 @@ def concurrent(settings: TuneSettings, params: DictConfig, resources: dict[str, 
     return max(1, min(room, settings.concurrent or room, settings.trials))
 
 
-def found_in(record: Record, settings: TuneSettings, home: Path) -> Found:
+def found_in(record: TrialLog, settings: TuneSettings, home: Path) -> SearchResult:
     """What a search came to. Raises AllFailed if none of its trials can win."""
     trials = record.trials[: settings.trials]
     counting = [trial for trial in trials if trial.counts]
@@ -240,5 +246,5 @@ def found_in(record: Record, settings: TuneSettings, home: Path) -> Found:
         )
     best = max(counting, key=lambda trial: trial.objective or 0.0)
     assert best.objective is not None
-    told = [trial.told() for trial in trials]
-    return Found(best.overrides, best.objective, best.number, told, home)
+    told = [trial.as_row() for trial in trials]
+    return SearchResult(best.overrides, best.objective, best.number, told, home)

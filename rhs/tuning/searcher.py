@@ -17,9 +17,9 @@ from optuna.trial import FixedTrial, TrialState, create_trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from rhs.tuning.record import Record
+from rhs.tuning.search_space import defaults, label, overrides_of, suggest_values
 from rhs.tuning.settings import TuneSettings
-from rhs.tuning.space import defaults, label, overrides_of, settle
+from rhs.tuning.trial_log import TrialLog
 
 METRIC, REFUSAL = "objective", "refusal"  # what a trial tells
 HALTS = "halts"  # whether a refusal is no fault of the setting: every trial would meet it
@@ -48,7 +48,7 @@ class Searcher(OptunaSearch):
 
 def make_searcher(
     settings: TuneSettings,
-    record: Record,
+    record: TrialLog,
     base: DictConfig,
     config_of: Callable[[list[str]], dict],
 ) -> Searcher:
@@ -66,12 +66,12 @@ def make_searcher(
         n_startup_trials=settings.random,
     )
     storage = InMemoryStorage()
-    study = study_of(settings, record, base, storage)
+    study = optuna_study(settings, record, base, storage)
     if not record.trials and (own := defaults(space, base)):
         study.enqueue_trial(own)
 
     def suggest(trial: Any) -> dict[str, Any]:
-        values = settle(space, trial, base)
+        values = suggest_values(space, trial, base)
         overrides = overrides_of(values)
         known = {path: label(value) for path, value in values.items()}
         record.begin(trial.number, known, overrides)
@@ -82,9 +82,9 @@ def make_searcher(
     )
 
 
-def study_of(
+def optuna_study(
     settings: TuneSettings,
-    record: Record,
+    record: TrialLog,
     base: DictConfig,
     storage: InMemoryStorage | None = None,
 ) -> optuna.Study:
@@ -96,7 +96,7 @@ def study_of(
             study.enqueue_trial(trial.values)
             continue
         fixed = FixedTrial(trial.values)
-        settle(settings.dimensions, fixed, base)
+        suggest_values(settings.dimensions, fixed, base)
         study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE if trial.counts else TrialState.FAIL,
@@ -109,7 +109,7 @@ def study_of(
     return study
 
 
-def make_scheduler(settings: TuneSettings, record: Record, epochs: int) -> TrialScheduler:
+def make_scheduler(settings: TuneSettings, record: TrialLog, epochs: int) -> TrialScheduler:
     """ASHA, which knows the trials that have ended; interrupted ones tell it again themselves.
 
     Args:
@@ -118,10 +118,13 @@ def make_scheduler(settings: TuneSettings, record: Record, epochs: int) -> Trial
     if settings.scheduler is None or settings.scheduler["grace"] >= epochs:
         return FIFOScheduler()
     scheduler = ASHAScheduler(
-        time_attr="epoch", metric=METRIC, mode="max", max_t=epochs,
+        time_attr="epoch",
+        metric=METRIC,
+        mode="max",
+        max_t=epochs,
         grace_period=settings.scheduler["grace"],
         reduction_factor=settings.scheduler["reduction"],
-    )  # fmt: skip
+    )
     for trial in record.ended:
         known: Any = SimpleNamespace(trial_id=f"before-{trial.number}")
         scheduler.on_trial_add(None, known)  # type: ignore[arg-type]

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rhs.errors import UserError, number
-from rhs.training.keeper import BEST
-from rhs.tuning.overrides import assigned
-from rhs.tuning.space import Dimension, read_space
+from rhs.config.compose import read_file
+from rhs.config.overrides import assigned
+from rhs.errors import UserError, check_number
+from rhs.training.checkpointer import BEST
+from rhs.tuning.search_space import Dimension, read_space
 
 FOLDER = Path("conf/tune")
 OBJECTIVES = {"recall@1": "val_recall@1", "map@r": "val_map@r"}  # and their columns
@@ -52,11 +52,11 @@ class TuneSettings:
             raise UserError(
                 f"tune.objective is {self.objective!r}; it must be {' or '.join(OBJECTIVES)}."
             )
-        number("tune.trials", self.trials, least=1, whole=True)
+        check_number("tune.trials", self.trials, least=1, whole=True)
         if self.concurrent is not None:
-            number("tune.concurrent", self.concurrent, least=1, whole=True)
-        number("tune.workers", self.workers, least=1, whole=True)
-        number("tune.seed", self.seed, least=0, most=2**31, whole=True)
+            check_number("tune.concurrent", self.concurrent, least=1, whole=True)
+        check_number("tune.workers", self.workers, least=1, whole=True)
+        check_number("tune.seed", self.seed, least=0, most=2**31, whole=True)
         if self.scheduler is not None:
             if not isinstance(self.scheduler, dict) or set(self.scheduler) != set(SCHEDULER):
                 raise UserError(
@@ -68,8 +68,8 @@ class TuneSettings:
                     f"tune.workers is {self.workers} and tune.scheduler is set; only trials of one "
                     "worker can be stopped early: set one of them to 1 or null."
                 )
-            number("tune.scheduler.grace", self.scheduler["grace"], least=1, whole=True)
-            number("tune.scheduler.reduction", self.scheduler["reduction"], above=1)
+            check_number("tune.scheduler.grace", self.scheduler["grace"], least=1, whole=True)
+            check_number("tune.scheduler.reduction", self.scheduler["reduction"], above=1)
         read_space(self.space)
 
     @property
@@ -111,28 +111,6 @@ def load_settings(given: str | dict, changes: list[str] | None = None) -> TuneSe
     if "space" not in settings:
         raise UserError("tune.space is missing; give at least one parameter by its path.")
     return TuneSettings(**settings)
-
-
-def read_file(what: str, folder: Path, name: str) -> dict[str, Any]:
-    """The settings in `<folder>/<name>.yaml`.
-
-    Args:
-        what: is chosen by that name, for messages.
-
-    Raises:
-        UserError: there is no such file, or it holds no settings.
-    """
-    file = folder / f"{name}.yaml"
-    if not file.is_file():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        raise UserError(f"{what}={name} is unknown; accepted: {known}.")
-    try:
-        read = OmegaConf.to_container(OmegaConf.load(file))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}.") from None
-    if not isinstance(read, dict):
-        raise UserError(f"{file} holds no settings: it must be a mapping of names to values.")
-    return cast(dict[str, Any], read)
 
 
 def _named(name: str) -> dict[str, Any]:

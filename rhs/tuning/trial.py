@@ -11,19 +11,22 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from rhs.cluster import workers_of
+from rhs.config.compose import compose, to_container
+from rhs.config.overrides import overrides_of
 from rhs.data.shards import load_manifest
+from rhs.distributed.ray_cluster import workers_of
 from rhs.errors import UserError
-from rhs.machine import threads
-from rhs.run import Run, project
-from rhs.stage import compose, explain, plain
+from rhs.paths import project_folder
+from rhs.run import Run
+from rhs.stage import explain
 from rhs.storage.store import open_store
+from rhs.tracking.hardware import threads
 from rhs.tracking.tracker import NullTracker
-from rhs.training import checkpoint, journal
-from rhs.training.setup import check
-from rhs.training.worker import fit, work
-from rhs.tuning.overrides import overrides_of
-from rhs.tuning.space import Dimension
+from rhs.training import checkpoint, run_log
+from rhs.training.driver import fit
+from rhs.training.preflight import check
+from rhs.training.worker import train_rank
+from rhs.tuning.search_space import Dimension
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -38,10 +41,10 @@ def trial_params(overrides: list[str], workers: int = 1) -> dict:
     Raises:
         UserError: an override names something that does not exist.
     """
-    params = plain(compose([*overrides, f"cluster.num_workers={workers}"]))
+    params = to_container(compose([*overrides, f"cluster.num_workers={workers}"]))
     # Processes of Ray work in another folder than this one.
-    cache = project() / params["cluster"]["decoded_folder"]
-    params["cluster"]["decoded_folder"] = str(cache)
+    cache = project_folder() / params["cluster"]["cache_folder"]
+    params["cluster"]["cache_folder"] = str(cache)
     return params
 
 
@@ -69,7 +72,7 @@ def run_trial(
 
     Raises:
         UserError: parameters that cannot work, or the loss diverged.
-        rhs.training.keeper.Stopped: `stopping` said so, and what was done is saved.
+        rhs.training.checkpointer.TrainingStopped: `stopping` said so, and what was done is saved.
     """
     check(params, shards)
     for row in history_of(folder):
@@ -79,10 +82,15 @@ def run_trial(
         return history_of(folder)
     torch.set_num_threads(threads())
     device = torch.device("cuda" if params["cluster"]["use_gpu"] else "cpu")
-    _, progress = work(
-        params, shards, open_store(folder / "checkpoints"), device, report,
-        say or partial(_note, folder / "log.txt"), stopping=stopping,
-    )  # fmt: skip
+    _, progress = train_rank(
+        params,
+        shards,
+        open_store(folder / "checkpoints"),
+        device,
+        report,
+        say or partial(_note, folder / "log.txt"),
+        stopping=stopping,
+    )
     return progress.history
 
 
@@ -115,7 +123,7 @@ def _with_ray_train(
 
 
 def _note(file: Path, line: str) -> None:
-    journal.append(file, f"{time.strftime('%H:%M:%S')}  {line}")
+    run_log.append(file, f"{time.strftime('%H:%M:%S')}  {line}")
 
 
 def home_of(folder: Path, number: int) -> Path:
@@ -123,7 +131,7 @@ def home_of(folder: Path, number: int) -> Path:
     return folder / "trials" / f"{number:03d}"
 
 
-def check_ends(space: list[Dimension], base: list[str], shards: Path) -> None:
+def check_range_ends(space: list[Dimension], base: list[str], shards: Path) -> None:
     """Raises UserError if an end of a range cannot be trained with, where all else is as in `base`.
 
     A choice that cannot is a trial that fails. Ranges that depend on other values of the trial, or
@@ -160,7 +168,7 @@ def check_unchanged(shards: Path, digest: str) -> None:
         )
 
 
-def told_to_tune(config: dict, shards: Path, home: Path, column: str, digest: str) -> None:
+def tune_trainable(config: dict, shards: Path, home: Path, column: str, digest: str) -> None:
     """One trial, in a process of Ray Tune's: what it comes to is told there, errors too.
 
     Args:

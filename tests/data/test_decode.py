@@ -12,9 +12,14 @@ from rhs.data.decode import decode
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize(
     "options",
-    [{"format": "PNG"}, {"format": "JPEG"}, {"format": "JPEG", "quality": 30},
-     {"format": "JPEG", "subsampling": 0}, {"format": "JPEG", "progressive": True}],
-)  # fmt: skip
+    [
+        {"format": "PNG"},
+        {"format": "JPEG"},
+        {"format": "JPEG", "quality": 30},
+        {"format": "JPEG", "subsampling": 0},
+        {"format": "JPEG", "progressive": True},
+    ],
+)
 def test_pixels_are_pillows(mode, options):
     random = np.random.default_rng(0)
     for height, width in ((1, 1), (17, 33), (64, 48)):

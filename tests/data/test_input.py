@@ -6,18 +6,18 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from tiny import small_params, write_shards
+from tiny_project import small_params, write_shards
 
-from rhs.data.decoded import DecodedImages
-from rhs.data.fed import FedLoader
+from rhs.config.compose import to_container
+from rhs.config.schema import check_group
+from rhs.data.batch_sampler import BalancedBatchSampler
+from rhs.data.decoded_cache import DecodedImages
 from rhs.data.loader import TrainLoader
-from rhs.data.plan import BatchPlan
+from rhs.data.open_images import check_input, input_threads
+from rhs.data.ray_loader import RayTrainLoader
 from rhs.data.shards import ShardedImages
-from rhs.data.source import check_input, input_threads
 from rhs.data.transforms import Augmentation
 from rhs.errors import UserError
-from rhs.schema import check_group
-from rhs.stage import plain
 
 LIVELY = Augmentation((0.3, 1.0), (0.7, 1.4), flip=True, jitter={"saturation": 0.4, "hue": 0.1})
 
@@ -28,8 +28,8 @@ def shards(tmp_path_factory):
     return write_shards(folder, train=[5, 4, 6, 3, 4, 9, 2, 4, 1], test=[2, 2])
 
 
-def plan(images) -> BatchPlan:
-    return BatchPlan(images.labels, classes=4, per_class=2, seed=3)
+def plan(images) -> BalancedBatchSampler:
+    return BalancedBatchSampler(images.labels, classes=4, per_class=2, seed=3)
 
 
 def batches(loader: TrainLoader, epoch: int) -> list[tuple[torch.Tensor, ...]]:
@@ -55,13 +55,13 @@ def test_made_elsewhere_in_the_cluster(shards, ray_cluster):
     images = ShardedImages(shards, "train")
     for rank in range(2):
         here = TrainLoader(images, plan(images), LIVELY, 12, rank, 2)
-        there = FedLoader(shards, images, plan(images), LIVELY, 12, rank, 2, threads=2)
+        there = RayTrainLoader(shards, images, plan(images), LIVELY, 12, rank, 2, threads=2)
         assert_equal(batches(there, 0), batches(here, 0))
 
 
 def test_an_epoch_that_is_done_asks_nothing_of_the_cluster(shards, monkeypatch):
     images = ShardedImages(shards, "train")
-    loader = FedLoader(shards, images, plan(images), LIVELY, 12)
+    loader = RayTrainLoader(shards, images, plan(images), LIVELY, 12)
     monkeypatch.setitem(sys.modules, "ray.data", None)  # to import it is an error
     assert list(loader.epoch(0, loader.plan.steps)) == []
     with pytest.raises(ImportError):
@@ -74,7 +74,7 @@ def test_continuous_labels_come_with_their_images(shards):
     loader = TrainLoader(images, plan(images), LIVELY, 12, values_NL=values)
     made = batches(loader, 2)
     for step, (pixels, labels, got) in enumerate(made):
-        rows = loader.plan.batch(2, step).image
+        rows = loader.plan.batch(2, step).index
         assert torch.equal(got, torch.from_numpy(values[rows]))
         assert len(pixels) == len(labels) == len(got) == 8
 
@@ -97,7 +97,7 @@ def test_what_three_epochs_draw_is_the_plans(workers):
     """The audit of `benchmarks.loader`, small."""
     labels = np.repeat(np.arange(40), np.random.default_rng(0).integers(1, 30, 40))
     images = Recorder(labels)
-    made = BatchPlan(labels, classes=8, per_class=4, seed=5)
+    made = BalancedBatchSampler(labels, classes=8, per_class=4, seed=5)
     drawn = Counter()
     for rank in range(workers):
         loader = TrainLoader(images, made, Augmentation(), 4, rank, workers, threads=2)
@@ -107,9 +107,11 @@ def test_what_three_epochs_draw_is_the_plans(workers):
                 assert torch.equal(got, torch.from_numpy(labels)[ids])
                 drawn.update((epoch, i) for i in ids.tolist())
     planned = Counter(
-        (epoch, i) for epoch in range(3) for step in range(made.steps)
-        for i in made.batch(epoch, step).image.tolist()
-    )  # fmt: skip
+        (epoch, i)
+        for epoch in range(3)
+        for step in range(made.steps)
+        for i in made.batch(epoch, step).index.tolist()
+    )
     assert drawn == planned
     counts = np.bincount(labels)[labels]
     for epoch in range(3):
@@ -119,7 +121,7 @@ def test_what_three_epochs_draw_is_the_plans(workers):
 
 
 def test_settings_of_the_input():
-    cluster = plain(small_params().cluster)
+    cluster = to_container(small_params().cluster)
     check_input(cluster)
     assert input_threads(cluster) == 1
     assert input_threads({**cluster, "resources_per_worker": {"CPU": 6.0, "GPU": 1}}) == 6
@@ -132,7 +134,7 @@ def test_settings_of_the_input():
         ({"input": "dali"}, r"cluster\.input is 'dali'; accepted: auto, decoded"),
         ({"input_threads": 0}, r"cluster\.input_threads is 0"),
         ({"decoded_gib": -1}, "decoded_gib is -1"),
-        ({"decoded_folder": None}, "decoded_folder is None"),
+        ({"cache_folder": None}, "cache_folder is None"),
         ({"resources_per_worker": None}, "resources_per_worker is None"),
         ({"resources_per_worker": {"CPU": "x"}}, r"resources_per_worker\.CPU is 'x'"),
     ):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from tiny import class_image
+from tiny_project import class_image
 
-from rhs.data.loader import TrainLoader, in_order
-from rhs.data.plan import BatchPlan
+from rhs.data.batch_sampler import BalancedBatchSampler
+from rhs.data.loader import TrainLoader, evaluation_batches
 from rhs.data.transforms import Augmentation
 from rhs.errors import UserError
 
@@ -31,7 +31,7 @@ LIVELY = Augmentation(scale=(0.3, 1.0), ratio=(0.7, 1.4), flip=True)
 
 def loader(sizes=(4,) * 6, per_class=2, seed=0, rank=0, world_size=1, augmentation=LIVELY):
     pictures = Pictures(list(sizes))
-    plan = BatchPlan(pictures.labels, 4, per_class, seed)
+    plan = BalancedBatchSampler(pictures.labels, 4, per_class, seed)
     return TrainLoader(pictures, plan, augmentation, 12, rank, world_size)
 
 
@@ -52,7 +52,7 @@ def test_shapes_and_labels():
         assert images.shape == (8, 3, 12, 12)
         assert images.dtype == torch.uint8
         assert labels.dtype == torch.int64
-        expected = made.images.labels[made.plan.batch(0, step).image]
+        expected = made.images.labels[made.plan.batch(0, step).index]
         assert labels.tolist() == expected.tolist()
 
 
@@ -68,8 +68,11 @@ def test_an_image_looks_different_in_each_epoch():
     made = loader()
     views = []
     for epoch in range(2):
-        where = {int(i): (s, j) for s in range(made.plan.steps)
-                 for j, i in enumerate(made.plan.batch(epoch, s).image)}  # fmt: skip
+        where = {
+            int(i): (s, j)
+            for s in range(made.plan.steps)
+            for j, i in enumerate(made.plan.batch(epoch, s).index)
+        }
         batches = list(made.epoch(epoch))
         views.append({i: batches[s][0][j] for i, (s, j) in where.items()})
     same = [torch.equal(views[0][i], views[1][i]) for i in views[0]]
@@ -80,7 +83,7 @@ def test_repeated_draws_of_an_image_differ():
     made = loader(sizes=(2,) * 6, per_class=4)  # each group has both images twice
     images, _ = next(made.epoch(0))
     slot = made.plan.batch(0, 0)
-    repeated = [(a, b) for a in range(16) for b in range(a) if slot.image[a] == slot.image[b]]
+    repeated = [(a, b) for a in range(16) for b in range(a) if slot.index[a] == slot.index[b]]
     assert len(repeated) == 8
     assert not any(torch.equal(images[a], images[b]) for a, b in repeated)
 
@@ -132,7 +135,7 @@ def test_a_batch_that_does_not_divide():
 def test_in_order_gives_every_row_once(batch_size):
     pictures = Pictures([5, 5])
     rows = [3, 1, 9, 9, 0]
-    images = torch.cat(list(in_order(pictures, rows, 16, batch_size)))
+    images = torch.cat(list(evaluation_batches(pictures, rows, 16, batch_size)))
     assert images.shape == (5, 3, 16, 16)
     for row, image in zip(rows, images, strict=True):
         # at its own size an image is not touched
@@ -140,4 +143,4 @@ def test_in_order_gives_every_row_once(batch_size):
 
 
 def test_nothing_in_order():
-    assert list(in_order(Pictures([2, 2]), [], 16, 4)) == []
+    assert list(evaluation_batches(Pictures([2, 2]), [], 16, 4)) == []

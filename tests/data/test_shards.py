@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tiny import write_shard
+from tiny_project import write_shard
 
 from rhs.data.shards import SHARD_SCHEMA, ShardedImages, has_split, load_manifest
 from rhs.errors import UserError

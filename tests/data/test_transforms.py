@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny import composed
+from tiny_project import composed
 
 from rhs.data.transforms import Augmentation, view
 
@@ -80,10 +80,19 @@ def test_letters_are_never_mirrored():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"scale": (0.8, 0.2)}, {"scale": (0.0, 1.0)}, {"scale": (0.5, 1.5)}, {"ratio": (1.3, 0.7)},
-     {"ratio": (0.0, 1.0)}, {"scale": (0.5,)}, {"scale": 0.5}, {"scale": None},
-     {"scale": ("a", "b")}, {"ratio": (float("nan"), 1.0)}],
-)  # fmt: skip
+    [
+        {"scale": (0.8, 0.2)},
+        {"scale": (0.0, 1.0)},
+        {"scale": (0.5, 1.5)},
+        {"ratio": (1.3, 0.7)},
+        {"ratio": (0.0, 1.0)},
+        {"scale": (0.5,)},
+        {"scale": 0.5},
+        {"scale": None},
+        {"scale": ("a", "b")},
+        {"ratio": (float("nan"), 1.0)},
+    ],
+)
 def test_settings_that_make_no_crop(settings):
     with pytest.raises(ValueError, match=r"dataset\.augment\.(scale|ratio) is .*"):
         Augmentation(**settings)
@@ -146,9 +155,13 @@ def test_a_flip_is_a_choice_of_two():
 
 @pytest.mark.parametrize(
     ("jitter", "said"),
-    [({"gamma": 0.1}, "has 'gamma'; accepted: brightness"), ({"hue": 0.7}, "jitter.hue is 0.7"),
-     ({"contrast": -1}, "jitter.contrast is -1"), (0.4, "jitter is 0.4; accepted: null")],
-)  # fmt: skip
+    [
+        ({"gamma": 0.1}, "has 'gamma'; accepted: brightness"),
+        ({"hue": 0.7}, "jitter.hue is 0.7"),
+        ({"contrast": -1}, "jitter.contrast is -1"),
+        (0.4, "jitter is 0.4; accepted: null"),
+    ],
+)
 def test_jitter_that_cannot_be(jitter, said):
     with pytest.raises(ValueError, match=said):
         Augmentation(jitter=jitter)

@@ -1,10 +1,10 @@
 """A server of a made-up file, and downloads that do not wait long."""
 
 import pytest
-from birds import CONTENT
+from fake_release import CONTENT
 from file_server import serving
 
-from rhs.datasets.download import Downloads
+from rhs.datasets.download.downloads import Downloads
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,11 @@ import pytest
 
 from rhs.datasets import folder
 from rhs.datasets.archive import list_archive
-from rhs.datasets.limits import Limits
-from rhs.datasets.raw import read_raw
+from rhs.datasets.archive_limits import Limits
+from rhs.datasets.raw_folder import read_raw
 from rhs.errors import UserError
-from rhs.outputs import RAW
-from rhs.storage.atomic import whole_folder
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.outputs import RAW
 
 FILES = {f"{c}/{i}.png": f"{c}{i}".encode() * 40 for c in "abcd" for i in range(2)}
 
@@ -182,7 +182,7 @@ def test_names_that_are_not_utf8_are_kept_printable(tmp_path):
 def refused(source: Path, data: Path, **limits: int) -> tuple[str, int]:
     """The sentence, and how many bytes had been unpacked when it was said; nothing is left."""
     unpacked = 0
-    with pytest.raises(UserError) as caught, whole_folder(data / "raw", RAW) as raw:  # noqa: PT012
+    with pytest.raises(UserError) as caught, atomic_folder(data / "raw", RAW) as raw:  # noqa: PT012
         try:
             list_archive(source, raw, Limits(**limits))
         finally:
@@ -201,7 +201,7 @@ def test_limits_of_number_and_size(tmp_path, make):
     assert "a file of 700 bytes, 'a/!large.png'; at most 699" in sentence
     if make is make_zip:  # it has a list of its files, so nothing need be unpacked to see that
         assert count_seen_after == size_seen_after == 0
-    with whole_folder(tmp_path / "data" / "raw", RAW) as raw:
+    with atomic_folder(tmp_path / "data" / "raw", RAW) as raw:
         assert len(list_archive(source, raw, Limits(members=9, member=700)).found) == 9
 
 
@@ -260,7 +260,7 @@ def test_other_compressions_are_read_and_their_damage_seen(tmp_path, method):
 def test_a_large_file_does_not_lie_in_memory(tmp_path, make):
     size = 48 << 20
     source = make(tmp_path / "x", {"a/0.png": bytes(size)})
-    with whole_folder(tmp_path / "raw", RAW) as raw:
+    with atomic_folder(tmp_path / "raw", RAW) as raw:
         tracemalloc.start()
         found = list_archive(source, raw).found
         peak = tracemalloc.get_traced_memory()[1]

@@ -4,13 +4,13 @@ import hashlib
 import re
 from pathlib import Path
 
+import fake_archives
 import pytest
-import standins
-from standins import Shelf, indexed, put, splits_of
+from fake_archives import Shelf, indexed, put, splits_of
 
 from rhs.datasets import cars196
 from rhs.datasets.cars196_classes import CLASSES
-from rhs.datasets.download import Downloads, Unavailable
+from rhs.datasets.download.downloads import Downloads, Unavailable
 from rhs.errors import UserError
 
 KAGGLE = "stanford-car-dataset-by-classes-folder.zip"
@@ -27,13 +27,13 @@ SPLITS = {
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    monkeypatch.setattr(cars196, "EXPECTED", standins.CAR_COUNTS)
+    monkeypatch.setattr(cars196, "EXPECTED", fake_archives.CAR_COUNTS)
     digests = {
-        name: hashlib.md5(standins.jpeg(class_id, number)).hexdigest()
+        name: hashlib.md5(fake_archives.jpeg(class_id, number)).hexdigest()
         for name, class_id, number in (("000001.jpg", 1, 0), ("016185.jpg", 196, 1))
     }
     monkeypatch.setattr(cars196, "ORIGINAL_IMAGES", digests)
-    mat = standins.cars("original")["cars_annos.mat"]
+    mat = fake_archives.cars("original")["cars_annos.mat"]
     monkeypatch.setattr(cars196, "ANNOTATIONS_MD5", hashlib.md5(mat).hexdigest())
 
 
@@ -45,14 +45,14 @@ def fetch(tmp_path: Path, files: dict, folder: str = "cars196") -> dict:
 
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_every_packing_has_the_same_classes_splits_and_images(tmp_path, packing):
-    files = standins.cars(packing)
+    files = fake_archives.cars(packing)
     made = fetch(tmp_path, files)
     raw = tmp_path / "data" / "raw"
     assert splits_of(raw) == SPLITS
     found = {(row["class_name"], row["sha256"]) for row in indexed(raw).values()}
     assert found == {
-        (CLASSES[c - 1], hashlib.sha256(standins.jpeg(c, n)).hexdigest())
-        for c in standins.CAR_IDS
+        (CLASSES[c - 1], hashlib.sha256(fake_archives.jpeg(c, n)).hexdigest())
+        for c in fake_archives.CAR_IDS
         for n in (0, 1)
     }
     if packing not in ("original", "classification"):
@@ -79,9 +79,12 @@ def test_class_names_are_known_however_they_are_written(name):
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_folders_with_numbers_are_ids(tmp_path, monkeypatch, first):
-    files = {f"CARS/images/{n + first:03d}/{k}.jpg": b"%d %d" % (n, k)
-             for n in range(196) for k in (0, 1)}  # fmt: skip
-    counts = standins.Expected({"train": 196, "test": 196}, {"train": 98, "test": 98})
+    files = {
+        f"CARS/images/{n + first:03d}/{k}.jpg": b"%d %d" % (n, k)
+        for n in range(196)
+        for k in (0, 1)
+    }
+    counts = fake_archives.Expected({"train": 196, "test": 196}, {"train": 98, "test": 98})
     monkeypatch.setattr(cars196, "EXPECTED", counts)
     fetch(tmp_path, {"CARS.zip": files})
     rows = indexed(tmp_path / "data" / "raw")
@@ -91,7 +94,7 @@ def test_folders_with_numbers_are_ids(tmp_path, monkeypatch, first):
 
 
 def test_the_raw_folder_keeps_what_a_plain_tar_held(tmp_path):
-    (content,) = standins.cars("archive.zip").values()
+    (content,) = fake_archives.cars("archive.zip").values()
     folder = tmp_path / "here" / "cars196"
     put(folder, "cars.tar", content).rename(folder / "archive.zip")
     fetch(tmp_path, {})
@@ -100,14 +103,18 @@ def test_the_raw_folder_keeps_what_a_plain_tar_held(tmp_path):
 
 
 def test_what_is_here_comes_before_public_addresses_and_originals_first(tmp_path):
-    put(tmp_path / "here" / "online", "CARS196.zip", standins.cars("CARS196.zip")["CARS196.zip"])
+    put(
+        tmp_path / "here" / "online",
+        "CARS196.zip",
+        fake_archives.cars("CARS196.zip")["CARS196.zip"],
+    )
     made = fetch(tmp_path, {})
     assert made["notes"]["archives"] == ["CARS196.zip"]
-    made = fetch(tmp_path, standins.cars("archive.zip"))
+    made = fetch(tmp_path, fake_archives.cars("archive.zip"))
     assert made["notes"]["archives"] == ["archive.zip"]
-    made = fetch(tmp_path, standins.cars("classification"))
+    made = fetch(tmp_path, fake_archives.cars("classification"))
     assert made["notes"]["archives"] == ["cars_train.tgz", "cars_test.tgz"]
-    made = fetch(tmp_path, standins.cars("original"))
+    made = fetch(tmp_path, fake_archives.cars("original"))
     assert made["notes"]["archives"] == ["car_ims.tgz"]
 
 
@@ -117,8 +124,14 @@ def test_a_devkit_that_could_come_is_not_asked_for_without_the_images(tmp_path):
     with pytest.raises(Unavailable) as caught:
         cars196.fetch(tmp_path / "data" / "raw", "recipe", shelf)
     said = str(caught.value)
-    wanted = ("car_ims.tgz (md5:d5c8f0aa497503f355e17dc7886c3f14)", "archive.zip", KAGGLE,
-              str(tmp_path / "cars196"), "fetch.mirror", "RHS_MIRROR")  # fmt: skip
+    wanted = (
+        "car_ims.tgz (md5:d5c8f0aa497503f355e17dc7886c3f14)",
+        "archive.zip",
+        KAGGLE,
+        str(tmp_path / "cars196"),
+        "fetch.mirror",
+        "RHS_MIRROR",
+    )
     assert all(text in said for text in wanted)
     assert said.count(". ") == 0
     assert shelf.asked.count("car_devkit.tgz") == 1
@@ -127,7 +140,7 @@ def test_a_devkit_that_could_come_is_not_asked_for_without_the_images(tmp_path):
 
 
 def test_the_one_file_that_is_missing_is_named(tmp_path):
-    files = standins.cars("original")
+    files = fake_archives.cars("original")
     del files["cars_annos.mat"]
     with pytest.raises(Unavailable, match=r"\(missing beside what is here: cars_annos\.mat\)"):
         fetch(tmp_path, files)
@@ -136,7 +149,7 @@ def test_the_one_file_that_is_missing_is_named(tmp_path):
 def test_images_that_were_encoded_again_are_taken_and_told(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cars196, "ORIGINAL_IMAGES", dict.fromkeys(("000001.jpg", "016185.jpg"), ""))
     monkeypatch.setitem(cars196.ORIGINAL_IMAGES, "016185.jpg", "1")
-    made = fetch(tmp_path, standins.cars(KAGGLE))
+    made = fetch(tmp_path, fake_archives.cars(KAGGLE))
     assert made["notes"]["original_images"].startswith("0 of 2 known files found: the images were")
     assert "encoded again" in capsys.readouterr().out
 
@@ -144,7 +157,7 @@ def test_images_that_were_encoded_again_are_taken_and_told(tmp_path, capsys, mon
 def test_an_image_of_the_original_name_must_be_the_original(tmp_path, monkeypatch):
     monkeypatch.setitem(cars196.ORIGINAL_IMAGES, "000001.jpg", "0" * 32)
     with pytest.raises(UserError, match=r"car_ims/000001\.jpg in .* is not the official file"):
-        fetch(tmp_path, standins.cars("CARS196.zip"))
+        fetch(tmp_path, fake_archives.cars("CARS196.zip"))
     assert list((tmp_path / "data").iterdir()) == []
 
 
@@ -152,7 +165,7 @@ def test_annotations_in_a_repack_are_only_parsed_where_they_are_the_official_one
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(cars196, "loadmat", lambda _: pytest.fail("scipy may crash on this"))
-    (content,) = standins.cars("CARS196.zip").values()
+    (content,) = fake_archives.cars("CARS196.zip").values()
     damaged = {**content, "cars196/cars_annos.mat": content["cars196/cars_annos.mat"][:-90]}
     with pytest.raises(UserError, match=r"has no official cars_annos\.mat that fits its images"):
         fetch(tmp_path, {"CARS196.zip": damaged})
@@ -160,14 +173,14 @@ def test_annotations_in_a_repack_are_only_parsed_where_they_are_the_official_one
 
 def test_official_annotations_of_images_that_are_not_there(tmp_path):
     """As in a repack of the classification task, whose files have other names."""
-    (content,) = standins.cars("CARS196.zip").values()
+    (content,) = fake_archives.cars("CARS196.zip").values()
     renamed = {name.replace("car_ims/0", "cars_train/"): data for name, data in content.items()}
     with pytest.raises(UserError, match=r"has no official cars_annos\.mat that fits its images"):
         fetch(tmp_path, {"CARS196.zip": renamed})
 
 
 def test_a_class_that_is_missing_or_unknown_spoils_the_counts(tmp_path):
-    (content,) = standins.cars(KAGGLE).values()
+    (content,) = fake_archives.cars(KAGGLE).values()
     renamed = {n.replace("FIAT 500 Abarth", "FIAT 501"): data for n, data in content.items()}
     with pytest.raises(UserError, match=r"10 images \(6 train, 4 test\) of 3 train, 2 test"):
         fetch(tmp_path, {KAGGLE: renamed})
@@ -184,18 +197,20 @@ def test_what_is_refused_is_named_and_the_next_packing_used(tmp_path, capsys):
         assert re.search(rf"refused, {here / name} [^;]*{why}.*; delete {here / name}[];]", said)
     assert said.count(". ") == 0
     assert capsys.readouterr().out.count("refused, ") == 2  # each is read once
-    assert fetch(tmp_path, standins.cars("archive.zip"))["notes"]["archives"] == ["archive.zip"]
+    assert fetch(tmp_path, fake_archives.cars("archive.zip"))["notes"]["archives"] == [
+        "archive.zip"
+    ]
 
 
 def test_a_download_that_is_refused_gives_way_to_the_next(tmp_path):
     online = tmp_path / "here" / "online"
     put(online, "CARS196.zip", {"a/1.jpg": b"x"})
-    put(online, KAGGLE, standins.cars(KAGGLE)[KAGGLE])
+    put(online, KAGGLE, fake_archives.cars(KAGGLE)[KAGGLE])
     assert fetch(tmp_path, {})["notes"]["archives"] == [KAGGLE]
 
 
 def test_an_archive_zip_in_the_top_folder_of_a_mirror_is_anybodys(tmp_path):
-    files = standins.cars("archive.zip")["archive.zip"]
+    files = fake_archives.cars("archive.zip")["archive.zip"]
     downloads = Downloads(tmp_path / "downloads", str(tmp_path / "mirror"), retries=0)
     put(tmp_path / "mirror", "archive.zip", files)
     *_, (anybodys,) = cars196.PACKINGS

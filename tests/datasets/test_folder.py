@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rhs.datasets.folder import fetch
-from rhs.datasets.raw import folder_name, read_raw
+from rhs.datasets.raw_folder import folder_name, read_raw
 from rhs.errors import UserError
 
 

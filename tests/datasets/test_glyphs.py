@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from rhs.datasets.glyphs import class_name, fetch
-from rhs.datasets.raw import read_raw
+from rhs.datasets.raw_folder import read_raw
 
 
 @pytest.fixture(scope="module")

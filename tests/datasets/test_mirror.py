@@ -6,16 +6,16 @@ import time
 from pathlib import Path
 
 import pytest
-from birds import CONTENT, HALF, MD5, OLDER, birds, left_beside
+from fake_release import CONTENT, HALF, MD5, OLDER, birds, left_beside
 from file_server import Answer
 
-from rhs.datasets.download import Unavailable
+from rhs.datasets.download.downloads import Unavailable
 from rhs.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 CHILD = """
 import sys
-from rhs.datasets.download import Downloads, RemoteFile
+from rhs.datasets.download.downloads import Downloads, RemoteFile
 folder, url, digest = sys.argv[1:]
 print(Downloads(folder).get(RemoteFile("birds.tgz", (url,), digest), "birds"))
 """

@@ -6,7 +6,7 @@ import pytest
 
 from rhs.data.splits import official_split
 from rhs.datasets.folder import fetch
-from rhs.datasets.raw import read_raw
+from rhs.datasets.raw_folder import read_raw
 from rhs.datasets.split_folders import same_names, split_word
 from rhs.errors import UserError
 
@@ -29,12 +29,16 @@ def each(*folders: str) -> list[str]:
 @pytest.mark.parametrize(
     ("train", "val", "test"),
     [
-        ("train", "val", "test"), ("Training", "Validation", "TESTING"), ("train", "valid", "Test"),
-        ("train_set", "dev-set", "test set"), ("set/train", "set/val", "set/test"),
+        ("train", "val", "test"),
+        ("Training", "Validation", "TESTING"),
+        ("train", "valid", "Test"),
+        ("train_set", "dev-set", "test set"),
+        ("set/train", "set/val", "set/test"),
         ("images/train2017", "images/val2017", "images/test2017"),
-        ("cars_train", "cars_val", "cars_test"), ("train/images", "val/images", "test/images"),
+        ("cars_train", "cars_val", "cars_test"),
+        ("train/images", "val/images", "test/images"),
     ],
-)  # fmt: skip
+)
 def test_split_folders_of_other_classes_are_the_split(tmp_path, capsys, train, val, test):
     names = each(f"{train}/a", f"{train}/b", f"{val}/c", f"{val}/d", f"{test}/e", f"{test}/f")
     found = fetched(tmp_path, names)
@@ -109,10 +113,12 @@ def test_classes_of_such_names_stay_classes(tmp_path, names):
         (each("images/train", "images/val"), "lie right in train, val"),
         (each("train/a", "train/b", "test/c", "test/d", "extra/e"), "beside them extra: move"),
         (each("cat", "dog", "fox", "owl", "test/cat", "test/dog"), "beside them cat, dog, fox"),
-        (each("bottle/train/good", "bottle/test/broken", "bottle/truth/x", "cup/train/good"),
-         "beside them truth"),
+        (
+            each("bottle/train/good", "bottle/test/broken", "bottle/truth/x", "cup/train/good"),
+            "beside them truth",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_only_half_looks_like_a_split_is_refused(tmp_path, names, sentence):
     with pytest.raises(UserError, match=f"{sentence}.*split_folders=none") as caught:
         fetched(tmp_path, names)

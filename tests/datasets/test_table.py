@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from standins import Shelf
+from fake_archives import Shelf
 
 from rhs.data.splits import official_split
-from rhs.datasets.raw import read_raw
+from rhs.datasets.raw_folder import read_raw
 from rhs.datasets.table import fetch
 from rhs.errors import UserError
 
@@ -156,8 +156,12 @@ def test_columns_of_other_names_and_another_root(pictures, tmp_path_factory):
     made(elsewhere, text, root=str(pictures / "images"), **options)
     assert index(elsewhere)["001_0.jpg"]["values"] == [-1000.0, 2.5]
     assert index(elsewhere)[str(pictures / "images" / "b_0.jpg")]["class_name"] == "b"
-    made(elsewhere, text.replace("001_0.jpg", "../images/./001_0.jpg"),
-         root=str(pictures / "images"), **options)  # fmt: skip
+    made(
+        elsewhere,
+        text.replace("001_0.jpg", "../images/./001_0.jpg"),
+        root=str(pictures / "images"),
+        **options,
+    )
     assert "../images/001_0.jpg" in index(elsewhere)
 
 
@@ -221,7 +225,7 @@ def test_a_row_without_a_split_among_rows_with_one(pictures):
         (rows(), {"root": "nowhere"}, "dataset.fetch.root nowhere does not exist"),
         (rows().replace(",b", ',"b\n"'), {}, "Row 5 of .* path or label of more than one line"),
     ],
-)  # fmt: skip
+)
 def test_a_table_that_is_none_is_refused_with_one_sentence(pictures, text, options, sentence):
     with pytest.raises(UserError, match=sentence) as caught:
         made(pictures, text, **options)
@@ -235,9 +239,11 @@ def test_words_that_mean_no_label_are_refused_unless_said_otherwise(pictures, ca
     (pictures / "images" / "x.jpg").write_bytes(b"x")
     told = made(pictures, text)
     assert told["refused"] == [
-        {"name": "images/x.jpg",
-         "why": f"no label: {word.strip()!r} in row 9 (dataset.fetch.empty=[] makes it a class)"}
-    ]  # fmt: skip
+        {
+            "name": "images/x.jpg",
+            "why": f"no label: {word.strip()!r} in row 9 (dataset.fetch.empty=[] makes it a class)",
+        }
+    ]
     assert "table: 1 labels are words like NA or None" in capsys.readouterr().out
     told = made(pictures, text, empty=[])
     assert (told["classes"], told["refused"]) == (5, [])

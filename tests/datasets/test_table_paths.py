@@ -20,13 +20,21 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("Photos/a.JPG", "a.JPG"), ("./Photos//a.JPG", "a.JPG"), ("Photos/a.jpg", "a.JPG"),
-        ("photos/A.jpg", "a.JPG"), ("Photos\\a.JPG", "a.JPG"), (".\\photos\\a.jpg", "a.JPG"),
-        ("Photos/my%20photo.jpg", "my photo.jpg"), ("photos\\my%20photo.jpg", "my photo.jpg"),
-        (f"Photos/{NFD}.jpg", "caf\u00e9.jpg"), ("Photos/100%.jpg", "100%.jpg"),
-        ("'Photos/a.JPG'", "a.JPG"), ("Photos/../Photos/a.JPG", "a.JPG"), ("Photos/x.jpg", "x.jpg"),
+        ("Photos/a.JPG", "a.JPG"),
+        ("./Photos//a.JPG", "a.JPG"),
+        ("Photos/a.jpg", "a.JPG"),
+        ("photos/A.jpg", "a.JPG"),
+        ("Photos\\a.JPG", "a.JPG"),
+        (".\\photos\\a.jpg", "a.JPG"),
+        ("Photos/my%20photo.jpg", "my photo.jpg"),
+        ("photos\\my%20photo.jpg", "my photo.jpg"),
+        (f"Photos/{NFD}.jpg", "caf\u00e9.jpg"),
+        ("Photos/100%.jpg", "100%.jpg"),
+        ("'Photos/a.JPG'", "a.JPG"),
+        ("Photos/../Photos/a.JPG", "a.JPG"),
+        ("Photos/x.jpg", "x.jpg"),
     ],
-)  # fmt: skip
+)
 def test_spellings(folder, path, name):
     assert Paths(folder).find(path) == str(folder / "Photos" / name)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tiny import small_model_config, write_shard, write_shards
+from tiny_project import small_model_config, write_shard, write_shards
 
 from rhs.data.shards import load_manifest
-from rhs.evaluation import batches, embed
+from rhs.evaluation import ray_embedding, resumable_embedding
 from rhs.models.embedder import build_embedder, save_embedder
 
 ROWS = 7  # in a shard: less than two batches of four
@@ -68,6 +68,6 @@ def at_hand(project, shards, model, monkeypatch):
             random = np.random.default_rng(list(task.file.encode()))
             yield i, {net: random.standard_normal((task.rows, 16)).astype("f4") for net in nets}
 
-    monkeypatch.setattr(batches, "embeddings", embeddings)
-    monkeypatch.setattr(embed, "connect", lambda cluster: None)
+    monkeypatch.setattr(ray_embedding, "embeddings", embeddings)
+    monkeypatch.setattr(resumable_embedding, "connect", lambda cluster: None)
     return asked

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from tiny import ROOT, composed
+from tiny_project import ROOT, composed
 
 from rhs.data.shards import load_manifest
 from rhs.errors import UserError
-from rhs.evaluation import batches, embed
+from rhs.evaluation import ray_embedding, resumable_embedding
 
 SENTENCE = "has not the {} images that its manifest says: run the preprocess stage again"
 
@@ -23,7 +23,7 @@ def test_another_number_of_rows_in_the_manifest(at_hand, shards, model, work, tm
     one["rows"] -= 1
     (changed / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=rf"val-00001\.parquet {SENTENCE.format(4)}"):
-        embed.embed(composed(), changed, ["val"], model, work)
+        resumable_embedding.embed(composed(), changed, ["val"], model, work)
 
 
 @pytest.mark.parametrize(
@@ -40,24 +40,26 @@ def test_another_number_of_rows_in_a_shard(
     at_hand, shards, model, work, monkeypatch, stream, file, rows
 ):
     made = [(task, {"trained": np.ones((count, 16), "f4")}) for task, count in stream]
-    monkeypatch.setattr(batches, "embeddings", lambda *_: iter(made))
+    monkeypatch.setattr(ray_embedding, "embeddings", lambda *_: iter(made))
     with pytest.raises(UserError, match=rf"{file}\.parquet {SENTENCE.format(rows)}"):
-        embed.embed(composed(), shards, ["val"], model, work)
+        resumable_embedding.embed(composed(), shards, ["val"], model, work)
 
 
 @pytest.mark.parametrize("package", ["torch", "torchvision", "numpy", "pillow", "simplejpeg"])
 def test_embeddings_of_another_version_are_not_taken(
     at_hand, shards, model, work, monkeypatch, package
 ):
-    embed.embed(composed(), shards, ["val"], model, work)
-    version = embed.version
-    monkeypatch.setattr(embed, "version", lambda n: "0.0" if n == package else version(n))
-    embed.embed(composed(), shards, ["val"], model, work)
+    resumable_embedding.embed(composed(), shards, ["val"], model, work)
+    version = resumable_embedding.version
+    monkeypatch.setattr(
+        resumable_embedding, "version", lambda n: "0.0" if n == package else version(n)
+    )
+    resumable_embedding.embed(composed(), shards, ["val"], model, work)
     assert len(at_hand) == 2
 
 
 def test_dvc_runs_the_stage_again_where_embeddings_would_be_made_again():
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["evaluate"]
-    for entry in embed.CODE:
+    for entry in resumable_embedding.CODE:
         assert any(Path("rhs", entry).is_relative_to(dep) for dep in stage["deps"]), entry
     assert {"seed", "evaluate", "index", "dataset.recall_at"} <= set(stage["params"])

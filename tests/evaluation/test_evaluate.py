@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from folders import files
 from omegaconf import OmegaConf
-from tiny import composed, small_params, write_shards
+from tiny_project import composed, small_params, write_shards
 
 from pipelines import evaluate
 from pipelines.evaluate import track
+from rhs.data.embedding_files import Embeddings, read_files, read_split, write_embedded
 from rhs.data.shards import load_manifest
 from rhs.errors import UserError
-from rhs.evaluation import embed, scoring
+from rhs.evaluation import resumable_embedding, scoring
 from rhs.evaluation.intervals import written
+from rhs.metrics.retrieval import score
+from rhs.metrics.sharded_gallery import ShardedGallery
 from rhs.models.embedder import model_digest
-from rhs.retrieval.scores import score
-from rhs.retrieval.sharded import ShardedGallery
-from rhs.retrieval.stored import Embedded, read_files, read_split, write_embedded
 from rhs.tracking.tracker import NullTracker
 
 
@@ -119,10 +119,10 @@ def test_a_gallery_in_parts_scores_the_same_though_a_worker_is_killed(
         return queries(self, *what)
 
     params = small_params("evaluate.nmi_seeds=1", "cluster.resources_per_worker.CPU=0.5")
-    files = embed.embed(params, shards, ["test"], model, work)["test"]
-    whole = scoring.measure(params, files)
+    files = resumable_embedding.embed(params, shards, ["test"], model, work)["test"]
+    whole = scoring.score_files(params, files)
     monkeypatch.setattr(ShardedGallery, "queries", kills)
-    parts = scoring.measure(OmegaConf.merge(params, {"cluster": {"gallery_shards": 2}}), files)
+    parts = scoring.score_files(OmegaConf.merge(params, {"cluster": {"gallery_shards": 2}}), files)
     del whole["nmi"], whole["intervals"]["nmi"]
     assert parts == whole
     assert len(killed) == 1
@@ -169,10 +169,10 @@ def test_a_split_without_an_answer_is_refused_before_anything(at_hand, refused, 
 def test_an_image_without_a_class_is_not_scored(tmp_path):
     labels = np.array([0, 0, -1, 1, 1, -1])
     names = [f"{i}.png" for i in range(6)]
-    embedded = Embedded(np.eye(6, dtype=np.float32), labels, names, [""] * 6, None)
+    embedded = Embeddings(np.eye(6, dtype=np.float32), labels, names, [""] * 6, None)
     write_embedded(tmp_path / "test-00000.parquet", embedded)
     with pytest.raises(UserError, match=f"{tmp_path}: 2 images have no class .label -1.; every"):
-        scoring.measure(composed(), [tmp_path / "test-00000.parquet"])
+        scoring.score_files(composed(), [tmp_path / "test-00000.parquet"])
 
 
 def test_long_clustering_is_told_and_the_untrained_network_is_clustered_once(
@@ -191,15 +191,20 @@ def test_long_clustering_is_told_and_the_untrained_network_is_clustered_once(
 
 
 def test_without_intervals_nmi_and_untrained_network(at_hand, stage_of, project):
-    stage_of("evaluate", "evaluate.untrained=false", "evaluate.nmi_seeds=0", "evaluate.bootstrap=0",
-             "index.splits=[test]")  # fmt: skip
+    stage_of(
+        "evaluate",
+        "evaluate.untrained=false",
+        "evaluate.nmi_seeds=0",
+        "evaluate.bootstrap=0",
+        "index.splits=[test]",
+    )
     assert at_hand[0] == [
         f"{s}.parquet" for s in ("val-00000", "val-00001", "test-00000", "test-00001")
     ]
     metrics = json.loads((project / "metrics.json").read_text())
     assert set(metrics) == {"val", "test"}
     assert not {"nmi", "intervals"} & set(metrics["test"])
-    assert "intervals" not in scoring.flat(metrics["test"])
+    assert "intervals" not in scoring.flat_metrics(metrics["test"])
 
 
 def test_what_mlflow_gets():
@@ -213,13 +218,21 @@ def test_what_mlflow_gets():
         def metrics(self, values, step, group="train", model_id=None):
             got[group] = (values, step, model_id)
 
-    val = {"recall@1": 0.5, "map@r": 0.25, "queries": 4, "left_out": 0,
-           "intervals": {"recall@1": {"low": 0.25, "high": 0.75}}}  # fmt: skip
+    val = {
+        "recall@1": 0.5,
+        "map@r": 0.25,
+        "queries": 4,
+        "left_out": 0,
+        "intervals": {"recall@1": {"low": 0.25, "high": 0.75}},
+    }
     facts = {"kind": "flat", "images": 9, "recall_at_10": 1.0, "settings": {"splits": ["test"]}}
     track(Tracker(), composed(), {"val": val}, Path("m"), b"x", Path("i"), facts)
     assert got["registered"] == (Path("m"), 0.5, b"x", Path("i"))
     assert got["val"][1:] == got["index"][1:] == (0, "m-1")
     assert got["val"][0] == {
-        "recall@1": 0.5, "map@r": 0.25, "recall@1_low": 0.25, "recall@1_high": 0.75,
-    }  # fmt: skip
+        "recall@1": 0.5,
+        "map@r": 0.25,
+        "recall@1_low": 0.25,
+        "recall@1_high": 0.75,
+    }
     assert got["index"][0] == {"images": 9, "recall_at_10": 1.0}

@@ -5,7 +5,7 @@ import torch
 from rank_jobs import DIM, arrays, batch, share_of_training_set, small_model
 from torch.nn.parallel import DistributedDataParallel
 
-from rhs import distributed
+from rhs.distributed import collectives
 from rhs.errors import UserError
 from rhs.methods.objective import build_objective, takes_values
 
@@ -18,7 +18,7 @@ CLASSES, STEPS, SEED = 9, 4, 10
 
 def shares(step: int) -> list[int]:
     """Rows of each rank in a step."""
-    world_size = distributed.world_size()
+    world_size = collectives.world_size()
     return LAST[world_size] if step == STEPS - 1 else np.roll(SHARES[world_size], step).tolist()
 
 
@@ -29,7 +29,7 @@ def steps_apart(methods: list[dict]) -> list[list[dict]]:
 
 
 def _steps_apart(method: dict) -> list[dict]:
-    torch.manual_seed(SEED + distributed.rank())
+    torch.manual_seed(SEED + collectives.rank())
     dtype = torch.float64
     objective = build_objective(method)
     more = {}
@@ -40,13 +40,13 @@ def _steps_apart(method: dict) -> list[dict]:
     seen = [arrays("start", objective.state_dict())]
     with torch.no_grad():  # as of a loss that was built before the ranks met
         for p in objective.parameters():
-            p += distributed.rank()
+            p += collectives.rank()
     model = small_model(dtype)
-    torch.manual_seed(SEED + distributed.rank())
-    trained = DistributedDataParallel(model) if distributed.world_size() > 1 else model
+    torch.manual_seed(SEED + collectives.rank())
+    trained = DistributedDataParallel(model) if collectives.world_size() > 1 else model
     optimizer = torch.optim.SGD([*model.parameters(), *objective.parameters()], lr=0.1)
     for step in range(STEPS):
-        if objective.due(step):
+        if objective.needs_refresh(step):
             objective.refresh(step, share_of_training_set(model, CLASSES, dtype))
         seen.append(_step(trained, model, objective, optimizer, step))
     return seen
@@ -55,7 +55,7 @@ def _steps_apart(method: dict) -> list[dict]:
 def _step(trained, model, objective, optimizer, step: int) -> dict[str, np.ndarray]:
     counts = shares(step)
     images, labels = (part[: sum(counts)] for part in batch(step, LABELS, torch.float64))
-    mine = [part.split(counts)[distributed.rank()] for part in (images, labels)]
+    mine = [part.split(counts)[collectives.rank()] for part in (images, labels)]
     loss, _ = objective(trained(mine[0]), mine[1], step / STEPS)
     optimizer.zero_grad()
     loss.backward()
@@ -70,8 +70,8 @@ def _step(trained, model, objective, optimizer, step: int) -> dict[str, np.ndarr
 
 def numbers_of_its_own() -> tuple[list[float], list[float]]:
     """What this rank draws together with the others, and afterwards."""
-    torch.manual_seed(SEED + distributed.rank())
-    with distributed.drawing_alike():
+    torch.manual_seed(SEED + collectives.rank())
+    with collectives.drawing_alike():
         together = torch.rand(3).tolist()
     return together, torch.rand(3).tolist()
 
@@ -89,9 +89,9 @@ def without_a_row(method: dict) -> str:
 
 def gathered_of(counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """The gather of so many rows of each rank, and the gradient of this rank's."""
-    own = torch.full((counts[distributed.rank()], 2), float(distributed.rank()))
+    own = torch.full((counts[collectives.rank()], 2), float(collectives.rank()))
     own.requires_grad_()
-    whole = distributed.gather(own, distributed.row_counts(own))
+    whole = collectives.gather(own, collectives.row_counts(own))
     weights = torch.arange(float(whole.numel())).view_as(whole)
     (weights * whole).sum().backward()
     return whole.detach().numpy(), own.grad.numpy()

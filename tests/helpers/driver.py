@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 from rank_jobs import final_tensors
-from tiny import ROOT, small_params
+from tiny_project import ROOT, small_params
 
 LONG = ("method=rhs_npair", "train.epochs=40", "cluster.checkpoint.every_steps=1")
 
@@ -28,9 +28,12 @@ class Driver:
     def start(self, stage: str = "train") -> None:
         with self.log.open("a") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"pipelines.{stage}"], cwd=self.project, stdout=out,
-                stderr=out, env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": ""},
-            )  # fmt: skip
+                [sys.executable, "-m", f"pipelines.{stage}"],
+                cwd=self.project,
+                stdout=out,
+                stderr=out,
+                env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": ""},
+            )
 
     def wait_for(self, text: str) -> None:
         deadline = time.monotonic() + 90

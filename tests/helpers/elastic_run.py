@@ -11,18 +11,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# As rhs.cluster does for its own: every process on the loopback address.
+# As rhs.distributed.ray_cluster does for its own: every process on the loopback address.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ["GLOO_SOCKET_IFNAME"] = "lo"
 
 import ray
 from omegaconf import OmegaConf
 from ray.cluster_utils import Cluster
-from tiny import ROOT, small_params
+from tiny_project import ROOT, small_params
 
 from rhs.run import Run
 from rhs.tracking.tracker import NullTracker
-from rhs.training.worker import fit
+from rhs.training.driver import fit
 
 
 def wait_for(journal: Path, text: str, times: int = 1) -> None:
@@ -49,9 +49,16 @@ def main(shards: Path, folder: Path) -> None:
     second = cluster.add_node(num_cpus=1)
     settings = OmegaConf.merge(
         small_params("method=rhs_npair", "train.epochs=400", "train.lr=3e-5"),
-        {"cluster": {"address": cluster.address, "num_workers": [1, 2], "max_failures": 3,
-                     "elastic_seconds": 2, "checkpoint": {"every_steps": 2}}},
-    )  # fmt: skip
+        {
+            "cluster": {
+                "address": cluster.address,
+                "num_workers": [1, 2],
+                "max_failures": 3,
+                "elastic_seconds": 2,
+                "checkpoint": {"every_steps": 2},
+            }
+        },
+    )
     run = Run("elastic", folder / "runs" / "elastic")
     with ThreadPoolExecutor(1) as pool:
         fitting = pool.submit(fit, settings, shards, run, NullTracker())

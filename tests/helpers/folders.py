@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tiny import class_image, png
+from tiny_project import class_image, png
 
 
 def files(root: Path) -> set[str]:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from gloo_pool import GlooPool
 from omegaconf import OmegaConf
-from tiny import ROOT, small_params, write_shards
+from tiny_project import ROOT, small_params, write_shards
 
-from rhs.storage.store import Folder
+from rhs.storage.store import FolderStore
 from rhs.training import worker
 
 FOLDER = ROOT / "tests/assets/losses"
@@ -38,10 +38,15 @@ def curves(folder: Path, shards: Path) -> dict[str, list[float]]:
 def _curve(method: str, shards: Path, folder: Path) -> list[float]:
     params = OmegaConf.to_container(small_params(f"method={method}", *SETTINGS))
     rows: list[dict] = []
-    worker.work(
-        params, shards, Folder(folder), torch.device("cpu"), lambda row: None, lambda line: None,
+    worker.train_rank(
+        params,
+        shards,
+        FolderStore(folder),
+        torch.device("cpu"),
+        lambda row: None,
+        lambda line: None,
         rows.extend,
-    )  # fmt: skip
+    )
     assert len(rows) == STEPS
     return [row["loss"] for row in rows]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from rhs import distributed
+from rhs.distributed import collectives
 from rhs.methods.centers import SubCenters
 
 CLASSES, DIM, ROWS, STEPS = 5, 3, 16, 6
@@ -26,9 +26,9 @@ def group_centers(groups: int, momentum: float) -> list[np.ndarray]:
     centers = SubCenters(groups, momentum)
     centers.prepare(CLASSES, DIM)
     centers.double()
-    share, first = ROWS // distributed.world_size(), distributed.rank()
+    share, first = ROWS // collectives.world_size(), collectives.rank()
     seen = []
     for x, labels in group_batches():
         mine = slice(first * share, (first + 1) * share)
-        seen.append(centers(distributed.gather(x[mine]), labels).numpy())
+        seen.append(centers(collectives.gather(x[mine]), labels).numpy())
     return [*seen, *(value.numpy() for value in centers.state_dict().values())]

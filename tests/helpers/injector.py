@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from rhs import distributed
-from rhs.storage.store import Folder
+from rhs.distributed import collectives
+from rhs.storage.store import FolderStore
 from rhs.training import loop
-from rhs.training.keeper import Keeper
+from rhs.training.checkpointer import Checkpointer
 
 
 class Ended(Exception):
@@ -48,9 +48,9 @@ def inflicted(injury: Injury | None) -> Iterator[None]:
         return
     target, name, watched = {
         "step": (loop, "training_step", _before_step),
-        "edge": (Keeper, "save", _at_edge),
-        "tensors": (Folder, "write", _half_written),
-        "state": (Folder, "write", _before_state),
+        "edge": (Checkpointer, "save", _at_edge),
+        "tensors": (FolderStore, "write", _half_written),
+        "state": (FolderStore, "write", _before_state),
     }[injury.moment]
     with ExitStack() as stack:
         # A checkpoint is written by the first rank alone; others have no part in it.
@@ -60,7 +60,7 @@ def inflicted(injury: Injury | None) -> Iterator[None]:
 
 
 def _concerned(injury: Injury) -> bool:
-    return not injury.ranks or distributed.rank() in injury.ranks
+    return not injury.ranks or collectives.rank() in injury.ranks
 
 
 def _before_step(injury: Injury, real: Callable) -> Callable:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import yaml
 from jsonschema import Draft202012Validator
-from tiny import ROOT
+from tiny_project import ROOT
 
 DEPLOY = ROOT / "deploy"
 KINDS = ("RayCluster", "RayJob", "PersistentVolumeClaim", "Pod", "NetworkPolicy")
@@ -72,10 +72,14 @@ def manifests() -> dict[str, dict]:
     inner = [dict(o, path=o["path"].replace("/rayClusterSpec", "")) for o in operations]
     inner = [o for o in inner if "entrypoint" not in o["path"]]
     return {
-        "cluster": cluster, "job": job, "claim": claim, "files": files,
-        "network": load("network.yaml")[0], "s3 cluster": patched(cluster, inner),
+        "cluster": cluster,
+        "job": job,
+        "claim": claim,
+        "files": files,
+        "network": load("network.yaml")[0],
+        "s3 cluster": patched(cluster, inner),
         "s3 job": patched(job, operations),
-    }  # fmt: skip
+    }
 
 
 NAMES = ["cluster", "job", "claim", "files", "network", "s3 cluster", "s3 job"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rhs.report.page import Results, build_report
+from rhs.report.run.page import Results, build_report
 
 NASTY = "<b>&\"'</b>"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
-from tiny import write_shard
+from tiny_project import write_shard
 
 from rhs.data.shards import SHARD_SCHEMA
 
@@ -69,22 +69,46 @@ def photo_shards(folder: Path, rows: list[tuple[str, str, bytes]], **manifest) -
     for number, (split, class_name, data) in enumerate(rows):
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
-        values = (data, class_names.index(class_name), class_name, f"{class_name}/{number}",
-                  hashlib.sha256(data).hexdigest(), width, height, split, None, None)  # fmt: skip
+        values = (
+            data,
+            class_names.index(class_name),
+            class_name,
+            f"{class_name}/{number}",
+            hashlib.sha256(data).hexdigest(),
+            width,
+            height,
+            split,
+            None,
+            None,
+        )
         row = dict(zip(SHARD_SCHEMA.names, values, strict=True))
         groups[split if split in groups else "test"].append(row)
     shards, splits = [], {}
     for group, members in groups.items():
         sizes = [sum(row["class_name"] == name for row in members) for name in class_names]
-        splits[group] = {"classes": sum(size > 0 for size in sizes), "images": len(members),
-                         "singletons": sizes.count(1)}  # fmt: skip
+        splits[group] = {
+            "classes": sum(size > 0 for size in sizes),
+            "images": len(members),
+            "singletons": sizes.count(1),
+        }
         for start in range(0, len(members), 2):
             file = f"{group}-{start // 2:05d}.parquet"
             write_shard(folder / file, members[start : start + 2])
             shards.append({"file": file, "rows": len(members[start : start + 2]), "sha256": ""})
-    whole = {"dataset": "photos", "digest": "0123456789abcdef", "classes": len(class_names),
-             "images": len(rows), "splits": splits, "class_names": class_names, "shards": shards,
-             "singletons": [], "refused": [], "converted": {}, "resized": 0, "notes": {},
-             "warnings": []}  # fmt: skip
+    whole = {
+        "dataset": "photos",
+        "digest": "0123456789abcdef",
+        "classes": len(class_names),
+        "images": len(rows),
+        "splits": splits,
+        "class_names": class_names,
+        "shards": shards,
+        "singletons": [],
+        "refused": [],
+        "converted": {},
+        "resized": 0,
+        "notes": {},
+        "warnings": [],
+    }
     (folder / "manifest.json").write_text(json.dumps(whole | manifest), encoding="utf-8")
     return folder

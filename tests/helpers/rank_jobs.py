@@ -7,18 +7,18 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from injector import Ended, Injury, inflicted
-from tiny import prepared
+from tiny_project import prepared
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rhs import distributed
-from rhs.data.plan import Slot
+from rhs.data.batch_sampler import BatchIndices
 from rhs.data.shards import ShardedImages
+from rhs.distributed import collectives
+from rhs.distributed.supervisor import deferred_signals
 from rhs.errors import UserError
-from rhs.storage.store import Folder
-from rhs.training import checkpoint, loop, setup, worker
-from rhs.training.keeper import Stopped
-from rhs.training.supervise import heeding
+from rhs.storage.store import FolderStore
+from rhs.training import checkpoint, loop, preflight, worker
+from rhs.training.checkpointer import TrainingStopped
 
 FEATURES, DIM = 12, 8
 
@@ -40,8 +40,8 @@ def share_of_training_set(model: nn.Module, classes: int, dtype: torch.dtype) ->
     """This rank's embeddings and labels, in batches: as many as its rank says, or none."""
     size = 5 * classes + 1
     cuts = {1: [0, size], 2: [0, 5, size], 3: [0, 0, 9, size], 4: [0, 7, 7, 9, size]}
-    cuts = cuts[distributed.world_size()]
-    rank = distributed.rank()
+    cuts = cuts[collectives.world_size()]
+    rank = collectives.rank()
     images, labels = batch(99, [*range(classes), *range(0, classes, 2)] * 4, dtype)
     mine = slice(cuts[rank], cuts[rank + 1])
     with torch.no_grad():
@@ -66,11 +66,11 @@ def two_steps(method: dict, dtype_name: str, labels: list[int], progress: float)
     optimizer = torch.optim.SGD([*model.parameters(), *objective.parameters()], lr=0.1)
     seen = []
     for step in range(2):
-        if objective.due(0):
+        if objective.needs_refresh(0):
             objective.refresh(0, share_of_training_set(model, classes, dtype))
         images, targets = batch(step, labels, dtype)
-        share = len(labels) // distributed.world_size()
-        mine = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
+        share = len(labels) // collectives.world_size()
+        mine = slice(collectives.rank() * share, (collectives.rank() + 1) * share)
         values = None
         if step and getattr(objective.loss, "continuous", False):  # the first step has the classes'
             values = images[mine, :2]
@@ -108,16 +108,18 @@ class Constant:
         self.plan = SimpleNamespace(steps=4, batch_size=8, adaptive=False)
 
     def epoch(self, epoch: int, start: int = 0):
-        last = distributed.rank() == distributed.world_size() - 1
+        last = collectives.rank() == collectives.world_size() - 1
         for step in range(self.plan.steps):
-            ((images, labels),) = self.survey()
+            ((images, labels),) = self.evaluation_views()
             if last and step == self.when:
                 images[-1] = self.bad
             yield images, labels
 
-    def survey(self):
-        slot = Slot(np.arange(8), np.zeros(8)).local(distributed.rank(), distributed.world_size())
-        yield torch.ones(len(slot.image), FEATURES), torch.from_numpy(slot.image // 2)
+    def evaluation_views(self):
+        slot = BatchIndices(np.arange(8), np.zeros(8)).local(
+            collectives.rank(), collectives.world_size()
+        )
+        yield torch.ones(len(slot.index), FEATURES), torch.from_numpy(slot.index // 2)
 
     def describe(self, epoch: int, step: int) -> str:
         return "all ones"
@@ -140,9 +142,16 @@ def train_on_a_bad_image(method: dict, bad: float) -> tuple[str, int, bool]:
     wrapped = DistributedDataParallel(model)
     try:
         loop.train(
-            wrapped, objective, optimizer, Constant(bad, when=2), settings, loop.Progress(),
-            torch.device("cpu"), lambda progress, times: None, lambda line: None,
-        )  # fmt: skip
+            wrapped,
+            objective,
+            optimizer,
+            Constant(bad, when=2),
+            settings,
+            loop.Progress(),
+            torch.device("cpu"),
+            lambda progress, times: None,
+            lambda line: None,
+        )
         message = ""
     except UserError as error:
         message = str(error)
@@ -155,7 +164,7 @@ def refused_world(plan) -> str:
     from rhs.data.transforms import Augmentation
 
     try:
-        TrainLoader(None, plan, Augmentation(), 8, distributed.rank(), distributed.world_size())
+        TrainLoader(None, plan, Augmentation(), 8, collectives.rank(), collectives.world_size())
     except ValueError as error:
         return f"{type(error).__name__}: {error}"
     return ""
@@ -165,13 +174,15 @@ def open_on_a_full_disk(params: dict, shards: Path, checkpoints: Path, full: int
     """What `work` raises where the disk of one rank has no space."""
 
     def open_images(*_):
-        if distributed.rank() == full:
+        if collectives.rank() == full:
             raise UserError("no space here")
         return ShardedImages(shards, "train")
 
-    with unittest.mock.patch.object(setup, "open_images", open_images):
+    with unittest.mock.patch.object(preflight, "open_images", open_images):
         try:
-            worker.work(params, shards, Folder(checkpoints), torch.device("cpu"), print, print)
+            worker.train_rank(
+                params, shards, FolderStore(checkpoints), torch.device("cpu"), print, print
+            )
         except UserError as error:
             return f"{type(error).__name__}: {error}"
     return ""
@@ -182,20 +193,25 @@ def train_until(
 ) -> tuple[bool, list[str]]:
     """One rank's work, which may end early: whether it came through, and the lines it said."""
     lines: list[str] = []
-    with inflicted(injury), heeding() as signals:
+    with inflicted(injury), deferred_signals() as signals:
         try:
-            worker.work(
-                params, shards, Folder(checkpoints), torch.device("cpu"), lambda row: None,
-                lines.append, stopping=lambda: bool(signals),
-            )  # fmt: skip
-        except (Ended, Stopped):
+            worker.train_rank(
+                params,
+                shards,
+                FolderStore(checkpoints),
+                torch.device("cpu"),
+                lambda row: None,
+                lines.append,
+                stopping=lambda: bool(signals),
+            )
+        except (Ended, TrainingStopped):
             return False, lines
     return True, lines
 
 
 def final_tensors(checkpoints: Path) -> tuple[dict[str, np.ndarray], dict]:
     """The newest checkpoint."""
-    found = checkpoint.load_latest(Folder(checkpoints))
+    found = checkpoint.load_latest(FolderStore(checkpoints))
     assert found is not None
     tensors, state = found
     return {name: value.numpy() for name, value in tensors.items()}, state

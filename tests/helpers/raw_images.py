@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rhs.data import preprocess
-from rhs.data.prepare import prepare_rows
 from rhs.datasets import folder
+from rhs.preprocessing import preprocess
+from rhs.preprocessing.prepare_rows import prepare_rows
 
 
 def noise_image(seed: int, kind: str = "PNG", mode: str = "RGB") -> bytes:

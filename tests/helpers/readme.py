@@ -2,7 +2,7 @@
 
 import re
 
-from tiny import ROOT
+from tiny_project import ROOT
 
 README = (ROOT / "README.md").read_text()
 STUDIES = (ROOT / "docs/studies.md").read_text()

@@ -6,8 +6,8 @@ from math import comb
 
 import numpy as np
 
-from rhs.retrieval.scores import score
-from rhs.retrieval.vectors import TIE, unit_rows
+from rhs.metrics.cosine import TIE, unit_rows
+from rhs.metrics.retrieval import score
 
 KS = (1, 2, 4, 8)
 

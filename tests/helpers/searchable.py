@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tiny import write_shards
+from tiny_project import write_shards
 
+from rhs.data.embedding_files import Embeddings
 from rhs.data.shards import ShardedImages
+from rhs.inference.image_embedder import ImageEmbedder
+from rhs.inference.index_builder import build_index
 from rhs.models.embedder import build_embedder, model_digest, save_embedder
-from rhs.retrieval.stored import Embedded
-from rhs.search.build import build_index
-from rhs.search.encoded import EncodedEmbedder
 
 CONFIG = {
     "trunk": {"_target_": "rhs.models.convnet.ConvNet", "widths": [8, 16]},
@@ -33,7 +33,7 @@ class Searchable:
     model: Path
     shards: Path
     index: Path
-    embedded: dict[str, Embedded]
+    embedded: dict[str, Embeddings]
 
 
 def save_model(folder: Path, seed: int, config: dict = CONFIG) -> Path:
@@ -42,13 +42,13 @@ def save_model(folder: Path, seed: int, config: dict = CONFIG) -> Path:
     return folder
 
 
-def embed_split(shards: Path, split: str, model: Path) -> Embedded:
-    images, embedder = ShardedImages(shards, split), EncodedEmbedder(model)
+def embed_split(shards: Path, split: str, model: Path) -> Embeddings:
+    images, embedder = ShardedImages(shards, split), ImageEmbedder(model)
     x_ND = embedder.embed(
         [embedder.pixels(embedder.prepare(images.bytes(i))) for i in range(len(images))]
     )
     class_names = [images.class_names[label] for label in images.labels]
-    return Embedded(x_ND, images.labels, images.names, class_names, None, model_digest(model))
+    return Embeddings(x_ND, images.labels, images.names, class_names, None, model_digest(model))
 
 
 def make_searchable(root: Path, seed: int = 1, **settings) -> Searchable:

@@ -5,16 +5,16 @@ from types import SimpleNamespace
 
 from rank_jobs import train_until
 
-from rhs import distributed
+from rhs.distributed import collectives
 from rhs.training import worker
 
 
 def first_of(count: int) -> tuple[bool, int]:
     """Whether this rank works with the first `count`, and how many do."""
     try:
-        return distributed.only_first(count), distributed.world_size()
+        return collectives.use_first_ranks(count), collectives.world_size()
     finally:
-        distributed._group = None  # the pool's processes go on to other tests
+        collectives._group = None  # the pool's processes go on to other tests
 
 
 def train_or_leave(params: dict, shards: Path, checkpoints: Path) -> tuple[bool, bool, list[str]]:
@@ -30,4 +30,4 @@ def train_or_leave(params: dict, shards: Path, checkpoints: Path) -> tuple[bool,
         done, said = train_until(params, shards, checkpoints)
         return True, done, lines + said
     finally:
-        distributed._group = None
+        collectives._group = None

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from rhs.errors import UserError
-from rhs.methods.batch_mining import PER_POSITIVE, POSITIVES, SHARED, BatchMining
 from rhs.methods.centers import EMACenters, SignatureCenters
-from rhs.methods.generators import Rotation, Symmetric
-from rhs.methods.intra_class import IntraClass
+from rhs.methods.generators.intra_class import IntraClass
+from rhs.methods.generators.rotation import Rotation
+from rhs.methods.generators.symmetric import Symmetric
 from rhs.methods.losses.angular import Angular
 from rhs.methods.losses.contrastive import Contrastive
 from rhs.methods.losses.lifted import Lifted
@@ -19,29 +19,31 @@ from rhs.methods.losses.multi_similarity import MultiSimilarity
 from rhs.methods.losses.normalized_softmax import NormalizedSoftmax
 from rhs.methods.losses.npair import NPair
 from rhs.methods.losses.triplet import Triplet
+from rhs.methods.mining.batch import PER_POSITIVE, POSITIVES, SHARED, BatchMiner
+from rhs.methods.mining.pairs import ORIGINAL, PairMiner
+from rhs.methods.mining.pairs import POSITIVES as PAIR_POSITIVES
 from rhs.methods.objective import Objective
-from rhs.methods.pair_mining import ORIGINAL, PairMining
-from rhs.methods.pair_mining import POSITIVES as PAIR_POSITIVES
 
 SOFTMAX = "NormalizedSoftmax takes embeddings and labels, not pairs that were chosen"
 UNUSED = r"method\.centers is for a generator's points, but method\.generator is null: leave"
 REFUSED = {
     "centers without a generator": (
-        lambda: Objective(NPair(), PairMining(), centers=EMACenters(0.5)),
+        lambda: Objective(NPair(), PairMiner(), centers=EMACenters(0.5)),
         UNUSED,
     ),
     "a plain loss beside no other": (
-        lambda: Objective(NPair(), PairMining(), plain_weight=0.5),
-        r"method\.plain_weight is for a generator's points, .*: leave method\.plain_weight out\.",
+        lambda: Objective(NPair(), PairMiner(), original_weight=0.5),
+        r"method\.original_weight is for a generator\'s points, .*: leave it out|"
+        r"method\.original_weight is for .*: leave method\.original_weight out\.",
     ),
     "centers that the generator does not take": (
-        lambda: Objective(NPair(), PairMining("hardest"), "dot", Symmetric(), EMACenters(0.5)),
+        lambda: Objective(NPair(), PairMiner("hardest"), "dot", Symmetric(), EMACenters(0.5)),
         r"Symmetric takes no class centers: set method\.centers=null\.",
     ),
     "points on the sphere among others that are not": (
         lambda: Objective(
             NPair(),
-            PairMining("hardest"),
+            PairMiner("hardest"),
             "dot",
             Rotation(surface="renormalized"),
             EMACenters(0.5),
@@ -50,35 +52,35 @@ REFUSED = {
         r"surface is 'renormalized'.*method\.normalize is false: choose euclidean\.",
     ),
     "a text for whether to normalize": (
-        lambda: Objective(NPair(), PairMining(), normalize="no"),
+        lambda: Objective(NPair(), PairMiner(), normalize="no"),
         r"method\.normalize is 'no'; it must be true or false\.",
     ),
     "a negative regularizer": (
-        lambda: Objective(NPair(), PairMining(), l2=-1),
+        lambda: Objective(NPair(), PairMiner(), l2=-1),
         r"method\.l2 is -1; it must be a number at least 0\.",
     ),
     "a negative weight of the signatures": (
-        lambda: Objective(NPair(), PairMining(), signature_weight=-0.5),
+        lambda: Objective(NPair(), PairMiner(), signature_weight=-0.5),
         r"method\.signature_weight is -0\.5; it must be a number at least 0\.",
     ),
     "an unknown measure": (
-        lambda: Objective(NPair(), PairMining(), "cosine"),
+        lambda: Objective(NPair(), PairMiner(), "cosine"),
         r"method\.measure is 'cosine'; it must be one of dot, euclidean, squared_euclidean\.",
     ),
     "more than all of the plain loss": (
-        lambda: Objective(NPair(), PairMining(), plain_weight=1.5),
-        r"method\.plain_weight is 1\.5; it must be a number at least 0 and at most 1\.",
+        lambda: Objective(NPair(), PairMiner(), original_weight=1.5),
+        r"method\.original_weight is 1\.5; it must be a number at least 0 and at most 1\.",
     ),
     "less than nothing of the plain loss": (
-        lambda: Objective(NPair(), PairMining(), plain_weight=-0.1),
-        r"method\.plain_weight is -0\.1",
+        lambda: Objective(NPair(), PairMiner(), original_weight=-0.1),
+        r"method\.original_weight is -0\.1",
     ),
     "signatures as centers without signatures": (
-        lambda: Objective(NPair(), PairMining("hardest"), "dot", Rotation(), SignatureCenters()),
+        lambda: Objective(NPair(), PairMiner("hardest"), "dot", Rotation(), SignatureCenters()),
         r"method\.centers is SignatureCenters, but method\.signatures is null: choose .*Softmax",
     ),
     "a loss of labels with mining": (
-        lambda: Objective(NormalizedSoftmax(), PairMining()),
+        lambda: Objective(NormalizedSoftmax(), PairMiner()),
         SOFTMAX + r".*: set method\.mining=null\.",
     ),
     "a loss of labels with a generator": (
@@ -91,60 +93,60 @@ REFUSED = {
     ),
     "a loss of rows without mining": (
         lambda: Objective(Triplet()),
-        r"method\.mining is null, but the loss Triplet .*BatchMining or .*PairMining\.",
+        r"method\.mining is null, but the loss Triplet .*BatchMiner or .*PairMiner\.",
     ),
     "a measure that the loss does not take": (
-        lambda: Objective(MultiSimilarity(), BatchMining(), "euclidean"),
+        lambda: Objective(MultiSimilarity(), BatchMiner(), "euclidean"),
         r"method\.measure is 'euclidean'; the loss MultiSimilarity takes dot\.",
     ),
     "one of two measures that the loss does not take": (
-        lambda: Objective(Margin(), BatchMining(), "dot"),
+        lambda: Objective(Margin(), BatchMiner(), "dot"),
         r"the loss Margin takes euclidean or squared_euclidean\.",
     ),
     "the angular loss on single ends": (
-        lambda: Objective(Angular(), PairMining()),
-        r"loss Angular compares the sum of a pair's two ends.*PairMining with both_ends=true\.",
+        lambda: Objective(Angular(), PairMiner()),
+        r"loss Angular compares the sum of a pair's two ends.*PairMiner with both_ends=true\.",
     ),
     "the angular loss on the whole batch": (
-        lambda: Objective(Angular(), BatchMining()),
-        r"set method\.mining to rhs\.methods\.pair_mining\.PairMining with both_ends=true\.",
+        lambda: Objective(Angular(), BatchMiner()),
+        r"set method\.mining to rhs\.methods\.mining\.pairs\.PairMiner with both_ends=true\.",
     ),
     "both ends for another loss": (
-        lambda: Objective(NPair(), PairMining(both_ends=True)),
+        lambda: Objective(NPair(), PairMiner(both_ends=True)),
         r"method\.mining\.both_ends is for the angular loss, not for NPair\.",
     ),
     "a negative for each positive for lifted pairs": (
-        lambda: Objective(Lifted(), BatchMining("all", "semi_hard"), "euclidean"),
+        lambda: Objective(Lifted(), BatchMiner("all", "semi_hard"), "euclidean"),
         r"method\.mining\.negatives is 'semi_hard'.*loss Lifted.*or loss\.form=generalized\.",
     ),
     "points of a class for lifted pairs": (
-        lambda: Objective(Lifted(), BatchMining(), "euclidean", IntraClass()),
+        lambda: Objective(Lifted(), BatchMiner(), "euclidean", IntraClass()),
         r"IntraClass makes positives that have no negatives of their own.*loss\.form=generalized\.",
     ),
     "distances on the sphere of what is not on it": (
         lambda: Objective(
-            Margin(), BatchMining("all", "distance_weighted"), "euclidean", normalize=False
+            Margin(), BatchMiner("all", "distance_weighted"), "euclidean", normalize=False
         ),
         r"mining\.negatives is 'distance_weighted'.*set method\.normalize=true or choose other",
     ),
     "a rotation about nothing": (
-        lambda: Objective(NPair(), PairMining("hardest"), "dot", Rotation()),
+        lambda: Objective(NPair(), PairMiner("hardest"), "dot", Rotation()),
         r"method\.centers is null, but Rotation rotates.*for instance .*EMACenters\.",
     ),
     "points of a class for pairs": (
-        lambda: Objective(NPair(), PairMining("hardest"), "dot", IntraClass()),
+        lambda: Objective(NPair(), PairMiner("hardest"), "dot", IntraClass()),
         r"IntraClass makes points for a whole class, not for pairs: set method\.mining to .*Batch",
     ),
     "synthetic points that nothing makes": (
-        lambda: Objective(NPair(), PairMining("hardest")),
+        lambda: Objective(NPair(), PairMiner("hardest")),
         r"method\.generator is null, but method\.mining compares with synthetic points: choose one",
     ),
     "synthetic negatives that nothing makes": (
-        lambda: Objective(NPair(), PairMining(negatives="all")),
-        r"method\.generator is null.*for instance rhs\.methods\.generators\.Symmetric\.",
+        lambda: Objective(NPair(), PairMiner(negatives="all")),
+        r"method\.generator is null.*for instance rhs\.methods\.generators\.symmetric\.Symmetric\.",
     ),
     "a generator whose points nothing is compared with": (
-        lambda: Objective(NPair(), PairMining(), "dot", Symmetric()),
+        lambda: Objective(NPair(), PairMiner(), "dot", Symmetric()),
         r"method\.generator is Symmetric, but method\.mining compares with nothing synthetic: "
         r"set mining\.positives=hardest, or name synthetic roles",
     ),
@@ -159,13 +161,13 @@ def test_what_does_not_go_together_is_a_sentence(case):
 
 
 def test_the_same_parts_are_accepted_where_they_do():
-    Objective(Lifted(form="generalized"), BatchMining("all", "semi_hard"), "euclidean")
-    Objective(Lifted(form="generalized"), BatchMining(), "euclidean", IntraClass())
-    Objective(Lifted(), BatchMining("easy", "semi_hard"), "euclidean")
-    Objective(Margin(), BatchMining("all", "random"), "euclidean", normalize=False)
-    Objective(Angular(), PairMining(both_ends=True))
-    Objective(NPair(), PairMining("hardest"), "dot", Rotation(), EMACenters(0.5))
-    Objective(NPair(), PairMining(negatives="all"), "dot", Symmetric())
+    Objective(Lifted(form="generalized"), BatchMiner("all", "semi_hard"), "euclidean")
+    Objective(Lifted(form="generalized"), BatchMiner(), "euclidean", IntraClass())
+    Objective(Lifted(), BatchMiner("easy", "semi_hard"), "euclidean")
+    Objective(Margin(), BatchMiner("all", "random"), "euclidean", normalize=False)
+    Objective(Angular(), PairMiner(both_ends=True))
+    Objective(NPair(), PairMiner("hardest"), "dot", Rotation(), EMACenters(0.5))
+    Objective(NPair(), PairMiner(negatives="all"), "dot", Symmetric())
 
 
 LOSSES = {
@@ -190,11 +192,11 @@ def minings():
     """Every choice of positives and negatives; of the other settings each with many of them."""
     others = itertools.cycle([("hardest", True), ("synthetic", True), ("hardest", False)])
     for positives, negatives in itertools.product(POSITIVES, (*SHARED, *PER_POSITIVE)):
-        yield BatchMining(positives, negatives, *next(others))
+        yield BatchMiner(positives, negatives, *next(others))
     for negatives in ((ORIGINAL,), SYNTHETIC, "all"):
         for positives, both_ends in itertools.product(PAIR_POSITIVES, (False, True)):
             if not (both_ends and positives == "combined"):
-                yield PairMining(positives, negatives, both_ends)
+                yield PairMiner(positives, negatives, both_ends)
 
 
 def uneven_batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -206,7 +208,7 @@ def computes(made: Objective) -> bool:
     """Whether loss and gradients of a small batch are finite, and a loss has a gradient."""
     made.prepare(4, 4)
     x, labels = uneven_batch()
-    if made.due(0):
+    if made.needs_refresh(0):
         made.refresh(0, [(x, labels)])
     x.requires_grad_()
     torch.manual_seed(0)
@@ -227,10 +229,13 @@ def test_every_combination_computes_or_is_refused(loss):
         parts = (vars(mining), generator, measure)
         try:
             made = Objective(
-                LOSSES[loss](), mining, measure, generator(),
+                LOSSES[loss](),
+                mining,
+                measure,
+                generator(),
                 EMACenters(0.5) if generator is Rotation else None,
-                plain_weight=next(plain_weights) if generator() else 0.0,
-            )  # fmt: skip
+                original_weight=next(plain_weights) if generator() else 0.0,
+            )
         except UserError:
             refused += 1
             continue

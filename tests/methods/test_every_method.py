@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from embedded import CLASSES, DIM, embeddings, value_and_gradient
-from tiny import METHODS, ROOT, prepared
+from random_batches import CLASSES, DIM, embeddings, value_and_gradient
+from tiny_project import METHODS, ROOT, prepared
 
 from rhs.methods.losses.normalized_softmax import NormalizedSoftmax
 
@@ -120,10 +120,19 @@ def test_a_look_changes_nothing_that_is_kept(method, looking):
 
 
 CASES = (
-    "identical", "identical within classes", "zeros", "one zero", "opposite", "one class alone",
-    "one sample alone in its class", "every sample alone", "anchor is center", "one pair",
-    "two samples of two classes", "one sample",
-)  # fmt: skip
+    "identical",
+    "identical within classes",
+    "zeros",
+    "one zero",
+    "opposite",
+    "one class alone",
+    "one sample alone in its class",
+    "every sample alone",
+    "anchor is center",
+    "one pair",
+    "two samples of two classes",
+    "one sample",
+)
 
 
 def degenerate(case: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

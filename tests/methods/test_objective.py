@@ -5,29 +5,29 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from embedded import CLASSES, DIM, embeddings, value_and_gradient
-from tiny import method_config, prepared
+from random_batches import CLASSES, DIM, embeddings, value_and_gradient
+from tiny_project import method_config, prepared
 
 from rhs.errors import UserError
-from rhs.methods.batch_mining import BatchMining
 from rhs.methods.centers import BatchCenters, EMACenters, EpochCenters, SignatureCenters
-from rhs.methods.generators import Rotation
-from rhs.methods.intra_class import IntraClass
+from rhs.methods.generators.intra_class import IntraClass
+from rhs.methods.generators.rotation import Rotation
 from rhs.methods.losses.log_ratio import LogRatio
 from rhs.methods.losses.normalized_softmax import NormalizedSoftmax
 from rhs.methods.losses.npair import NPair
 from rhs.methods.losses.triplet import Triplet
+from rhs.methods.mining.batch import BatchMiner
+from rhs.methods.mining.pairs import PairMiner
 from rhs.methods.objective import Objective, check_method
-from rhs.methods.pair_mining import PairMining
 
 
 def npair(**more) -> Objective:
-    return Objective(NPair(**more), PairMining())
+    return Objective(NPair(**more), PairMiner())
 
 
 def rhs(centers=None, positives="hardest", fraction=1.0, scale=1.0, **more) -> Objective:
     parts = {"generator": Rotation(fraction, fraction), "centers": centers or BatchCenters()}
-    made = Objective(NPair(scale), PairMining(positives), **parts | more)
+    made = Objective(NPair(scale), PairMiner(positives), **parts | more)
     made.prepare(CLASSES, DIM)
     return made.double()
 
@@ -99,8 +99,8 @@ def test_the_schedule_follows_progress():
 
 
 MININGS = {
-    "pairs": (PairMining("hardest"), PairMining()),
-    "batch": (BatchMining("all", "all"), BatchMining("all", "all")),
+    "pairs": (PairMiner("hardest"), PairMiner()),
+    "batch": (BatchMiner("all", "all"), BatchMiner("all", "all")),
 }
 
 
@@ -112,7 +112,7 @@ def test_plain_weight_mixes_in_the_original_samples(mining):
     hard = value_and_gradient(Objective(*parts), x, labels)
     original = value_and_gradient(Objective(NPair(), alone), x, labels)
     for weight in (0.25, 1.0):
-        mixed = value_and_gradient(Objective(*parts, plain_weight=weight), x, labels)
+        mixed = value_and_gradient(Objective(*parts, original_weight=weight), x, labels)
         for i in range(2):
             torch.testing.assert_close(mixed[i], weight * original[i] + (1 - weight) * hard[i])
         assert mixed[2] == hard[2]
@@ -120,7 +120,7 @@ def test_plain_weight_mixes_in_the_original_samples(mining):
 
 def test_embeddings_are_put_on_the_sphere_and_only_if_wanted():
     x, labels = embeddings(per_class=2)
-    as_it_is = Objective(NPair(), PairMining(), normalize=False)
+    as_it_is = Objective(NPair(), PairMiner(), normalize=False)
     loss = value_and_gradient(npair(), x, labels)[0]
     assert loss == value_and_gradient(as_it_is, F.normalize(x), labels)[0]
     assert loss != value_and_gradient(as_it_is, x, labels)[0]
@@ -129,7 +129,7 @@ def test_embeddings_are_put_on_the_sphere_and_only_if_wanted():
 def test_the_regularizer_is_half_the_mean_squared_length():
     x, labels = embeddings(per_class=2)
     loss, regular = (
-        value_and_gradient(Objective(NPair(), PairMining(), normalize=False, l2=l2), x, labels)
+        value_and_gradient(Objective(NPair(), PairMiner(), normalize=False, l2=l2), x, labels)
         for l2 in (0.0, 0.3)
     )
     squares = sum(value * value for row in x.tolist() for value in row)
@@ -161,8 +161,8 @@ def training_set() -> list[tuple[torch.Tensor, torch.Tensor]]:
 def test_a_pass_over_the_training_set_gives_centers_unit_embeddings_and_generators_raw_ones():
     samples = training_set()
     x, labels = (torch.cat(part) for part in zip(*samples, strict=True))
-    rotated = (Triplet(), BatchMining(), "euclidean", Rotation(), EpochCenters())
-    drawn = Objective(Triplet(), BatchMining(), "euclidean", IntraClass(few=0))
+    rotated = (Triplet(), BatchMiner(), "euclidean", Rotation(), EpochCenters())
+    drawn = Objective(Triplet(), BatchMiner(), "euclidean", IntraClass(few=0))
     unit, free = Objective(*rotated), Objective(*rotated[:-1], EpochCenters(), normalize=False)
     for made in (drawn, unit, free):
         made.prepare(CLASSES, DIM)
@@ -182,19 +182,19 @@ def test_a_pass_over_the_training_set_gives_centers_unit_embeddings_and_generato
     ],
 )
 def test_only_the_parts_that_are_due_see_it(generator, centers, part, epochs):
-    made = Objective(Triplet(), BatchMining(), "euclidean", generator, centers)
+    made = Objective(Triplet(), BatchMiner(), "euclidean", generator, centers)
     made.prepare(CLASSES, DIM)
     changed = []
     for epoch in range(7):
         before = {name: value.clone() for name, value in made.state_dict().items()}
-        due = made.due(epoch)
+        due = made.needs_refresh(epoch)
         samples = [(x + epoch * torch.rand_like(x), labels) for x, labels in training_set()]
         made.refresh(epoch, samples)
         after = made.state_dict()
         changed.append({k.split(".")[0] for k in after if not torch.equal(after[k], before[k])})
         assert due == bool(changed[-1])
     assert changed == [{part} if epoch in epochs else set() for epoch in range(7)]
-    assert not any(npair().due(epoch) for epoch in range(3))
+    assert not any(npair().needs_refresh(epoch) for epoch in range(3))
 
 
 def test_continuous_labels_reach_the_loss_that_takes_them():
@@ -224,10 +224,10 @@ def test_every_diagnostic_is_a_number_without_gradient(method):
 
 WRONG = [
     ({"loss": {"_target_": "rhs.methods.losses.npair.NPair", "scale": "x"}}, r"loss\.scale is 'x'"),
-    ({"plain_weight": "x"}, r"method\.plain_weight is 'x'"),
+    ({"original_weight": "x"}, r"method\.original_weight is 'x'"),
     ({"l2": "x"}, r"method\.l2 is 'x'; it must be a number\."),
     ({"loss": "x"}, r"method\.loss is 'x'; it must be a group"),
-    ({"plain_weight": math.nan}, r"method\.plain_weight is nan"),
+    ({"original_weight": math.nan}, r"method\.original_weight is nan"),
     ({"los": 1}, r"method\.los is unknown; accepted: loss, .* the nearest known is method\.loss"),
 ]
 

@@ -4,10 +4,10 @@ import inspect
 
 import pytest
 import torch
-from brute import DIM, assert_agree, embeddings, library
-from tiny import method_config
+from brute_force_losses import DIM, assert_agree, embeddings, library
+from tiny_project import method_config
 
-from rhs.build import build
+from rhs.config.instantiate import build
 from rhs.errors import UserError
 from rhs.methods.objective import build_objective, check_method
 
@@ -155,8 +155,9 @@ def test_a_miner():
     made = objective(config("MultiSimilarityLoss", miner=miner))
     theirs = library("losses").MultiSimilarityLoss()
     chosen = library("miners").MultiSimilarityMiner(epsilon=-0.2)(x, labels)
-    assert_agree(lambda x: made(x, labels)[0], lambda x: theirs(x, labels, chosen), x,
-                 rtol=0, atol=0)  # fmt: skip
+    assert_agree(
+        lambda x: made(x, labels)[0], lambda x: theirs(x, labels, chosen), x, rtol=0, atol=0
+    )
     assert made(x, labels)[0] != theirs(x, labels)
 
 
@@ -215,8 +216,8 @@ def test_a_loss_with_a_queue_is_refused():
 @pytest.mark.parametrize("part", ["mining", "generator"])
 def test_what_chooses_or_makes_pairs_is_refused(part):
     from rhs.methods.objective import Objective
-    from rhs.methods.pml import External
+    from rhs.methods.pml import PMLLoss
 
     chosen = build(method_config("rhs_npair")[part])
-    with pytest.raises(UserError, match=rf"External takes embeddings and labels.*method\.{part}"):
-        Objective(External(torch.nn.Identity()), **{part: chosen})
+    with pytest.raises(UserError, match=rf"PMLLoss takes embeddings and labels.*method\.{part}"):
+        Objective(PMLLoss(torch.nn.Identity()), **{part: chosen})

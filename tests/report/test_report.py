@@ -9,10 +9,10 @@ import pytest
 from pages import NASTY, FakeImages, clusters, write
 
 from rhs.errors import UserError
-from rhs.report.gallery import worst_failures
-from rhs.report.page import FAILURES_SHOWN
-from rhs.report.search import search
-from rhs.retrieval.scores import score
+from rhs.metrics.retrieval import score
+from rhs.metrics.retrieval_results import search
+from rhs.report.run.gallery import worst_failures
+from rhs.report.run.page import FAILURES_SHOWN
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +95,21 @@ def test_names_are_escaped(pages):
 
 def test_numbers_and_lists_are_there(pages):
     text = pages[0].text
-    for expected in ("62.5 %", "87.5 %", "100.0 %", "+50.0 over untrained", "1,234 images",
-                     "53 images were refused", "and 3 more", "Odd images, kept", "and 1 more",
-                     "RGBA -> RGB", "DejaVu, STIX",
-                     "model.widths", "highest 75.0 % at K = 1, epoch 1"):  # fmt: skip
+    for expected in (
+        "62.5 %",
+        "87.5 %",
+        "100.0 %",
+        "+50.0 over untrained",
+        "1,234 images",
+        "53 images were refused",
+        "and 3 more",
+        "Odd images, kept",
+        "and 1 more",
+        "RGBA -> RGB",
+        "DejaVu, STIX",
+        "model.widths",
+        "highest 75.0 % at K = 1, epoch 1",
+    ):
         assert expected in text, expected
     assert f"{NASTY}50" not in text
 
@@ -174,8 +185,8 @@ def test_embeddings_of_other_shards_are_refused(tmp_path):
 
 def test_the_pages_search_once(tmp_path, monkeypatch):
     """Gallery, failures and explorer show what one search of the test images has found."""
-    from rhs.report import search as search_module
-    from rhs.retrieval import neighbors as neighbors_module
+    from rhs.metrics import neighbors as neighbors_module
+    from rhs.metrics import retrieval_results as search_module
 
     calls = {"rank": 0, "unit_rows": 0}
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from rhs.errors import UserError
-from rhs.outputs import RAW, SHARDS
-from rhs.storage.atomic import whole_folder
+from rhs.storage.atomic import atomic_folder
+from rhs.storage.outputs import RAW, SHARDS
 
 ROOT = Path(__file__).parents[1]
 
 PROCESS = """
 import sys
 from pathlib import Path
-from rhs.storage.atomic import whole_folder
+from rhs.storage.atomic import atomic_folder
 out, text = sys.argv[1:]
-with whole_folder(Path(out), "abf") as folder:
+with atomic_folder(Path(out), "abf") as folder:
     for name in "ab":
         (folder / name).write_text(text)
         print("wrote", name, flush=True)
@@ -38,7 +38,7 @@ def fill(folder, text: str) -> None:
 def test_it_replaces_the_older_one(tmp_path):
     out = tmp_path / "out"
     for text in ("first", "second"):
-        with whole_folder(out, ["file"]) as folder:
+        with atomic_folder(out, ["file"]) as folder:
             fill(folder, text)
     assert (out / "file").read_text() == "second"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -46,9 +46,9 @@ def test_it_replaces_the_older_one(tmp_path):
 
 def test_a_failure_leaves_the_older_one(tmp_path):
     out = tmp_path / "out"
-    with whole_folder(out, ["file"]) as folder:
+    with atomic_folder(out, ["file"]) as folder:
         fill(folder, "first")
-    with pytest.raises(IsADirectoryError), whole_folder(out, ["file"]) as folder:
+    with pytest.raises(IsADirectoryError), atomic_folder(out, ["file"]) as folder:
         folder.write_text("second")
     assert (out / "file").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -56,10 +56,10 @@ def test_a_failure_leaves_the_older_one(tmp_path):
 
 def test_killed_between_its_two_renames(tmp_path):
     out = tmp_path / "out"
-    with whole_folder(out, ["file"]) as folder:
+    with atomic_folder(out, ["file"]) as folder:
         fill(folder, "first")
     out.rename(tmp_path / ".out.old")  # as a kill at that moment leaves it
-    with pytest.raises(RuntimeError), whole_folder(out, ["file"]):
+    with pytest.raises(RuntimeError), atomic_folder(out, ["file"]):
         raise RuntimeError
     assert (out / "file").read_text() == "first"
 
@@ -91,7 +91,7 @@ def test_a_second_process_waits_and_then_makes_its_own(tmp_path, end):
 
 def test_an_error_leaves_no_lock(tmp_path):
     for _ in range(2):
-        with pytest.raises(RuntimeError), whole_folder(tmp_path / "out", ["file"]):
+        with pytest.raises(RuntimeError), atomic_folder(tmp_path / "out", ["file"]):
             raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
@@ -103,7 +103,7 @@ def test_files_of_other_names_are_not_replaced(tmp_path, name):
     (out / name).write_text("mine")
     (out / "file").write_text("ours")
     with pytest.raises(UserError, match=r"out holds .*, which no stage made"):  # noqa: SIM117
-        with whole_folder(out, ["file"]):
+        with atomic_folder(out, ["file"]):
             raise AssertionError
     assert (out / name).read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -111,7 +111,7 @@ def test_files_of_other_names_are_not_replaced(tmp_path, name):
 
 def test_a_file_that_came_meanwhile(tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(UserError, match="holds mine"), whole_folder(out, ["file"]) as folder:  # noqa: PT012
+    with pytest.raises(UserError, match="holds mine"), atomic_folder(out, ["file"]) as folder:  # noqa: PT012
         fill(folder, "new")
         out.mkdir()
         (out / "mine").write_text("mine")
@@ -125,10 +125,10 @@ def test_what_is_replaced(tmp_path):
     for leftover in ("", ".DS_Store", ".file.0123abcd.tmp", ".file.tmp"):
         if leftover:
             (out / leftover).write_text("x")
-        with whole_folder(out, ["file"]) as folder:
+        with atomic_folder(out, ["file"]) as folder:
             fill(folder, "new")
         assert [path.name for path in out.iterdir()] == ["file"]
-    with pytest.raises(UserError, match="is a file"), whole_folder(out / "file", ["file"]):
+    with pytest.raises(UserError, match="is a file"), atomic_folder(out / "file", ["file"]):
         raise AssertionError
 
 
@@ -136,6 +136,6 @@ def test_what_is_replaced(tmp_path):
 def test_a_name_of_ours_without_what_tells_who_made_the_folder(tmp_path, made, alone):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / alone).write_text("mine")
-    with pytest.raises(UserError, match="no stage made"), whole_folder(tmp_path / "out", made):
+    with pytest.raises(UserError, match="no stage made"), atomic_folder(tmp_path / "out", made):
         raise AssertionError
     assert (tmp_path / "out" / alone).read_text() == "mine"

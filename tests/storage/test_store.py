@@ -13,7 +13,7 @@ from s3_server import BUCKET, s3_server
 
 from rhs.errors import UserError
 from rhs.storage.object_store import ObjectStore
-from rhs.storage.store import Folder, is_url, open_store
+from rhs.storage.store import FolderStore, is_url, open_store
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_from_other_threads_and_after_a_fork(store):
 
 
 def test_a_failed_write_leaves_the_older_bytes(tmp_path, monkeypatch):
-    folder = Folder(tmp_path)
+    folder = FolderStore(tmp_path)
     folder.write("name", b"old")
 
     def full(descriptor):
@@ -133,10 +133,10 @@ def test_files_travel_without_being_read_whole(s3, tmp_path):
 
 
 def test_what_unfinished_writes_left_is_swept(tmp_path):
-    Folder(tmp_path).write("name", b"whole")
+    FolderStore(tmp_path).write("name", b"whole")
     (tmp_path / ".other.1234.tmp").write_bytes(b"ha")
     (tmp_path / ".mine.tmp").write_bytes(b"no store's")
-    Folder(tmp_path).sweep()
+    FolderStore(tmp_path).delete_leftovers()
     assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "name"]
 
 
@@ -145,7 +145,7 @@ def test_uploads_that_never_ended_are_swept(s3, monkeypatch):
     mine = store.location.removeprefix(f"{BUCKET}/")
     for key in (f"{mine}/large", f"{mine}-of-others/large"):
         client.create_multipart_upload(Bucket="bucket", Key=key)
-    store.sweep()
+    store.delete_leftovers()
     left = client.list_multipart_uploads(Bucket="bucket")["Uploads"]
     assert [upload["Key"] for upload in left] == [f"{mine}-of-others/large"]
 
@@ -153,7 +153,7 @@ def test_uploads_that_never_ended_are_swept(s3, monkeypatch):
         raise PermissionError("Access Denied")
 
     monkeypatch.setattr(store._files(), "call_s3", forbidden)
-    store.sweep()
+    store.delete_leftovers()
 
 
 def test_a_check_leaves_nothing(s3):
@@ -243,7 +243,7 @@ def test_folders_and_urls(tmp_path):
     for folder in (tmp_path, str(tmp_path), tmp_path.as_uri()):
         assert not is_url(folder)
         store = open_store(folder)
-        assert isinstance(store, Folder)
+        assert isinstance(store, FolderStore)
         assert store.path == tmp_path
         assert store.location == str(tmp_path)
     assert open_store("file:///a%20b").path == Path("/a b")

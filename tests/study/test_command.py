@@ -7,8 +7,9 @@ from functools import partial
 import pytest
 from folders import files
 
-from pipelines import prepared, study
-from rhs.stage import compose, stage
+from pipelines import ensure_shards, study
+from rhs.config.compose import compose
+from rhs.stage import stage
 
 
 def test_arguments_are_divided():
@@ -59,25 +60,25 @@ def test_data_sets_are_prepared_once_and_anew_with_other_settings(project, monke
     did = []
     for name in ("fetch", "preprocess"):
         monkeypatch.setattr(
-            getattr(prepared, name), "main", lambda params, name=name: did.append(name)
+            getattr(ensure_shards, name), "main", lambda params, name=name: did.append(name)
         )
     params = compose(["dataset.validation=0.2"])
-    shards = prepared.prepared(params)
+    shards = ensure_shards.prepared(params)
     assert did == ["fetch", "preprocess"]
-    given = {made: params.dataset.get(key) for key, made in prepared.DATASET.items()}
+    given = {made: params.dataset.get(key) for key, made in ensure_shards.DATASET.items()}
     wanted = dict(params.preprocess) | {k: v for k, v in given.items() if v is not None}
     shards.mkdir(parents=True)
     (shards / "manifest.json").write_text(json.dumps({"settings": wanted}))
-    prepared.prepared(params)
+    ensure_shards.prepared(params)
     assert len(did) == 2
-    prepared.prepared(compose(["dataset.validation=0.1"]))
+    ensure_shards.prepared(compose(["dataset.validation=0.1"]))
     assert len(did) == 4
     raw = project / "data/raw/glyphs"
     raw.mkdir(parents=True)
     (raw / "source.json").write_text(
         json.dumps({"source": params.dataset.source, "fetch": dict(params.dataset.fetch)})
     )
-    prepared.prepared(params)
+    ensure_shards.prepared(params)
     assert len(did) == 4
-    prepared.prepared(compose(["dataset.validation=0.2", "dataset.fetch.size=64"]))
+    ensure_shards.prepared(compose(["dataset.validation=0.2", "dataset.fetch.size=64"]))
     assert len(did) == 6

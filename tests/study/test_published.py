@@ -5,11 +5,11 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from tiny import ROOT
+from tiny_project import ROOT
 
 from rhs.study.cells import METRICS, UNTRAINED, WHICH, Cell
 from rhs.study.summary import summarize
-from rhs.study.table import _differences, _scores
+from rhs.study.tables import _differences, _scores
 
 RESULTS = ROOT / "benchmarks/results"
 STUDIES = sorted(RESULTS.glob("study_*.csv"))

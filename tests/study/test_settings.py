@@ -3,13 +3,13 @@
 from itertools import permutations
 
 import pytest
-from studied import STUDY, small_study
-from tiny import ROOT
+from tiny_project import ROOT
+from tiny_study import STUDY, small_study
 
+from rhs.config.compose import compose
 from rhs.errors import UserError
-from rhs.stage import compose
 from rhs.study.settings import ENOUGH, load_study
-from rhs.tuning.space import overrides_of
+from rhs.tuning.search_space import overrides_of
 
 FILES = sorted(path.stem for path in (ROOT / "conf/study").glob("*.yaml"))
 LR = {"low": 1e-4, "high": 1e-2, "log": True}

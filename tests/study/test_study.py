@@ -4,13 +4,13 @@ import json
 import shlex
 
 import pytest
-from studied import here, scores, small_study
+from tiny_study import here, scores, small_study
 
 from rhs.errors import UserError
 from rhs.study import study as module
-from rhs.study.cells import Cells, make_cell, told_of
+from rhs.study.cells import Cells, make_cell, selected_scores
 from rhs.study.study import Study
-from rhs.tuning.search import AllFailed, Found
+from rhs.tuning.search import AllFailed, SearchResult
 
 
 class Fake:
@@ -52,8 +52,10 @@ def test_every_cell_runs_once_and_its_result_is_kept(project, tiny_shards, fake)
     assert compared.difference.mean == pytest.approx(0.1)
     results = project / "studies/small/results"
     assert {file.name for file in results.iterdir()} == {
-        "table.md", "table.csv", "cells.csv",
-    }  # fmt: skip
+        "table.md",
+        "table.csv",
+        "cells.csv",
+    }
     text = (results / "table.md").read_text()
     again = study(project, tiny_shards).run()
     assert len(fake.ran) == 4
@@ -102,7 +104,7 @@ def test_every_method_gets_the_same_search_and_cells_get_what_it_found(
         if "method=npair" in base:
             raise AllFailed("All 4 trials failed.")
         states = ["finished", "finished", "stopped", "failed"]
-        return Found(["train.lr=0.007"], 0.7, 0, [{"state": s} for s in states], folder)
+        return SearchResult(["train.lr=0.007"], 0.7, 0, [{"state": s} for s in states], folder)
 
     monkeypatch.setattr(module, "search", search)
     space = {"train.lr": {"low": 1e-3, "high": 1e-2}}
@@ -164,7 +166,7 @@ def test_what_cannot_work_is_refused_before_anything_runs(project, tiny_shards, 
 
 
 def test_held_out_classes_are_needed(project, tmp_path, fake):
-    from tiny import write_shards
+    from tiny_project import write_shards
 
     bare = write_shards(tmp_path / "bare", train=[4] * 6, test=[4, 4])
     with pytest.raises(UserError, match="tiny has no held-out classes"):
@@ -172,9 +174,9 @@ def test_held_out_classes_are_needed(project, tmp_path, fake):
 
 
 def test_a_cell_is_the_run_that_its_command_makes(project, tiny_shards):
+    from rhs.config.compose import compose
     from rhs.data.shards import load_manifest
     from rhs.run import identify
-    from rhs.stage import compose
 
     settings = small_study()
     cell = make_cell("tiny", "rhs", 4, settings.overrides("tiny", "rhs", "seed=9"), tiny_shards)
@@ -205,9 +207,12 @@ def test_cells_run_in_ray(ray_cluster, project, tiny_shards):
     results = {file.name for file in (folder / "results").iterdir()}
     assert results == {"table.md", "table.csv", "cells.csv", "scores.png"}
     kept = Cells(folder / "cells")
-    assert told_of(kept.read(cell), "best")["scores"] == result["scores"]
+    assert selected_scores(kept.read(cell), "best")["scores"] == result["scores"]
     by_area = max(result["history"], key=lambda row: row["val_map@r"])
-    assert told_of(kept.read(cell), "best_map@r")["scores"]["chosen"]["epoch"] == by_area["epoch"]
+    assert (
+        selected_scores(kept.read(cell), "best_map@r")["scores"]["chosen"]["epoch"]
+        == by_area["epoch"]
+    )
     assert not (kept.home(cell) / "checkpoints").exists()
 
 

@@ -5,13 +5,13 @@ import io
 
 import pandas as pd
 import pytest
-from studied import scores, small_study
+from tiny_study import scores, small_study
 
-from rhs.study.cells import Cell, told_of
+from rhs.study.cells import Cell, selected_scores
 from rhs.study.plots import draw_all
 from rhs.study.settings import Method
 from rhs.study.summary import summarize
-from rhs.study.table import Provenance, Tuned, cells_csv, markdown, table_csv
+from rhs.study.tables import Provenance, TunedSetting, cells_csv, markdown, table_csv
 
 RECALLS = {"npair": (0.50, 0.52, 0.51), "rhs": (0.55, 0.56, 0.56), "symm": (0.50, 0.51, 0.53)}
 ORIGIN = Provenance("python -m pipelines.study", "2 x Chip", "2026-01-02", "c0de", {"tiny": "da7a"})
@@ -30,7 +30,7 @@ def finished(without: tuple = ()) -> list:
             one = (
                 failed
                 if (method, seed) in without
-                else told_of(scores(recall, recall - 0.01), "best")
+                else selected_scores(scores(recall, recall - 0.01), "best")
             )
             made.append((cell(method, seed), one))
     return made
@@ -43,7 +43,9 @@ def summary_of(cells, seeds=(0, 1, 2)):
 def tables(cells, seeds=(0, 1, 2)) -> str:
     methods = {label: {"overrides": [f"method={label}"]} for label in RECALLS}
     more = {"seeds": list(seeds), "baselines": ["symm", "npair"], "methods": methods}
-    tuned = {("tiny", label): Tuned(["train.lr=0.1"], 0.61, {"finished": 8}) for label in RECALLS}
+    tuned = {
+        ("tiny", label): TunedSetting(["train.lr=0.1"], 0.61, {"finished": 8}) for label in RECALLS
+    }
     settings = small_study(**more)
     assert settings.methods["rhs"] == Method(["method=rhs"])
     return markdown(settings, summary_of(cells, seeds), tuned, cells, ORIGIN)

@@ -2,7 +2,7 @@
 
 import pytest
 from mlflow_away import begin
-from tiny import composed
+from tiny_project import composed
 
 
 @pytest.fixture(scope="module")

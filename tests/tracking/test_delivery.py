@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from mlflow_away import MANIFEST, Server, begin, eventually, losses, numbers, rows, the_run
-from tiny import composed
+from tiny_project import composed
 
 from pipelines.evaluate import track
 from rhs.run import Run
@@ -210,9 +210,17 @@ def test_a_server_of_its_own_is_killed_and_started_again(params, run, tmp_path, 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}",
-               f"--backend-store-uri=sqlite:///{tmp_path}/mlflow.db", "--workers=1",
-               f"--artifacts-destination={tmp_path}/mlartifacts"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host=127.0.0.1",
+        f"--port={port}",
+        f"--backend-store-uri=sqlite:///{tmp_path}/mlflow.db",
+        "--workers=1",
+        f"--artifacts-destination={tmp_path}/mlartifacts",
+    ]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
 

@@ -32,7 +32,7 @@ def fails(monkeypatch, error: BaseException) -> None:
     def register(*_):
         raise error
 
-    monkeypatch.setattr("rhs.serving.register", register)
+    monkeypatch.setattr("rhs.inference.mlflow_model.register", register)
 
 
 def test_a_server_that_does_not_answer_holds_nothing_up(params, run, tmp_path, monkeypatch, capsys):

@@ -33,8 +33,12 @@ def test_groups_count_for_themselves(tmp_path):
     spool.add("train", [(2, {"loss": 1.0})])
     spool.add("step", [(step, {"loss": 2.0}) for step in (2, 3, 4)])
     assert [(e["group"], e["step"]) for e in lines(spool)] == [
-        ("step", 1), ("step", 2), ("step", 3), ("train", 2), ("step", 4),
-    ]  # fmt: skip
+        ("step", 1),
+        ("step", 2),
+        ("step", 3),
+        ("train", 2),
+        ("step", 4),
+    ]
 
 
 def test_a_score_is_new_where_it_differs(tmp_path, monkeypatch):

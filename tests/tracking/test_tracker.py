@@ -7,11 +7,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_away import MANIFEST, begin, eventually
 from omegaconf import OmegaConf
-from tiny import composed
+from tiny_project import composed
 
-from rhs.tracking.address import tracking_uri
 from rhs.tracking.provenance import flatten, shorten
 from rhs.tracking.tracker import NullTracker, tracked
+from rhs.tracking.tracking_uri import tracking_uri
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
 

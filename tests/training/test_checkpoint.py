@@ -4,11 +4,19 @@ import os
 
 import pytest
 import torch
-from tiny import method_config
+from tiny_project import method_config
 
-from rhs.build import build
-from rhs.storage.store import Folder
-from rhs.training.checkpoint import copied, load_latest, pack, prune, save, steps, unpack
+from rhs.config.instantiate import build
+from rhs.storage.store import FolderStore
+from rhs.training.checkpoint import (
+    cpu_copies,
+    load_latest,
+    load_state_tensors,
+    prune,
+    save,
+    state_tensors,
+    steps,
+)
 from rhs.training.loop import training_step
 
 
@@ -17,8 +25,10 @@ def trained(steps: int):
     torch.manual_seed(0)
     model = torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last),
-        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 8),
-    )  # fmt: skip
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 8),
+    )
     objective = build(method_config("rhs_npair"))
     objective.prepare(6, 8)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
@@ -44,68 +54,74 @@ def assert_equal(one: dict, other: dict) -> None:
 
 def test_everything_comes_back_exactly(tmp_path):
     parts = trained(3)
-    tensors = pack(*parts)
+    tensors = state_tensors(*parts)
     assert {name.split(".")[0] for name in tensors} == {"model", "objective", "optimizer"}
     assert "objective.centers.average_CD" in tensors
     state = {"epochs_done": 1, "history": [{"loss": 0.1 + 0.2, "epoch": 1}]}
-    save(Folder(tmp_path), 3, copied(tensors), state)
+    save(FolderStore(tmp_path), 3, cpu_copies(tensors), state)
 
     fresh = trained(0)
-    loaded, loaded_state = load_latest(Folder(tmp_path))
+    loaded, loaded_state = load_latest(FolderStore(tmp_path))
     assert loaded_state == state
-    unpack(loaded, *fresh)
-    assert_equal(pack(*fresh), tensors)
+    load_state_tensors(loaded, *fresh)
+    assert_equal(state_tensors(*fresh), tensors)
     go_on(*parts, range(3, 6))
     go_on(*fresh, range(3, 6))
-    assert_equal(pack(*fresh), pack(*parts))
+    assert_equal(state_tensors(*fresh), state_tensors(*parts))
 
 
 def test_tensors_that_share_memory_or_lie_otherwise(tmp_path):
     shared = torch.arange(6.0)
-    tensors = {"a": shared, "b": shared, "c": shared.view(2, 3).T, "d": shared[::2],
-               "e": torch.tensor(5), "f": torch.zeros(0, 3)}  # fmt: skip
-    save(Folder(tmp_path), 1, copied(tensors), {})
-    assert_equal(load_latest(Folder(tmp_path))[0], tensors)
+    tensors = {
+        "a": shared,
+        "b": shared,
+        "c": shared.view(2, 3).T,
+        "d": shared[::2],
+        "e": torch.tensor(5),
+        "f": torch.zeros(0, 3),
+    }
+    save(FolderStore(tmp_path), 1, cpu_copies(tensors), {})
+    assert_equal(load_latest(FolderStore(tmp_path))[0], tensors)
 
 
 def test_optimizer_settings_stay_those_of_the_program(tmp_path):
     model, objective, optimizer = trained(1)
-    save(Folder(tmp_path), 1, copied(pack(model, objective, optimizer)), {})
+    save(FolderStore(tmp_path), 1, cpu_copies(state_tensors(model, objective, optimizer)), {})
     other = torch.optim.AdamW(model.parameters(), lr=0.5, weight_decay=0.3)
-    unpack(load_latest(Folder(tmp_path))[0], model, objective, other)
+    load_state_tensors(load_latest(FolderStore(tmp_path))[0], model, objective, other)
     assert other.param_groups[0]["lr"] == 0.5
     assert other.param_groups[0]["weight_decay"] == 0.3
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    save(Folder(tmp_path), 1, copied(pack(*trained(1))), {})
-    tensors, _ = load_latest(Folder(tmp_path))
+    save(FolderStore(tmp_path), 1, cpu_copies(state_tensors(*trained(1))), {})
+    tensors, _ = load_latest(FolderStore(tmp_path))
     del tensors["model.3.bias"]
     with pytest.raises(RuntimeError, match=r"3\.bias"):
-        unpack(tensors, *trained(0))
+        load_state_tensors(tensors, *trained(0))
 
 
 def save_numbers(folder, *steps: int) -> None:
     for step in steps:
         x = {"x": torch.full((1000,), float(step))}
-        save(Folder(folder), step, x, {"epochs_done": step})
+        save(FolderStore(folder), step, x, {"epochs_done": step})
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     save_numbers(tmp_path, 1, 2, 10, 200, 1000)
-    prune(Folder(tmp_path), 1000, keep=2, best=[10, None])
-    assert steps(Folder(tmp_path)) == [10, 200, 1000]
+    prune(FolderStore(tmp_path), 1000, keep=2, best=[10, None])
+    assert steps(FolderStore(tmp_path)) == [10, 200, 1000]
     assert len(list(tmp_path.iterdir())) == 6
-    assert load_latest(Folder(tmp_path))[1] == {"epochs_done": 1000}
-    prune(Folder(tmp_path), 1000, keep=1, best=[1000, 200])
-    assert steps(Folder(tmp_path)) == [200, 1000]
+    assert load_latest(FolderStore(tmp_path))[1] == {"epochs_done": 1000}
+    prune(FolderStore(tmp_path), 1000, keep=1, best=[1000, 200])
+    assert steps(FolderStore(tmp_path)) == [200, 1000]
 
 
 def test_what_is_no_checkpoint_goes(tmp_path):
     save_numbers(tmp_path, 2, 4)
     for name in ("000000003.0badc0de.safetensors", "000000005.0badc0de.safetensors", "owner"):
         (tmp_path / name).touch()
-    prune(Folder(tmp_path), 4, keep=2)
+    prune(FolderStore(tmp_path), 4, keep=2)
     left = {path.name[:9] for path in tmp_path.iterdir()}
     assert left == {"000000002", "000000004", "owner"}
 
@@ -115,29 +131,29 @@ def test_damaged_newer_ones_push_no_good_ones_out(tmp_path, keep):
     save_numbers(tmp_path, 4, 6, 8)
     (tmp_path / "000000008.json").write_text('{"tensors": ')
     save_numbers(tmp_path, 7)  # the run went on from 6
-    prune(Folder(tmp_path), 7, keep=keep)
-    assert steps(Folder(tmp_path)) == [6, 7][-keep:]
+    prune(FolderStore(tmp_path), 7, keep=keep)
+    assert steps(FolderStore(tmp_path)) == [6, 7][-keep:]
 
 
 def test_a_damaged_best_does_not_disturb(tmp_path):
     save_numbers(tmp_path, 2, 4, 6)
     (tmp_path / "000000002.json").write_text("")
-    prune(Folder(tmp_path), 6, keep=1, best=[2])
-    assert steps(Folder(tmp_path)) == [6]
+    prune(FolderStore(tmp_path), 6, keep=1, best=[2])
+    assert steps(FolderStore(tmp_path)) == [6]
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_step_written_again_replaces_the_first(tmp_path):
     save_numbers(tmp_path, 3)
-    save(Folder(tmp_path), 3, {"x": torch.zeros(2)}, {"epochs_done": 9})
-    prune(Folder(tmp_path), 3, keep=2)
+    save(FolderStore(tmp_path), 3, {"x": torch.zeros(2)}, {"epochs_done": 9})
+    prune(FolderStore(tmp_path), 3, keep=2)
     assert len(list(tmp_path.iterdir())) == 2
-    assert load_latest(Folder(tmp_path))[1] == {"epochs_done": 9}
+    assert load_latest(FolderStore(tmp_path))[1] == {"epochs_done": 9}
 
 
 def test_nothing_yet(tmp_path):
-    assert load_latest(Folder(tmp_path)) is None
-    assert load_latest(Folder(tmp_path / "missing")) is None
+    assert load_latest(FolderStore(tmp_path)) is None
+    assert load_latest(FolderStore(tmp_path / "missing")) is None
 
 
 def truncate(file) -> None:
@@ -168,7 +184,7 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path, damage):
     state, tensors = sorted(tmp_path.glob("000000002.*"), key=lambda path: path.suffix)
     DAMAGE[damage](tensors, state)
     said = []
-    tensors, state = load_latest(Folder(tmp_path), said.append)
+    tensors, state = load_latest(FolderStore(tmp_path), said.append)
     assert state == {"epochs_done": 1}
     assert (tensors["x"] == 1).all()
     assert len(said) == 1
@@ -176,8 +192,8 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path, damage):
     assert "the one before" in said[0]
     # and the damaged one can be written again
     save_numbers(tmp_path, 2)
-    prune(Folder(tmp_path), 2, keep=2)
-    assert load_latest(Folder(tmp_path), pytest.fail)[1] == {"epochs_done": 2}
+    prune(FolderStore(tmp_path), 2, keep=2)
+    assert load_latest(FolderStore(tmp_path), pytest.fail)[1] == {"epochs_done": 2}
 
 
 def test_all_damaged_is_none(tmp_path):
@@ -185,7 +201,7 @@ def test_all_damaged_is_none(tmp_path):
     for path in tmp_path.glob("*.safetensors"):
         truncate(path)
     said = []
-    assert load_latest(Folder(tmp_path), said.append) is None
+    assert load_latest(FolderStore(tmp_path), said.append) is None
     assert len(said) == 3
     assert said[2].endswith("starting from the beginning")
 
@@ -197,13 +213,13 @@ def test_a_store_that_is_away_is_no_damage(tmp_path, monkeypatch):
     def away(self, name):
         raise TimeoutError("no answer")
 
-    monkeypatch.setattr(Folder, "read", away)
+    monkeypatch.setattr(FolderStore, "read", away)
     with pytest.raises(OSError, match="no answer"):
-        load_latest(Folder(tmp_path), pytest.fail)
+        load_latest(FolderStore(tmp_path), pytest.fail)
 
 
 def test_an_error_while_writing_leaves_no_trace(tmp_path):
     save_numbers(tmp_path, 1)
     with pytest.raises(TypeError):
-        save(Folder(tmp_path), 2, {"x": torch.zeros(1)}, {"not for JSON": object()})
+        save(FolderStore(tmp_path), 2, {"x": torch.zeros(1)}, {"not for JSON": object()})
     assert {path.name[:9] for path in tmp_path.iterdir()} == {"000000001"}

@@ -5,9 +5,9 @@ import json
 
 import pytest
 import torch
-from tiny import small_model_config, small_params
+from tiny_project import small_model_config, small_params
 
-from rhs.build import build
+from rhs.config.instantiate import build
 from rhs.errors import UserError
 from rhs.models.embedder import build_embedder, load_config, load_embedder
 from rhs.run import Run
@@ -33,7 +33,7 @@ def run(tmp_path):
             for parameter in embedder.parameters():
                 parameter += 0.01
         state = {"epochs_done": step // 4, "history": HISTORY[: step // 4]}
-        tensors = checkpoint.copied(checkpoint.pack(embedder, objective, optimizer))
+        tensors = checkpoint.cpu_copies(checkpoint.state_tensors(embedder, objective, optimizer))
         checkpoint.save(open_store(run.checkpoints), step, tensors, state)
     return run, embedder
 

@@ -5,19 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny import method_config, small_model_config
+from tiny_project import method_config, small_model_config
 
-from rhs.build import build
-from rhs.data.loader import TrainLoader, in_order
-from rhs.data.plan import BatchPlan
+from rhs.config.instantiate import build
+from rhs.data.batch_sampler import BalancedBatchSampler
+from rhs.data.loader import TrainLoader, evaluation_batches
 from rhs.data.transforms import Augmentation
 from rhs.errors import UserError
+from rhs.metrics.retrieval import score
 from rhs.models.embedder import build_embedder
-from rhs.retrieval.scores import score
 from rhs.training import loop
 from rhs.training.loop import Settings, train, training_step, warn_of_identity
+from rhs.training.optimization import build_optimizer
 from rhs.training.progress import Progress
-from rhs.training.schedule import build_optimizer
 
 
 class Faint:
@@ -46,7 +46,7 @@ def parts(method: str = "rhs_npair", classes: int = 6, per_class: int = 2):
     optimizer = build_optimizer(embedder, objective, 0.003, 0.0, 1.0)
     images = Faint(classes)
     loader = TrainLoader(
-        images, BatchPlan(images.labels, classes, per_class, 0), Augmentation(), 16
+        images, BalancedBatchSampler(images.labels, classes, per_class, 0), Augmentation(), 16
     )
     return embedder, objective, optimizer, loader
 
@@ -57,13 +57,22 @@ def run(
     embedder, objective, optimizer, loader = made
     progress = Progress()
     settings = Settings(epochs=epochs, lr=0.003, warmup=2, precision="float32", seed=0)
-    train(embedder, objective, optimizer, loader, settings, progress, torch.device("cpu"),
-          end_of_epoch, say)  # fmt: skip
+    train(
+        embedder,
+        objective,
+        optimizer,
+        loader,
+        settings,
+        progress,
+        torch.device("cpu"),
+        end_of_epoch,
+        say,
+    )
     return progress
 
 
 def own_recall(embedder, images) -> float:
-    batches = in_order(images, range(len(images)), 16, 32)
+    batches = evaluation_batches(images, range(len(images)), 16, 32)
     x = torch.cat([embedder.eval().embed(batch) for batch in batches])
     return score(x.numpy(), images.labels, [1], draws=0).values["recall@1"]
 
@@ -166,8 +175,18 @@ def test_every_step_is_recorded():
     embedder, objective, optimizer, loader = parts()
     settings = Settings(epochs=2, lr=0.003, warmup=2, precision="float32", seed=0)
     progress, rows = Progress(), []
-    train(embedder, objective, optimizer, loader, settings, progress, torch.device("cpu"),
-          lambda progress, times: None, lambda line: None, rows.extend)  # fmt: skip
+    train(
+        embedder,
+        objective,
+        optimizer,
+        loader,
+        settings,
+        progress,
+        torch.device("cpu"),
+        lambda progress, times: None,
+        lambda line: None,
+        rows.extend,
+    )
     assert [row["step"] for row in rows] == list(range(1, 2 * loader.plan.steps + 1))
     names = {"loss", "hardness_gained", "rotations_unmoved", "intra_inter_ratio", "effective_rank"}
     assert all(names <= row.keys() for row in rows)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from rhs.training.progress import Meter, Progress
+from rhs.training.progress import Progress, StepMetrics
 
 
 def measured(progress: Progress, *values: float, record=None, steps: int = 3) -> None:
-    meter = Meter(progress, steps, record)
+    meter = StepMetrics(progress, steps, record)
     for value in values:
         meter.batch_is_here()
         meter.step_is_done(torch.tensor(value), {"share": torch.tensor(value / 10)})

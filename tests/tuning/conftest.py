@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tuned import fill, make_settings
+from fake_searches import fill, make_settings
 
-from rhs.tuning.record import Record
-from rhs.tuning.search import Found, found_in
+from rhs.tuning.search import SearchResult, found_in
+from rhs.tuning.trial_log import TrialLog
 
 
 @pytest.fixture
@@ -15,12 +15,12 @@ def home(tmp_path) -> Path:
 
 
 @pytest.fixture
-def record(home) -> Record:
-    made = Record(home / "trials.jsonl")
+def record(home) -> TrialLog:
+    made = TrialLog(home / "trials.jsonl")
     fill(made)
     return made
 
 
 @pytest.fixture
-def found(record, home) -> Found:
+def found(record, home) -> SearchResult:
     return found_in(record, make_settings(), home)

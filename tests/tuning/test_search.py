@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from tiny import SMALL, write_shards
-from tuned import SPACE, make_settings
+from fake_searches import SPACE, make_settings
+from tiny_project import SMALL, write_shards
 
+from rhs.config.compose import compose
 from rhs.errors import UserError
-from rhs.stage import compose
 from rhs.tracking.tracker import NullTracker
-from rhs.tuning.record import Record
-from rhs.tuning.search import concurrent, home_of_search, search
+from rhs.tuning.search import concurrent, search, search_folder
+from rhs.tuning.trial_log import TrialLog
 
 BASE = [*SMALL, "train.epochs=2", "train.classes=100"]
 # The defaults, with which the first trial begins, ask for more classes than there are.
@@ -48,12 +48,15 @@ def test_a_search_survives_a_failed_trial_and_is_done_once(ray_cluster, tiny_sha
 def test_asha_stops_the_worse_ones_early(ray_cluster, tmp_path, project):
     shards = write_shards(tmp_path / "shards", train=[4] * 8, val=[4] * 30, test=[4] * 3)
     settings = make_settings(
-        trials=4, concurrent=1, objective="map@r", scheduler={"grace": 1, "reduction": 2},
+        trials=4,
+        concurrent=1,
+        objective="map@r",
+        scheduler={"grace": 1, "reduction": 2},
         space={"train.lr": {"low": 1e-6, "high": 3e-3, "log": True}},
-    )  # fmt: skip
+    )
     base = [*SMALL, "method=npair", "train.epochs=2"]
     found = search(base, settings, shards, project / "tuning", say=lambda line: None)
-    first = {t.number: t.curve[1] for t in Record(found.folder / "trials.jsonl").trials}
+    first = {t.number: t.curve[1] for t in TrialLog(found.folder / "trials.jsonl").trials}
     ends = {trial["number"]: trial["state"] for trial in found.trials}
     assert set(ends.values()) == {"finished", "stopped"}
     for number, end in ends.items():  # the better half of those that have come to the first rung
@@ -64,12 +67,18 @@ def test_asha_stops_the_worse_ones_early(ray_cluster, tmp_path, project):
 
 def test_another_search_never_counts(tiny_shards, project):
     def home(*base, **settings):
-        return home_of_search([*BASE, *base], make_settings(**settings), tiny_shards, project)
+        return search_folder([*BASE, *base], make_settings(**settings), tiny_shards, project)
 
     same = home()
     assert home("cluster.num_workers=1", trials=6, concurrent=1, workers=2, name="b") == same
-    others = [home("train.lr=0.1"), home(seed=1), home(objective="map@r"), home(trials=30),
-              home(space=CLASSES), home(scheduler={"grace": 1, "reduction": 2})]  # fmt: skip
+    others = [
+        home("train.lr=0.1"),
+        home(seed=1),
+        home(objective="map@r"),
+        home(trials=30),
+        home(space=CLASSES),
+        home(scheduler={"grace": 1, "reduction": 2}),
+    ]
     assert len({same, *others}) == 7
 
 

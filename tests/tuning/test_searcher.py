@@ -3,10 +3,10 @@
 from types import SimpleNamespace
 
 import pytest
-from tiny import composed
-from tuned import make_settings
+from fake_searches import make_settings
+from tiny_project import composed
 
-from rhs.tuning.searcher import make_scheduler, make_searcher, study_of
+from rhs.tuning.searcher import make_scheduler, make_searcher, optuna_study
 
 
 @pytest.fixture
@@ -15,12 +15,16 @@ def base():
 
 
 def test_the_study_is_made_again_from_the_record(record, base):
-    trials = study_of(make_settings(), record, base).trials
+    trials = optuna_study(make_settings(), record, base).trials
     assert [trial.state.name for trial in trials] == [
-        "COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "WAITING",
-    ]  # fmt: skip
+        "COMPLETE",
+        "COMPLETE",
+        "FAIL",
+        "COMPLETE",
+        "WAITING",
+    ]
     assert [trial.value for trial in trials] == [0.5, 0.1, None, 0.45, None]
-    assert trials[3].params["method.plain_weight"] == 0.5
+    assert trials[3].params["method.original_weight"] == 0.5
 
 
 def test_the_interrupted_trial_comes_first_and_then_new_ones(record, base):
@@ -33,14 +37,16 @@ def test_the_interrupted_trial_comes_first_and_then_new_ones(record, base):
 
 
 def test_a_new_search_begins_with_the_defaults(tmp_path, base):
-    from rhs.tuning.record import Record
+    from rhs.tuning.trial_log import TrialLog
 
-    record = Record(tmp_path / "trials.jsonl")
+    record = TrialLog(tmp_path / "trials.jsonl")
     searcher = make_searcher(make_settings(), record, base, lambda overrides: {})
     searcher.suggest("a")
     assert record.trials[0].values == {
-        "method": "rhs_npair", "train.lr": 0.003, "method.plain_weight": 0.5,
-    }  # fmt: skip
+        "method": "rhs_npair",
+        "train.lr": 0.003,
+        "method.original_weight": 0.5,
+    }
     searcher.on_trial_complete("a", {"refusal": "no"})
     searcher.suggest("b")
     searcher.on_trial_complete("b", {"objective": 0.5, "training_iteration": 1})
@@ -49,10 +55,10 @@ def test_a_new_search_begins_with_the_defaults(tmp_path, base):
 
 
 def test_suggestions_depend_on_the_seed_alone(tmp_path, base):
-    from rhs.tuning.record import Record
+    from rhs.tuning.trial_log import TrialLog
 
     def suggested(seed, name):
-        record = Record(tmp_path / name)
+        record = TrialLog(tmp_path / name)
         searcher = make_searcher(make_settings(seed=seed), record, base, lambda overrides: {})
         for number in range(4):
             searcher.suggest(str(number))

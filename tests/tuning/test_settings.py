@@ -1,11 +1,12 @@
 """`conf/tune/*.yaml` and what of it cannot be."""
 
 import pytest
-from tiny import ROOT
+from tiny_project import ROOT
 
+from rhs.config.compose import read_file
 from rhs.errors import UserError
-from rhs.tuning.settings import load_settings, read_file
-from rhs.tuning.space import check_paths
+from rhs.tuning.search_space import check_paths
+from rhs.tuning.settings import load_settings
 
 NAMES = sorted(path.stem for path in (ROOT / "conf/tune").glob("*.yaml"))
 
@@ -24,8 +25,11 @@ def test_every_file_fits_the_parameters(name):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("tune.trials=0", "tune.trials is 0; it must be a whole number of at least 1"
-         "|tune.trials is 0; it must be a whole number at least 1"),
+        (
+            "tune.trials=0",
+            "tune.trials is 0; it must be a whole number of at least 1"
+            "|tune.trials is 0; it must be a whole number at least 1",
+        ),
         ("tune.objective=recall@10", "tune.objective is 'recall@10'; it must be recall@1 or map@r"),
         ("tune.concurrent=0", "tune.concurrent is 0"),
         ("tune.workers=two", "tune.workers is 'two'"),
@@ -39,7 +43,7 @@ def test_every_file_fits_the_parameters(name):
         ("tune.space=null", "give at least one parameter"),
         ("tune.space.train.lr={low: 1, high: 0}", "low must be below high"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_cannot_be(change, said):
     with pytest.raises(UserError, match=said) as caught:
         load_settings("default", [change])
@@ -52,8 +56,13 @@ def test_an_unknown_file_lists_the_known_ones():
 
 
 def test_changes_of_the_command_line():
-    changes = ["tune.trials=5", "tune.scheduler=null", "tune.space.train.weight_decay=null",
-               "tune.space.train.lr={choice: [0.1]}", "tune.space.seed={choice: [0]}"]  # fmt: skip
+    changes = [
+        "tune.trials=5",
+        "tune.scheduler=null",
+        "tune.space.train.weight_decay=null",
+        "tune.space.train.lr={choice: [0.1]}",
+        "tune.space.seed={choice: [0]}",
+    ]
     settings = load_settings("default", changes)
     assert (settings.trials, settings.scheduler) == (5, None)
     assert settings.space["train.lr"] == {"choice": [0.1]}

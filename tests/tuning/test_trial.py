@@ -3,13 +3,13 @@
 import errno
 
 import pytest
-from tiny import SMALL
+from tiny_project import SMALL
 
 from rhs.data.shards import load_manifest
 from rhs.errors import UserError
-from rhs.training.keeper import Stopped
-from rhs.tuning.space import read_space
-from rhs.tuning.trial import check_ends, home_of, run_trial, told_to_tune, trial_params
+from rhs.training.checkpointer import TrainingStopped
+from rhs.tuning.search_space import read_space
+from rhs.tuning.trial import check_range_ends, home_of, run_trial, trial_params, tune_trainable
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def params(project):
 
 def test_the_parameters_fit_another_process(params, project):
     assert params["cluster"]["num_workers"] == 1
-    assert params["cluster"]["decoded_folder"] == str(project / "data/decoded")
+    assert params["cluster"]["cache_folder"] == str(project / "data/decoded")
     assert trial_params([*SMALL], 2)["cluster"]["num_workers"] == 2
 
 
@@ -27,9 +27,15 @@ def test_it_continues_and_tells_all_epochs_again(params, tiny_shards, tmp_path):
     straight = run_trial(params, tiny_shards, tmp_path / "straight", lambda row: None)
     assert [row["epoch"] for row in straight] == [1, 2, 3]
     rows = []
-    with pytest.raises(Stopped):
-        run_trial(params, tiny_shards, tmp_path / "trial", rows.append, lambda line: None,
-                  lambda: len(rows) == 2)  # fmt: skip
+    with pytest.raises(TrainingStopped):
+        run_trial(
+            params,
+            tiny_shards,
+            tmp_path / "trial",
+            rows.append,
+            lambda line: None,
+            lambda: len(rows) == 2,
+        )
     rows.clear()
     history = run_trial(params, tiny_shards, tmp_path / "trial", rows.append)
     assert history == straight
@@ -50,9 +56,7 @@ def reports(monkeypatch):
 
 
 def tell(config, shards, home, digest=None):
-    told_to_tune(
-        config, shards, home, "val_recall@1", digest or load_manifest(shards)["digest"]
-    )  # fmt: skip
+    tune_trainable(config, shards, home, "val_recall@1", digest or load_manifest(shards)["digest"])
 
 
 def test_tune_is_told_the_best_so_far(params, tiny_shards, tmp_path, reports):
@@ -73,7 +77,7 @@ def test_tune_is_told_the_best_so_far(params, tiny_shards, tmp_path, reports):
     ],
 )
 def test_an_error_is_told_and_not_raised(change, said, params, tiny_shards, tmp_path, reports):
-    (group, settings), = change.items()  # fmt: skip
+    ((group, settings),) = change.items()
     params[group] |= settings
     tell({"number": 0, "params": params}, tiny_shards, tmp_path)
     assert len(reports) == 1
@@ -118,7 +122,7 @@ def test_a_setting_that_could_not_be_composed(params, tiny_shards, tmp_path, rep
 )
 def test_a_range_with_an_end_that_cannot_be_trained_with(space, said, project, tiny_shards):
     with pytest.raises(UserError, match=said):
-        check_ends(read_space(space), [*SMALL], tiny_shards)
+        check_range_ends(read_space(space), [*SMALL], tiny_shards)
 
 
 def test_ends_that_need_more_are_left_to_the_trials(project, tiny_shards):
@@ -128,7 +132,7 @@ def test_ends_that_need_more_are_left_to_the_trials(project, tiny_shards):
         "train.classes": {"choice": [3, 100]},
         "train.lr": {"low": 1e-4, "high": 1e-2},
     }
-    check_ends(read_space(space), [*SMALL, "method=npair"], tiny_shards)
+    check_range_ends(read_space(space), [*SMALL, "method=npair"], tiny_shards)
 
 
 def test_a_mistake_is_raised_to_who_calls_it(params, tiny_shards, tmp_path):

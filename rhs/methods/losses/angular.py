@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rhs.errors import UserError, number
-from rhs.methods.rows import Rows, masked_mean
+from rhs.errors import UserError, check_number
+from rhs.methods.interfaces import AnchorSimilarities, masked_mean
 
 
 class Angular(nn.Module):
@@ -16,7 +16,7 @@ class Angular(nn.Module):
     Mean over pairs of log(1 + sum over negatives of exp(scale f)), with
     f = 4 tan^2(angle) (a + p) . n - 2 (1 + tan^2(angle)) a . p.
 
-    The rows hold (a + p) . n as negatives (`both_ends` of rhs.methods.pair_mining.PairMining).
+    The rows hold (a + p) . n as negatives (`both_ends` of rhs.methods.mining.pairs.PairMiner).
 
     Args:
         angle: in degrees, 36 to 55 in the paper.
@@ -31,13 +31,13 @@ class Angular(nn.Module):
 
     def __init__(self, angle: float = 45.0, scale: float = 1.0):
         super().__init__()
-        number("loss.scale", scale, above=0)
-        number("loss.angle", angle)
+        check_number("loss.scale", scale, above=0)
+        check_number("loss.angle", angle)
         if not 0 < angle < 90:
             raise UserError(f"loss.angle is {angle}; it is in degrees, between 0 and 90.")
         self.tan2, self.scale = math.tan(math.radians(angle)) ** 2, scale
 
-    def forward(self, rows: Rows) -> torch.Tensor:
+    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
         """The loss, a scalar."""
         negative_R1 = torch.logsumexp(
             4 * self.tan2 * self.scale * rows.negatives_or_nothing(), dim=1, keepdim=True

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from rhs.errors import number
-from rhs.methods.rows import Rows, masked_mean
+from rhs.errors import check_number
+from rhs.methods.interfaces import AnchorSimilarities, masked_mean
 
 
 class Contrastive(nn.Module):
@@ -29,8 +29,8 @@ class Contrastive(nn.Module):
 
     def __init__(self, margin: float = 1.0, positive_margin: float = 0.0, squared: bool = True):
         super().__init__()
-        number("loss.margin", margin)
-        number("loss.positive_margin", positive_margin)
+        check_number("loss.margin", margin)
+        check_number("loss.positive_margin", positive_margin)
         self.margin, self.positive_margin, self.squared = margin, positive_margin, squared
         self.sign = -1.0  # of the thresholds, as similarities
 
@@ -38,7 +38,7 @@ class Contrastive(nn.Module):
         """Distances and dot products have thresholds of opposite sign."""
         self.sign = 1.0 if measure == "dot" else -1.0
 
-    def forward(self, rows: Rows) -> torch.Tensor:
+    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
         """The loss, a scalar; a kind of pair that does not occur adds 0."""
         # Beyond rounding: the square root's slope at distance 0 is nothing to follow.
         apart_RP = (self.sign * self.positive_margin - rows.positive_RP).clamp_min(0)

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from rhs.errors import UserError, number
-from rhs.methods.rows import Rows, masked_mean
-from rhs.methods.similarity import NOTHING
+from rhs.errors import UserError, check_number
+from rhs.methods.interfaces import AnchorSimilarities, masked_mean
+from rhs.methods.similarity import NO_SIMILARITY
 
 FORMS = ("smooth", "exact", "generalized")
 
@@ -18,7 +18,7 @@ class Lifted(nn.Module):
             loss = mean over positive pairs of 1/2 [J_ij]_+^2
     generalized: mean over anchors of [log sum_p exp(D_ap) + log sum_n exp(margin - D_an)]_+
 
-    k and l run over the negatives of i and of j. Rows that stand for a whole pair (of PairMining)
+    k and l run over the negatives of i and of j. Rows that stand for a whole pair (of PairMiner)
     have one negative for each other pair, whichever end's it is. Pairs and anchors without a
     negative are left out.
 
@@ -32,16 +32,16 @@ class Lifted(nn.Module):
         super().__init__()
         if form not in FORMS:
             raise UserError(f"loss.form is {form!r}; it must be one of {', '.join(FORMS)}.")
-        number("loss.margin", margin)
+        check_number("loss.margin", margin)
         self.margin, self.form = margin, form
         self.needs_partner = form != "generalized"
 
-    def forward(self, rows: Rows) -> torch.Tensor:
+    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
         """The loss, a scalar."""
         negative_RC = rows.negatives_or_nothing() + self.margin
         some_R1 = rows.has_negative_RC.any(1, keepdim=True)
         if self.form == "generalized":
-            apart_RP = (-rows.positive_RP).masked_fill(~rows.has_positive_RP, NOTHING)
+            apart_RP = (-rows.positive_RP).masked_fill(~rows.has_positive_RP, NO_SIMILARITY)
             excess_R = torch.logsumexp(apart_RP, 1) + torch.logsumexp(negative_RC, 1)
             counted_R = rows.has_positive_RP.any(1) & some_R1[:, 0]
             return masked_mean(excess_R.clamp_min(0), counted_R)

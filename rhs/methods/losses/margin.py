@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from rhs.errors import number
-from rhs.methods.rows import Rows
+from rhs.errors import check_number
+from rhs.methods.interfaces import AnchorSimilarities
 
 
 class Margin(nn.Module):
@@ -34,9 +34,9 @@ class Margin(nn.Module):
         regularization: float = 0.0,
     ):
         super().__init__()
-        number("loss.alpha", alpha, least=0)
-        number("loss.beta", beta)
-        number("loss.regularization", regularization, least=0)
+        check_number("loss.alpha", alpha, least=0)
+        check_number("loss.beta", beta)
+        check_number("loss.regularization", regularization, least=0)
         self.alpha, self.per_class, self.regularization = alpha, per_class, regularization
         self.beta = nn.Parameter(torch.tensor(float(beta)))
 
@@ -46,7 +46,7 @@ class Margin(nn.Module):
             self.offset = nn.Embedding(num_classes, 1, sparse=True)
             nn.init.zeros_(self.offset.weight)
 
-    def forward(self, rows: Rows) -> torch.Tensor:
+    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
         """The loss, a scalar."""
         beta_R1 = self.beta.expand(len(rows.labels_R), 1)
         if self.per_class:

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from rhs.errors import number
-from rhs.methods.rows import Rows
-from rhs.methods.similarity import NOTHING
+from rhs.errors import check_number
+from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.similarity import NO_SIMILARITY
 
 
 class MultiSimilarity(nn.Module):
@@ -33,19 +33,21 @@ class MultiSimilarity(nn.Module):
         margin: float | None = 0.1,
     ):
         super().__init__()
-        number("loss.alpha", alpha, above=0)
-        number("loss.beta", beta, above=0)
-        number("loss.base", base)
+        check_number("loss.alpha", alpha, above=0)
+        check_number("loss.beta", beta, above=0)
+        check_number("loss.base", base)
         if margin is not None:
-            number("loss.margin", margin)
+            check_number("loss.margin", margin)
         self.alpha, self.beta, self.base, self.margin = alpha, beta, base, margin
 
-    def forward(self, rows: Rows) -> torch.Tensor:
+    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
         """The loss, a scalar; anchors that keep no pair count as 0."""
         positive_RP, negative_RC = rows.positive_RP, rows.negative_RC
         has_positive_RP, has_negative_RC = rows.has_positive_RP, rows.has_negative_RC
         if self.margin is not None:
-            least_R1 = positive_RP.masked_fill(~has_positive_RP, -NOTHING).amin(1, keepdim=True)
+            least_R1 = positive_RP.masked_fill(~has_positive_RP, -NO_SIMILARITY).amin(
+                1, keepdim=True
+            )
             most_R1 = rows.nearest_negative()
             has_positive_RP = has_positive_RP & (positive_RP < most_R1 + self.margin)
             has_negative_RC = has_negative_RC & (negative_RC > least_R1 - self.margin)
@@ -56,5 +58,5 @@ class MultiSimilarity(nn.Module):
 
 def _log1p_sum(exponent_RC: torch.Tensor, mask_RC: torch.Tensor) -> torch.Tensor:
     """log(1 + sum of the exponentials of the masked entries) of each row."""
-    kept_RC = exponent_RC.masked_fill(~mask_RC, NOTHING)
+    kept_RC = exponent_RC.masked_fill(~mask_RC, NO_SIMILARITY)
     return nn.functional.softplus(torch.logsumexp(kept_RC, dim=1))

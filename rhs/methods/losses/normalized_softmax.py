@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rhs.errors import number
-from rhs.methods.statistics import ClassSums
+from rhs.errors import check_number
+from rhs.methods.class_statistics import ClassSums
 
 
 class NormalizedSoftmax(nn.Module):
@@ -37,10 +37,10 @@ class NormalizedSoftmax(nn.Module):
         lr_factor: float = 1.0,
     ):
         super().__init__()
-        number("scale of the softmax", scale, above=0)
-        number("lr_factor of the softmax", lr_factor, above=0)
+        check_number("scale of the softmax", scale, above=0)
+        check_number("lr_factor of the softmax", lr_factor, above=0)
         if sampled is not None:
-            number("sampled of the softmax", sampled, least=0, most=10**6, whole=True)
+            check_number("sampled of the softmax", sampled, least=0, most=10**6, whole=True)
         self.scale, self.sampled = scale, sampled
         self.from_means, self.lr_factor = from_means, lr_factor
 

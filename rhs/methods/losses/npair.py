@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rhs.errors import UserError, number
-from rhs.methods.losses.triples import soft_triples
-from rhs.methods.rows import Rows, masked_mean
+from rhs.errors import UserError, check_number
+from rhs.methods.interfaces import AnchorSimilarities, masked_mean
+from rhs.methods.losses.triplet_sums import soft_triples
 
 
 class NPair(nn.Module):
@@ -32,10 +32,10 @@ class NPair(nn.Module):
         super().__init__()
         if form not in ("mc", "ovo"):
             raise UserError(f"loss.form is {form!r}; it must be mc or ovo.")
-        number("loss.scale", scale, above=0)
+        check_number("loss.scale", scale, above=0)
         self.scale, self.form = scale, form
 
-    def forward(self, rows: Rows) -> torch.Tensor:
+    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
         """The loss, a scalar, of rows of anchors."""
         if self.form == "ovo":
             pairs = rows.has_positive_RP.sum().clamp_min(1)

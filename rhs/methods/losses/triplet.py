@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from rhs.errors import UserError, number
-from rhs.methods.losses.triples import hinge_triples, soft_triples
-from rhs.methods.rows import Rows
+from rhs.errors import UserError, check_number
+from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.losses.triplet_sums import hinge_triples, soft_triples
 
 
 class Triplet(nn.Module):
@@ -27,10 +27,10 @@ class Triplet(nn.Module):
         if average not in ("active", "all"):
             raise UserError(f"loss.average is {average!r}; it must be active or all.")
         if margin is not None:
-            number("loss.margin", margin, least=0)
+            check_number("loss.margin", margin, least=0)
         self.margin, self.average = margin, average
 
-    def forward(self, rows: Rows) -> torch.Tensor:
+    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
         """The loss, a scalar; 0 where there is no triple."""
         if self.margin is None:
             lost, count = soft_triples(rows)

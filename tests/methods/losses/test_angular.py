@@ -4,12 +4,21 @@ import math
 
 import pytest
 import torch
-from brute import assert_agree, embeddings, library, mean, objective, paired, relatives, unit
+from brute_force_losses import (
+    assert_agree,
+    embeddings,
+    library,
+    mean,
+    objective,
+    paired,
+    relatives,
+    unit,
+)
 
 from rhs.errors import UserError
+from rhs.methods.interfaces import AnchorSimilarities
 from rhs.methods.losses.angular import Angular
-from rhs.methods.pair_mining import PairMining
-from rhs.methods.rows import Rows
+from rhs.methods.mining.pairs import PairMiner
 
 
 def brute_force(x, labels, angle, scale):
@@ -28,7 +37,7 @@ def test_by_hand():
     """At 45 degrees f = 4 (a + p) . n - 4 a . p."""
     x = torch.tensor([[1, 0], [0.6, 0.8], [0, 1], [0.8, 0.6]]).double()
     f = [4 * (1.6 * 0.8 + 0.8 * 0.6) - 4 * 0.6, 4 * (0.8 * 0.6 + 1.6 * 0.8) - 4 * 0.6]
-    loss = objective(Angular(), torch.tensor([0, 0, 1, 1]), PairMining(both_ends=True))
+    loss = objective(Angular(), torch.tensor([0, 0, 1, 1]), PairMiner(both_ends=True))
     torch.testing.assert_close(loss(x).item(), sum(math.log(1 + math.exp(v)) for v in f) / 2)
 
 
@@ -36,7 +45,7 @@ def test_by_hand():
 @pytest.mark.parametrize("normalize", [True, False])
 def test_against_a_loop(normalize, angle, scale):
     x, labels = embeddings()
-    mining = PairMining(both_ends=True)
+    mining = PairMiner(both_ends=True)
     ours = objective(Angular(angle, scale), labels, mining, normalize=normalize)
     assert_agree(ours, lambda x: brute_force(unit(x) if normalize else x, labels, angle, scale), x)
 
@@ -53,8 +62,13 @@ def test_agrees_with_pytorch_metric_learning_on_its_own_pairs():
         x = torch.nn.functional.normalize(x)
         positive = (x[a] * x[p]).sum(1, keepdim=True)
         different = labels[a][:, None] != labels[None, :]
-        rows = Rows(positive, torch.ones_like(positive, dtype=torch.bool), (x[a] + x[p]) @ x.T,
-                    different, labels[a])  # fmt: skip
+        rows = AnchorSimilarities(
+            positive,
+            torch.ones_like(positive, dtype=torch.bool),
+            (x[a] + x[p]) @ x.T,
+            different,
+            labels[a],
+        )
         return Angular(40)(rows)
 
     assert_agree(ours, lambda x: theirs(torch.nn.functional.normalize(x), labels), x)
@@ -64,7 +78,7 @@ def test_a_larger_angle_is_a_higher_loss_for_a_negative_near_the_pair():
     x = torch.tensor([[1, 0.1], [1, -0.1], [0.9, 0], [0, 1]]).double()
     labels = torch.tensor([0, 0, 1, 1])
     losses = [
-        objective(Angular(angle), labels, PairMining(both_ends=True))(x[[0, 1, 3, 2]]).item()
+        objective(Angular(angle), labels, PairMiner(both_ends=True))(x[[0, 1, 3, 2]]).item()
         for angle in (36, 45, 55)
     ]
     assert losses == sorted(losses)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from brute import DIM, embeddings, objective, some_rows, value_and_slope
+from brute_force_losses import DIM, embeddings, objective, some_rows, value_and_slope
 
-from rhs.methods.batch_mining import BatchMining
+from rhs.methods.interfaces import AnchorSimilarities
 from rhs.methods.losses.angular import Angular
 from rhs.methods.losses.contrastive import Contrastive
 from rhs.methods.losses.lifted import FORMS, Lifted
@@ -14,8 +14,8 @@ from rhs.methods.losses.multi_similarity import MultiSimilarity
 from rhs.methods.losses.normalized_softmax import NormalizedSoftmax
 from rhs.methods.losses.npair import NPair
 from rhs.methods.losses.triplet import Triplet
-from rhs.methods.pair_mining import PairMining
-from rhs.methods.rows import Rows
+from rhs.methods.mining.batch import BatchMiner
+from rhs.methods.mining.pairs import PairMiner
 
 OF_TRIPLES = {  # 0 where either kind of pair is missing
     "triplet": Triplet,
@@ -40,7 +40,7 @@ def measures_of(name: str) -> tuple[str, ...]:
     return ("dot",) if name in OF_LABELS else OF_ROWS[name]().measures
 
 
-def value_and_slopes(name: str, rows: Rows) -> tuple[float, list[torch.Tensor]]:
+def value_and_slopes(name: str, rows: AnchorSimilarities) -> tuple[float, list[torch.Tensor]]:
     inputs = rows.positive_RP.requires_grad_(), rows.negative_RC.requires_grad_()
     value = OF_ROWS[name]()(rows)
     slopes = torch.autograd.grad(value, inputs, allow_unused=True)
@@ -84,9 +84,13 @@ def test_a_kind_of_pair_that_is_missing(name, missing):
 def test_empty_rows(name, shape):
     """Disjoint pairs of a batch without any are [0, 1] positives and [0, 0] negatives."""
     positive, negative = (torch.randn(shape[0], count).double() for count in shape[1:])
-    rows = Rows(positive, torch.zeros_like(positive, dtype=torch.bool), negative,
-                torch.zeros_like(negative, dtype=torch.bool),
-                torch.zeros(shape[0], dtype=torch.long))  # fmt: skip
+    rows = AnchorSimilarities(
+        positive,
+        torch.zeros_like(positive, dtype=torch.bool),
+        negative,
+        torch.zeros_like(negative, dtype=torch.bool),
+        torch.zeros(shape[0], dtype=torch.long),
+    )
     value, slopes = value_and_slopes(name, rows)
     assert value == 0
     assert all((slope == 0).all() for slope in slopes)
@@ -96,8 +100,8 @@ MINED = [
     (name, mining, measure)
     for name in OF_ROWS
     for measure in measures_of(name)
-    for mining in (BatchMining, PairMining)
-    if (name, mining) != ("angular", BatchMining)
+    for mining in (BatchMiner, PairMiner)
+    if (name, mining) != ("angular", BatchMiner)
 ]
 
 
@@ -107,7 +111,7 @@ def test_a_batch_without_any_pair(name, mining, measure):
     made = mining(both_ends=True) if name == "angular" else mining()
     loss = objective(OF_ROWS[name](), torch.arange(3), made, measure=measure)
     value, slope = value_and_slope(loss, x)
-    if mining is PairMining or name in OF_TRIPLES:
+    if mining is PairMiner or name in OF_TRIPLES:
         assert value == 0
         assert (slope == 0).all()
     assert value.isfinite()
@@ -127,7 +131,7 @@ def test_large_similarities_in_single_precision_are_finite(name):
     random = torch.Generator().manual_seed(0)
     values = [-1e4 * torch.rand(4, count, generator=random) for count in (2, 3)]
     masks = [torch.ones_like(x, dtype=torch.bool) for x in values]
-    rows = Rows(values[0], masks[0], values[1], masks[1], torch.arange(4))
+    rows = AnchorSimilarities(values[0], masks[0], values[1], masks[1], torch.arange(4))
     value, slopes = value_and_slopes(name, rows)
     assert 0 < value < float("inf")
     assert all(slope.isfinite().all() for slope in slopes)
@@ -148,7 +152,7 @@ def of_batch(name: str, measure: str, labels: torch.Tensor, turn: torch.Tensor |
         if turn is not None:
             loss.signatures.weight.data @= turn
         return objective(loss, labels)
-    mining = PairMining(both_ends=True) if name == "angular" else BatchMining()
+    mining = PairMiner(both_ends=True) if name == "angular" else BatchMiner()
     return objective(OF_ROWS[name](), labels, mining, measure=measure)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from brute import (
+from brute_force_losses import (
     MEASURES,
     assert_agree,
     embeddings,
@@ -18,10 +18,10 @@ from brute import (
 )
 
 from rhs.errors import UserError
-from rhs.methods.batch_mining import BatchMining
+from rhs.methods.interfaces import AnchorSimilarities
 from rhs.methods.losses.lifted import Lifted
-from rhs.methods.pair_mining import PairMining
-from rhs.methods.rows import Rows
+from rhs.methods.mining.batch import BatchMiner
+from rhs.methods.mining.pairs import PairMiner
 
 
 def of_pair(form, margin, positive, negatives):
@@ -67,14 +67,14 @@ def square():
 
 def test_golden_value(square):
     x, labels = square
-    loss = objective(Lifted(1.0), labels, BatchMining(), measure="euclidean")
+    loss = objective(Lifted(1.0), labels, BatchMiner(), measure="euclidean")
     torch.testing.assert_close(loss(x).item(), 2.0006327, rtol=0, atol=5e-8)
 
 
 def test_the_exact_form_by_hand(square):
     """Of both pairs the closest negatives are 0.566 apart: J = 0.6 + 1 - 0.566."""
     x, labels = square
-    loss = objective(Lifted(1.0, "exact"), labels, BatchMining(), measure="euclidean")
+    loss = objective(Lifted(1.0, "exact"), labels, BatchMiner(), measure="euclidean")
     torch.testing.assert_close(loss(x).item(), (0.6 + 1 - 0.32**0.5) ** 2 / 2)
 
 
@@ -82,14 +82,14 @@ def test_the_exact_form_by_hand(square):
 @pytest.mark.parametrize("measure", MEASURES)
 def test_against_a_loop(measure, form):
     x, labels = embeddings()
-    ours = objective(Lifted(0.7, form), labels, BatchMining(), measure=measure)
+    ours = objective(Lifted(0.7, form), labels, BatchMiner(), measure=measure)
     assert_agree(ours, lambda x: brute_force(x, labels, measure, 0.7, form), x)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_generalized_against_a_loop(measure):
     x, labels = embeddings()
-    ours = objective(Lifted(0.7, "generalized"), labels, BatchMining(), measure=measure)
+    ours = objective(Lifted(0.7, "generalized"), labels, BatchMiner(), measure=measure)
     assert_agree(ours, lambda x: generalized(x, labels, measure, 0.7), x)
 
 
@@ -98,10 +98,14 @@ def test_disjoint_pairs_have_their_own_negatives_only(form):
     x, labels = embeddings()
 
     def loop(x):
-        return mean([of_pair(form, 1.0, *positive, negatives)
-                     for positive, negatives in pair_lists(x, labels, "euclidean")])  # fmt: skip
+        return mean(
+            [
+                of_pair(form, 1.0, *positive, negatives)
+                for positive, negatives in pair_lists(x, labels, "euclidean")
+            ]
+        )
 
-    assert_agree(objective(Lifted(1.0, form), labels, PairMining(), measure="euclidean"), loop, x)
+    assert_agree(objective(Lifted(1.0, form), labels, PairMiner(), measure="euclidean"), loop, x)
 
 
 @pytest.mark.parametrize("form", ["smooth", "exact", "generalized"])
@@ -110,7 +114,7 @@ def test_rows_without_a_negative_or_without_a_positive_do_not_count(form):
     bare.has_negative_RC[4] = False
     kept = [r for r in range(7) if r not in (0, 1, 4)]  # 0 has no positive, 1 no negative
     names = ("positive_RP", "has_positive_RP", "negative_RC", "has_negative_RC", "labels_R")
-    few = Rows(*(getattr(whole, name)[kept] for name in names))
+    few = AnchorSimilarities(*(getattr(whole, name)[kept] for name in names))
     assert Lifted(form=form)(few) > 0
     torch.testing.assert_close(Lifted(form=form)(bare), Lifted(form=form)(few))
 
@@ -119,7 +123,7 @@ def test_smooth_agrees_with_pytorch_metric_learning():
     x, labels = embeddings()
     distance = library("distances").LpDistance(normalize_embeddings=False)
     theirs = library("losses").LiftedStructureLoss(0.7, distance=distance)
-    ours = objective(Lifted(0.7), labels, BatchMining(), measure="euclidean")
+    ours = objective(Lifted(0.7), labels, BatchMiner(), measure="euclidean")
     assert_agree(ours, lambda x: theirs(x, labels), x, rtol=1e-6, atol=1e-8)
 
 
@@ -128,14 +132,14 @@ def test_generalized_agrees_with_pytorch_metric_learning_on_classes_of_two_or_mo
     x, labels = embeddings(sizes=(5, 4, 3, 2))
     distance = library("distances").LpDistance(normalize_embeddings=False)
     theirs = library("losses").GeneralizedLiftedStructureLoss(0.7, distance=distance)
-    ours = objective(Lifted(0.7, "generalized"), labels, BatchMining(), measure="euclidean")
+    ours = objective(Lifted(0.7, "generalized"), labels, BatchMiner(), measure="euclidean")
     assert_agree(ours, lambda x: theirs(x, labels), x, rtol=1e-6, atol=1e-8)
 
 
 def test_the_smooth_form_bounds_the_exact_one():
     x, labels = embeddings()
     exact, smooth = (
-        objective(Lifted(1.0, form), labels, BatchMining(), measure="euclidean")(x)
+        objective(Lifted(1.0, form), labels, BatchMiner(), measure="euclidean")(x)
         for form in ("exact", "smooth")
     )
     assert smooth > exact > 0

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from brute import assert_agree, embeddings, mean, objective, value_and_slope
+from brute_force_losses import assert_agree, embeddings, mean, objective, value_and_slope
 
 from rhs.errors import UserError
 from rhs.methods.losses.log_ratio import LogRatio

@@ -2,11 +2,20 @@
 
 import pytest
 import torch
-from brute import DIM, assert_agree, embeddings, library, lists, objective, relatives, strangers
+from brute_force_losses import (
+    DIM,
+    assert_agree,
+    embeddings,
+    library,
+    lists,
+    objective,
+    relatives,
+    strangers,
+)
 
-from rhs.methods.batch_mining import BatchMining
+from rhs.methods.interfaces import AnchorSimilarities
 from rhs.methods.losses.margin import Margin
-from rhs.methods.rows import Rows
+from rhs.methods.mining.batch import BatchMiner
 
 
 def brute_force(rows, betas, alpha, nu=0.0):
@@ -20,10 +29,12 @@ def brute_force(rows, betas, alpha, nu=0.0):
     return total / count
 
 
-def one_row(positive: float, negative: float, masks: tuple[bool, bool]) -> Rows:
+def one_row(positive: float, negative: float, masks: tuple[bool, bool]) -> AnchorSimilarities:
     values = [torch.tensor([[-d]]).double() for d in (positive, negative)]
     there = [torch.tensor([[mask]]) for mask in masks]
-    return Rows(values[0], there[0], values[1], there[1], torch.zeros(1, dtype=torch.long))
+    return AnchorSimilarities(
+        values[0], there[0], values[1], there[1], torch.zeros(1, dtype=torch.long)
+    )
 
 
 @pytest.mark.parametrize("masks", [(True, False), (False, True), (True, True)])
@@ -42,7 +53,7 @@ def test_pairs_beyond_the_band_add_nothing_and_do_not_count():
 def test_against_a_loop(measure, beta, nu):
     x, labels = embeddings()
     loss = Margin(0.25, beta, regularization=nu).double()
-    ours = objective(loss, labels, BatchMining(), measure=measure)
+    ours = objective(loss, labels, BatchMiner(), measure=measure)
     reference = torch.tensor(beta).double().requires_grad_()
 
     def loop(x):
@@ -66,7 +77,7 @@ def test_boundaries_of_classes_against_a_loop():
         betas = [1.2 + reference[label, 0] for label in labels]
         return brute_force(lists(x, labels, "euclidean"), betas, 0.25, 0.1)
 
-    ours = objective(loss, labels, BatchMining(), measure="euclidean")
+    ours = objective(loss, labels, BatchMiner(), measure="euclidean")
     with torch.no_grad():
         loss.beta.fill_(1.2)  # to float64's digits
     assert_agree(ours, loop, x)
@@ -92,15 +103,18 @@ def test_agrees_with_pytorch_metric_learning_on_one_positive_and_one_negative_ea
     x, labels = embeddings(sizes=(5, 4, 3, 2))
     gap = torch.cdist(x, x)
     chosen = [
-        (i, min(relatives(labels, i), key=lambda j: gap[i, j]),
-         min(strangers(labels, i), key=lambda j: gap[i, j]))
+        (
+            i,
+            min(relatives(labels, i), key=lambda j: gap[i, j]),
+            min(strangers(labels, i), key=lambda j: gap[i, j]),
+        )
         for i in range(len(x))
-    ]  # fmt: skip
+    ]
     distance = library("distances").LpDistance(normalize_embeddings=False)
     theirs = library("losses").MarginLoss(0.25, nu, 1.1, learn_beta=True, distance=distance)
     triples = tuple(torch.tensor(chosen).T)
     loss = Margin(0.25, 1.1, regularization=nu)
-    ours = objective(loss, labels, BatchMining("easy", "hardest"), measure="euclidean")
+    ours = objective(loss, labels, BatchMiner("easy", "hardest"), measure="euclidean")
     assert_agree(ours, lambda x: theirs(x, labels, triples), x, rtol=1e-6, atol=1e-7)
     ours(x).backward()
     theirs(x, labels, triples).backward()

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from brute import assert_agree, embeddings, library, lists, mean, objective, unit
+from brute_force_losses import assert_agree, embeddings, library, lists, mean, objective, unit
 
 from rhs.errors import UserError
-from rhs.methods.batch_mining import BatchMining
 from rhs.methods.losses.multi_similarity import MultiSimilarity
+from rhs.methods.mining.batch import BatchMiner
 
 ALPHA, BETA, BASE = 2.0, 10.0, 0.4
 
@@ -30,7 +30,7 @@ def brute_force(rows, margin):
 
 def test_by_hand():
     x = torch.tensor([[1, 0], [0.6, 0.8], [0, 1]]).double()
-    loss = objective(MultiSimilarity(2.0, 10.0, 0.5, None), torch.tensor([0, 0, 1]), BatchMining())
+    loss = objective(MultiSimilarity(2.0, 10.0, 0.5, None), torch.tensor([0, 0, 1]), BatchMiner())
     pulled = 2 * math.log(1 + math.exp(-2 * 0.1)) / 2  # of both samples of class 0
     near, far = math.exp(10 * 0.3), math.exp(-10 * 0.5)
     pushed = (math.log(1 + far) + math.log(1 + near) + math.log(1 + near + far)) / 10
@@ -46,7 +46,7 @@ def test_against_a_loop(normalize, margin):
     def loop(x):
         return brute_force(lists(unit(x) if normalize else x, labels, "dot"), margin)
 
-    assert_agree(objective(loss, labels, BatchMining(), normalize=normalize), loop, x)
+    assert_agree(objective(loss, labels, BatchMiner(), normalize=normalize), loop, x)
 
 
 @pytest.mark.parametrize("margin", [None, 0.1, -0.2])
@@ -55,8 +55,9 @@ def test_agrees_with_pytorch_metric_learning(margin):
     theirs = library("losses").MultiSimilarityLoss(ALPHA, BETA, BASE)
     miner = library("miners").MultiSimilarityMiner
     chosen = None if margin is None else miner(margin)(x, labels)
-    ours = objective(MultiSimilarity(ALPHA, BETA, BASE, margin), labels, BatchMining(),
-                     normalize=True)  # fmt: skip
+    ours = objective(
+        MultiSimilarity(ALPHA, BETA, BASE, margin), labels, BatchMiner(), normalize=True
+    )
     assert_agree(ours, lambda x: theirs(x, labels, chosen), x)
 
 
@@ -67,14 +68,14 @@ def test_the_defaults_are_those_of_pytorch_metric_learning():
         library("miners").MultiSimilarityMiner(),
     )
     chosen = miner(x, labels)
-    ours = objective(MultiSimilarity(), labels, BatchMining(), normalize=True)
+    ours = objective(MultiSimilarity(), labels, BatchMiner(), normalize=True)
     assert_agree(ours, lambda x: theirs(x, labels, chosen), x)
 
 
 def test_it_is_the_mean_over_the_positives_where_each_has_its_own_negative():
     """However unequal the classes: 96 positives here, of which 90 are of one class."""
     x, labels = embeddings(sizes=(2, 2, 2, 10))
-    mining = BatchMining("all", "semi_hard")
+    mining = BatchMiner("all", "semi_hard")
 
     def loop(x):
         rows = []
@@ -91,7 +92,7 @@ def test_it_is_the_mean_over_the_positives_where_each_has_its_own_negative():
 def test_anchors_that_keep_no_pair_count_as_zero():
     """Two tight classes far apart: mining keeps nothing."""
     x = torch.tensor([[1, 0], [1, 0], [-1, 0], [-1, 0]]).double().requires_grad_()
-    loss = objective(MultiSimilarity(), torch.tensor([0, 0, 1, 1]), BatchMining())(x)
+    loss = objective(MultiSimilarity(), torch.tensor([0, 0, 1, 1]), BatchMiner())(x)
     assert loss == 0
     assert (torch.autograd.grad(loss, x)[0] == 0).all()
 

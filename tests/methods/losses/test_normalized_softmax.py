@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from brute import DIM, assert_agree, embeddings, library, mean, objective, unit
+from brute_force_losses import DIM, assert_agree, embeddings, library, mean, objective, unit
 
 from rhs.errors import UserError
 from rhs.methods.losses.normalized_softmax import NormalizedSoftmax

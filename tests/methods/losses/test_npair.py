@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from brute import (
+from brute_force_losses import (
     MEASURES,
     assert_agree,
     embeddings,
@@ -13,13 +13,13 @@ from brute import (
     pair_lists,
     unit,
 )
-from tiny import method_config
+from tiny_project import method_config
 
 from rhs.errors import UserError
-from rhs.methods.batch_mining import BatchMining
 from rhs.methods.losses.npair import NPair
+from rhs.methods.mining.batch import BatchMiner
+from rhs.methods.mining.pairs import PairMiner
 from rhs.methods.objective import build_objective
-from rhs.methods.pair_mining import PairMining
 
 A = torch.tensor([[1, 0], [0, 1], [1, 1]]).double()
 P = torch.tensor([[0.8, 0.2], [0.1, 0.9], [1.2, 0.7]]).double()
@@ -41,12 +41,12 @@ def brute_force(rows, scale, form):
 
 @pytest.mark.parametrize(("form", "expected"), [("mc", 0.8431158), ("ovo", 0.9999447)])
 def test_golden_values(form, expected):
-    loss = objective(NPair(form=form), LABELS, PairMining())
+    loss = objective(NPair(form=form), LABELS, PairMiner())
     torch.testing.assert_close(loss(PAIRS).item(), expected, rtol=0, atol=5e-8)
 
 
 def test_golden_regularizer():
-    plain, regular = (objective(NPair(), LABELS, PairMining(), l2=l2)(PAIRS) for l2 in (0, 0.002))
+    plain, regular = (objective(NPair(), LABELS, PairMiner(), l2=l2)(PAIRS) for l2 in (0, 0.002))
     torch.testing.assert_close((regular - plain).item(), REGULARIZER, rtol=0, atol=5e-9)
 
 
@@ -65,7 +65,7 @@ def test_golden_symmetrical_synthesis_with_original_positives_is_harder():
 
 @pytest.mark.parametrize("form", ["mc", "ovo"])
 @pytest.mark.parametrize("measure", MEASURES)
-@pytest.mark.parametrize(("mining", "rows"), [(BatchMining, lists), (PairMining, pair_lists)])
+@pytest.mark.parametrize(("mining", "rows"), [(BatchMiner, lists), (PairMiner, pair_lists)])
 def test_against_a_loop(mining, rows, measure, form):
     x, labels = embeddings()
     ours = objective(NPair(2.5, form), labels, mining(), measure=measure)
@@ -75,7 +75,7 @@ def test_against_a_loop(mining, rows, measure, form):
 @pytest.mark.parametrize("form", ["mc", "ovo"])
 def test_of_unit_vectors_against_a_loop(form):
     x, labels = embeddings()
-    ours = objective(NPair(16.0, form), labels, BatchMining(), normalize=True)
+    ours = objective(NPair(16.0, form), labels, BatchMiner(), normalize=True)
     assert_agree(ours, lambda x: brute_force(lists(unit(x), labels, "dot"), 16.0, form), x)
 
 
@@ -84,25 +84,25 @@ def test_agrees_with_pytorch_metric_learning_on_two_of_each_class():
     x, labels = embeddings(sizes=(2, 2, 2, 2, 2))
     distance = library("distances").DotProductSimilarity(normalize_embeddings=False)
     theirs = library("losses").NPairsLoss(distance=distance)
-    assert_agree(objective(NPair(), labels, PairMining()), lambda x: theirs(x, labels), x)
+    assert_agree(objective(NPair(), labels, PairMiner()), lambda x: theirs(x, labels), x)
 
 
 def test_two_classes_make_both_forms_the_same():
     x, labels = embeddings(sizes=(2, 2))
-    both = [objective(NPair(form=form), labels, PairMining()) for form in ("mc", "ovo")]
+    both = [objective(NPair(form=form), labels, PairMiner()) for form in ("mc", "ovo")]
     assert_agree(*both, x)
 
 
 def test_multi_class_bounds_one_versus_one_from_below():
     x, labels = embeddings()
-    mc, ovo = (objective(NPair(form=form), labels, BatchMining())(x) for form in ("mc", "ovo"))
+    mc, ovo = (objective(NPair(form=form), labels, BatchMiner())(x) for form in ("mc", "ovo"))
     assert 0 < mc < ovo
 
 
 @pytest.mark.parametrize("form", ["mc", "ovo"])
 def test_large_similarities_do_not_overflow(form):
     x = 1000 * torch.eye(4)[[0, 1, 1, 0]].clone().requires_grad_()
-    loss = objective(NPair(form=form), torch.tensor([0, 0, 1, 1]), PairMining())(x)
+    loss = objective(NPair(form=form), torch.tensor([0, 0, 1, 1]), PairMiner())(x)
     torch.testing.assert_close(loss.item(), 1e6)
     assert torch.isfinite(torch.autograd.grad(loss, x)[0]).all()
 

@@ -4,11 +4,20 @@ import math
 
 import pytest
 import torch
-from brute import MEASURES, assert_agree, embeddings, library, lists, mean, objective, unit
+from brute_force_losses import (
+    MEASURES,
+    assert_agree,
+    embeddings,
+    library,
+    lists,
+    mean,
+    objective,
+    unit,
+)
 
 from rhs.errors import UserError
-from rhs.methods.batch_mining import BatchMining
 from rhs.methods.losses.triplet import Triplet
+from rhs.methods.mining.batch import BatchMiner
 
 
 def brute_force(x, labels, measure, margin, average="active"):
@@ -32,13 +41,18 @@ def softplus(value: float) -> float:
 
 @pytest.mark.parametrize(
     ("margin", "average", "expected"),
-    [(0.5, "active", 0.3), (0.5, "all", 0.15), (1.0, "active", (0.8 + 0.2) / 2),
-     (None, "active", (softplus(-0.2) + softplus(-0.8)) / 2)],
-)  # fmt: skip
+    [
+        (0.5, "active", 0.3),
+        (0.5, "all", 0.15),
+        (1.0, "active", (0.8 + 0.2) / 2),
+        (None, "active", (softplus(-0.2) + softplus(-0.8)) / 2),
+    ],
+)
 def test_by_hand(margin, average, expected):
     x = torch.tensor([[0, 0], [0.6, 0], [-0.8, 0]]).double()
-    loss = objective(Triplet(margin, average), torch.tensor([0, 0, 1]), BatchMining(),
-                     measure="euclidean")  # fmt: skip
+    loss = objective(
+        Triplet(margin, average), torch.tensor([0, 0, 1]), BatchMiner(), measure="euclidean"
+    )
     torch.testing.assert_close(loss(x).item(), expected)
 
 
@@ -47,14 +61,14 @@ def test_by_hand(margin, average, expected):
 @pytest.mark.parametrize("measure", MEASURES)
 def test_against_a_loop(measure, margin, average):
     x, labels = embeddings()
-    ours = objective(Triplet(margin, average), labels, BatchMining(), measure=measure)
+    ours = objective(Triplet(margin, average), labels, BatchMiner(), measure=measure)
     assert_agree(ours, lambda x: brute_force(x, labels, measure, margin, average), x)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_of_unit_vectors_against_a_loop(measure):
     x, labels = embeddings()
-    ours = objective(Triplet(), labels, BatchMining(), measure=measure, normalize=True)
+    ours = objective(Triplet(), labels, BatchMiner(), measure=measure, normalize=True)
     assert_agree(ours, lambda x: brute_force(unit(x), labels, measure, 0.2), x)
 
 
@@ -68,7 +82,7 @@ def test_agrees_with_pytorch_metric_learning(margin, power):
         margin or 0.0, smooth_loss=margin is None, distance=distance
     )
     measure = "euclidean" if power == 1 else "squared_euclidean"
-    ours = objective(Triplet(margin), labels, BatchMining(), measure=measure)
+    ours = objective(Triplet(margin), labels, BatchMiner(), measure=measure)
     assert_agree(ours, lambda x: theirs(x, labels), x)
 
 
@@ -84,7 +98,7 @@ def test_hardest_of_the_batch_agrees_with_a_loop():
         ]
         return mean([value for value in excess if value > 0])
 
-    mining = BatchMining("hardest", "hardest")
+    mining = BatchMiner("hardest", "hardest")
     assert_agree(objective(Triplet(), labels, mining, measure="euclidean"), loop, x)
 
 

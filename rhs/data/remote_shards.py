@@ -1,0 +1,207 @@
+"""Shards on their way: from the machine that made them to an object store, and from there to nodes.
+
+They are plain files under `<cluster.storage>/data/shards/<dataset>/`, as in a folder, the manifest
+last; what else puts them there (`aws s3 cp --recursive`) does as well.
+"""
+
+import errno
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from rhs.data.shards import load_manifest
+from rhs.errors import UserError
+from rhs.paths import project_folder
+from rhs.storage.atomic import flush
+from rhs.storage.locks import locked
+from rhs.storage.object_store import ObjectStore
+from rhs.storage.store import is_url
+
+MANIFEST = "manifest.json"
+CHUNK = 2**20
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def find_shards(params: DictConfig) -> Path:
+    """The folder of the shards: this project's, or a local copy of those behind a URL.
+
+    Raises:
+        UserError: see `local_shards`.
+    """
+    name, cluster = params.dataset.name, params.cluster
+    if is_url(cluster.storage):
+        return local_shards(cluster.storage, name, project_folder() / cluster.cache_folder)
+    return Path("data/shards", name)
+
+
+def local_shards(storage: str, name: str, cache: Path) -> Path:
+    """A local copy, complete and verified, of the shards of data set `name` in an object store.
+
+    It is made in `cache` by one process of a machine, whom others wait for. Of a copy that was cut
+    short, the shards that are there stay. A complete copy costs the reading of one manifest.
+
+    Raises:
+        UserError: no shards there, or not those of their manifest, or the store is away.
+        OSError: the disk is full.
+    """
+    source = _shards(storage, name)
+    with _told("fetched from", source):
+        text, manifest = _manifest(source)
+        if not manifest:
+            raise UserError(
+                f"{source.location}/{MANIFEST} is not there: run `python -m pipelines.preprocess` "
+                f"with this cluster.storage, or copy data/shards/{name} there."
+            )
+        folder = cache / f"{name}-{manifest['digest'][:12]}"
+        if _holds(folder, text):
+            return folder
+        with _alone(folder):
+            _bring(source, manifest["shards"], folder)  # nothing, if another process just did
+            _write(folder / MANIFEST, text)
+    return folder
+
+
+def publish_shards(folder: Path, storage: str, name: str) -> int:
+    """Put the shards of `folder` into an object store, the manifest last; returns how many went.
+
+    Shards that the manifest in the store tells to be there already are not put again.
+
+    Raises:
+        UserError: no shards here, or the store cannot be written.
+    """
+    manifest, target = load_manifest(folder), _shards(storage, name)
+    with _told("put to", target):
+        there = _sums(_manifest(target)[1])
+        sizes = {file: (folder / file).stat().st_size for file in _sums(manifest)}
+        new = [
+            file
+            for file, checksum in _sums(manifest).items()
+            if there.get(file) != checksum or target.size(file) != sizes[file]
+        ]
+        if new:  # first: it would be the manifest of what is half replaced
+            target.delete(MANIFEST)
+        with _bar(f"put {name}", sum(sizes[file] for file in new)) as bar:
+            for file in new:
+                target.put(folder / file, file, bar.update)
+        for file in set(there) - set(sizes):
+            target.delete(file)
+        target.write(MANIFEST, (folder / MANIFEST).read_bytes())
+    return len(new)
+
+
+def _shards(storage: str, name: str) -> ObjectStore:
+    return ObjectStore(f"{storage.rstrip('/')}/data/shards/{name}")
+
+
+def _manifest(store: ObjectStore) -> tuple[bytes, dict[str, Any]]:
+    """The manifest of the shards in a store, as it is and parsed; empty where there is none."""
+    try:
+        text = store.read(MANIFEST)
+    except FileNotFoundError:
+        return b"", {}
+    try:
+        manifest = json.loads(text)
+        names = [*_sums(manifest), manifest["digest"][:12]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        names = []
+    # They become names of files here.
+    if not names or any(not re.fullmatch(r"\w[\w.-]*", str(name)) for name in names):
+        raise UserError(
+            f"{store.location}/{MANIFEST} is no manifest of shards: delete it and run the "
+            "preprocess stage again."
+        )
+    return text, manifest
+
+
+def _sums(manifest: dict[str, Any]) -> dict[str, str]:
+    """The checksum of each shard's file."""
+    return {shard["file"]: shard["sha256"] for shard in manifest.get("shards", [])}
+
+
+def _bring(source: ObjectStore, shards: list[dict[str, Any]], folder: Path) -> None:
+    missing = [shard for shard in shards if not (folder / shard["file"]).exists()]
+    sizes = [source.size(shard["file"]) or 0 for shard in missing]
+    with _bar(f"fetch {folder.name}", sum(sizes)) as bar:
+        for shard in missing:
+            partial = folder / f".{shard['file']}.tmp"
+            try:
+                source.fetch(shard["file"], partial, bar.update)
+                if _sha256(partial) != shard["sha256"]:
+                    raise UserError(
+                        f"{source.location}/{shard['file']} is not the file of its manifest: if it "
+                        "is being replaced, wait; otherwise run the preprocess stage again."
+                    )
+                flush(partial)
+                partial.replace(folder / shard["file"])
+            finally:
+                partial.unlink(missing_ok=True)
+    flush(folder)
+
+
+def _write(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.tmp")
+    partial.write_bytes(data)
+    flush(partial)
+    partial.replace(path)
+    flush(path.parent)
+
+
+def _holds(folder: Path, manifest: bytes) -> bool:
+    path = folder / MANIFEST
+    return path.exists() and path.read_bytes() == manifest
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make `folder` and hold its lock, which belongs to this machine alone."""
+    try:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        lock = locked(
+            folder.with_name(f".{folder.name}.lock"),
+            f"{folder.name}: another process is fetching it",
+        )
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise UserError(
+            f"cluster.cache_folder {folder.parent} cannot be written ({error.strerror}): choose "
+            "another one."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _told(verb: str, store: ObjectStore) -> Iterator[None]:
+    """What goes wrong between here and the store is one sentence; a full disk tells itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise UserError(
+            f"Shards could not be {verb} {store.location} ({error}): run again once it can be "
+            "reached."
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(CHUNK):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _bar(what: str, total: int) -> tqdm:
+    return tqdm(desc=what, total=total, unit="B", unit_scale=True, leave=False, disable=None)

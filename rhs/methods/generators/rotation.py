@@ -1,0 +1,117 @@
+"""Hard-sample generators: synthetic points with their labels and parents.
+
+A generator is called as `generator(batch, anchor_N, positive_N, progress)`: the batch, N pairs of
+its rows that share a class, and the share of training done, 0 to 1. Which pairs there are, and what
+the points compete with, is not a generator's concern (see pair_mining.py and batch_mining.py).
+"""
+
+import math
+
+import torch
+
+from rhs.errors import UserError, check_number
+from rhs.methods.generators import geometry
+from rhs.methods.interfaces import Batch, SyntheticPoints
+
+SURFACES = ("euclidean", "renormalized", "spherical")
+SCHEDULES = ("constant", "linear", "cosine")
+GRADIENTS = ("full", "center_detached", "positive", "anchor")
+ROTATED = ("all", "same_side")
+
+
+class Rotation:
+    """RHS-DML: rotate the positive about its class center, away from the anchor.
+
+    Args:
+        start, end: the fraction of the full rotation at the start and the end of training.
+            `start = end = 1` is the paper's rotation.
+        schedule: how the fraction goes from start to end: `linear`, `cosine` (slow, fast, slow), or
+            `constant` (`end` throughout).
+        surface: `euclidean` rotates in the space around the center (the paper; points may leave the
+            unit sphere a little), `renormalized` puts the result back on the unit sphere,
+            `spherical` rotates on the sphere about the axis of the center.
+        gradient: through which of its arguments the point passes gradients on: `full` all three,
+            `center_detached` anchor and positive, `positive` only that (it moves toward or from the
+            center), `anchor` none: only the anchor that is compared with the point moves.
+        delay: share of training, below 1, before the rotation begins; until then the points are the
+            positives themselves, with their gradients, and the schedule runs over the rest.
+        only: which positives are rotated: `all`, or those `nearer` to their anchors than the spread
+            about the center suggests (geometry.nearer); the others stay, with their gradients.
+
+    Source: Zhang et al., J. Shanxi Univ. (Nat. Sci.) 47(5), 2024, for the full Euclidean rotation;
+    the rest is ours.
+    """
+
+    needs_centers = True
+
+    def __init__(
+        self,
+        start: float = 1.0,
+        end: float = 1.0,
+        schedule: str = "linear",
+        surface: str = "euclidean",
+        gradient: str = "full",
+        delay: float = 0.0,
+        only: str = "all",
+    ):
+        for name, value in (("start", start), ("end", end)):
+            check_number(f"generator.{name}", value, least=0, most=1)
+        check_number("generator.delay", delay)
+        if not 0 <= delay < 1:
+            raise UserError(f"generator.delay is {delay}; it must be at least 0 and below 1.")
+        for name, text, known in (
+            ("schedule", schedule, SCHEDULES),
+            ("surface", surface, SURFACES),
+            ("gradient", gradient, GRADIENTS),
+            ("only", only, ROTATED),
+        ):
+            if text not in known:
+                raise UserError(f"generator.{name} is {text!r}; it must be one of {known}.")
+        self.start, self.end, self.schedule = start, end, schedule
+        self.surface, self.gradient, self.delay, self.only = surface, gradient, delay, only
+
+    def fraction(self, progress: float) -> float:
+        """The fraction of the full rotation when `progress` of the training is done."""
+        if progress < self.delay:
+            return 0.0
+        if self.schedule == "constant":
+            return self.end
+        progress = (progress - self.delay) / (1 - self.delay)
+        if self.schedule == "cosine":
+            progress = 0.5 * (1 - math.cos(math.pi * progress))
+        return self.start + (self.end - self.start) * progress
+
+    def __call__(self, batch: Batch, anchor_N, positive_N, progress: float) -> SyntheticPoints:
+        """One point a pair: the rotated positive."""
+        assert batch.centers_BD is not None, "the objective provides centers"
+        a_ND, p_ND = batch.x_BD.index_select(0, anchor_N), batch.x_BD.index_select(0, positive_N)
+        c_ND = batch.centers_BD.index_select(0, anchor_N)
+        made_ND, moved_N = self.points(a_ND, p_ND, c_ND, progress)
+        unmoved = (~moved_N).to(a_ND.dtype).sum() / max(1, len(moved_N))
+        told = {"rotations_unmoved": unmoved}
+        if self.only == "same_side":
+            chosen_N = geometry.same_side(a_ND, p_ND, c_ND)
+            told["rotations_chosen"] = chosen_N.to(a_ND.dtype).sum() / max(1, len(chosen_N))
+        labels_N = batch.labels_B[anchor_N]
+        return SyntheticPoints(made_ND, labels_N, positive_N, anchor_N, diagnostics=told)
+
+    def points(self, a_ND, p_ND, c_ND, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rotated positives [N, D] of triplets, and whether a full rotation moves them [N]."""
+        own_ND = p_ND
+        if self.gradient != "full":
+            c_ND = c_ND.detach()
+        if self.gradient in ("positive", "anchor"):
+            a_ND = a_ND.detach()
+        if self.gradient == "anchor":
+            p_ND = p_ND.detach()
+        spherical = self.surface == "spherical"
+        turn = geometry.rotate_on_sphere_and_tell if spherical else geometry.rotate_and_tell
+        made_ND, moved_N = turn(a_ND, p_ND, c_ND, self.fraction(progress))
+        if self.surface == "renormalized":
+            made_ND = torch.nn.functional.normalize(made_ND)
+        if progress < self.delay:
+            return own_ND, moved_N
+        if self.only == "same_side":
+            chosen_N1 = geometry.same_side(a_ND, p_ND, c_ND)[:, None]
+            made_ND = torch.where(chosen_N1, made_ND, own_ND)
+        return made_ND, moved_N

@@ -1,0 +1,251 @@
+"""What preprocess counted: `manifest.json`, read by training, tracking and the report.
+
+dataset, digest          the digest is a SHA-256 over the shards' names and checksums
+classes, images          classes that kept an image; images kept
+splits                   {"train" | "val" | "test": {"classes", "images", "singletons"}}; with
+                         "queries", "gallery" where the test queries search a gallery
+class_names              sorted; a shard's labels index this list
+singletons               classes with one image: gallery only, never an anchor
+refused                  [{"name", "class_name", "why"}]; why is "kind" or "kind: detail"
+refused_by_reason        {kind: count}
+converted, resized       {"RGBA -> RGB": count, ...}; images shrunk
+odd                      [{"name", "class_name", "what"}] of images kept all the same; what is
+                         "kind: detail": "animated" or "several pages", of which the first was
+                         taken, or "wrongly named", of another format than the name says
+odd_by_kind              {kind: count}
+duplicates_within_class  images that are exact copies of an earlier one of their class
+copies_across_classes    images kept although an exact copy stands in another class
+notes                    of the fetch stage
+warnings                 sentences a person should read
+shards                   [{"file", "rows", "sha256"}] in order
+settings                 the parameters that shaped the shards
+
+For people and their spreadsheets, refused.csv beside it has what was refused, and kept.csv what is
+odd or alone in its class.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rhs.data.splits import RETRIEVAL, SPLITS
+from rhs.errors import UserError
+
+NAMED = 8  # refused images in a message
+
+
+class Tally:
+    """Counts what becomes of each image.
+
+    Attributes:
+        kept: (class name, checksum) of each image that is in a shard.
+        sides: {"query" | "gallery": {class name: images}}, where the test split has these two.
+        ambiguous: images kept although an exact copy stands in another class.
+        refused: the manifest's entries; begins with what the fetch stage refused.
+        odd: the manifest's entries.
+        chosen: what is to be said of how the classes were split.
+    """
+
+    def __init__(self, refused_by_fetch: list[dict[str, str]], chosen: str = "") -> None:
+        self.chosen = chosen
+        self._name_of: dict[str, str] = {}  # class -> one of its images
+        self.kept: list[tuple[str, str]] = []
+        self.refused = [{**entry, "class_name": ""} for entry in refused_by_fetch]
+        self.odd: list[dict[str, str]] = []
+        self.converted: Counter[str] = Counter()
+        self.resized = 0
+        self.sides: dict[str, Counter[str]] = {side: Counter() for side in RETRIEVAL}
+        self.ambiguous = 0
+
+    def refuse(self, row: dict[str, Any]) -> None:
+        self.refused.append({key: row[key] for key in ("name", "class_name", "why")})
+
+    def keep(self, row: dict[str, Any], ambiguous: bool = False) -> None:
+        self.kept.append((row["class_name"], row["sha256"]))
+        self._name_of[row["class_name"]] = row["name"]
+        self.ambiguous += ambiguous
+        if row["split"] in self.sides:
+            self.sides[row["split"]][row["class_name"]] += 1
+        self.resized += row["resized"]
+        about = {key: row[key] for key in ("name", "class_name")}
+        self.odd += [{**about, "what": what} for what in row["odd"]]
+        if row["converted"]:
+            self.converted[row["converted"]] += 1
+
+    def refused_rows(self) -> list[Sequence[object]]:
+        """What was refused, as a list for people."""
+        header = ("name", "class_name", "why")
+        return [header, *(tuple(entry[key] for key in header) for entry in self.refused)]
+
+    def kept_rows(self) -> list[Sequence[object]]:
+        """What was kept though it is odd or alone in its class, as a list for people."""
+        header = ("name", "class_name", "what")
+        sizes = Counter(class_name for class_name, _ in self.kept)
+        odd = [tuple(entry[key] for key in header) for entry in self.odd]
+        alone = "alone in its class: kept in the gallery, never a query or an anchor"
+        single = [(self._name_of[c], c, alone) for c, n in sorted(sizes.items()) if n == 1]
+        return [header, *odd, *single]
+
+
+def kind_of(why: str) -> str:
+    """The kind of a refusal or an oddity: "truncated" of "truncated: 12 bytes missing"."""
+    return why.partition(":")[0]
+
+
+def check_refused(
+    refused: list[dict[str, str]], total: int, max_bad_fraction: float, listed: Path
+) -> None:
+    """Raise a UserError where more than `max_bad_fraction` of `total` images were refused.
+
+    It names some, and `listed`, the file that has all of them.
+    """
+    if len(refused) <= max_bad_fraction * total:
+        return
+    first = ", ".join(f"{r['name']} ({r['why']})" for r in refused[:NAMED])
+    raise UserError(
+        f"{len(refused)} of {total} images were refused ({len(refused) / total:.1%}), first "
+        f"{first}; all are in {listed}: mend them, or accept it with preprocess.max_bad_fraction "
+        f"above the present {max_bad_fraction}."
+    )
+
+
+def build_manifest(
+    description: dict[str, Any],
+    class_names: list[str],
+    split_of: dict[str, str],
+    tally: Tally,
+    shards: list[dict[str, Any]],
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """The manifest's content.
+
+    Args:
+        description: of the raw folder, see `rhs.datasets.raw_folder`.
+        split_of: class name -> split; absent classes were left out.
+        shards: {"file", "rows", "sha256"} of each, in order.
+
+    Raises:
+        UserError: fewer than two train or two test classes kept an image, or all that kept any in
+            a split kept one; or one validation class is left.
+    """
+    sizes = Counter(class_name for class_name, _ in tally.kept)
+    splits = _count_splits(split_of, sizes, tally)
+    digest = hashlib.sha256("".join(f"{s['file']} {s['sha256']}\n" for s in shards).encode())
+    reasons = Counter(kind_of(entry["why"]) for entry in tally.refused)
+    manifest = {
+        "dataset": description["dataset"],
+        "digest": digest.hexdigest(),
+        "classes": len(sizes),
+        "images": len(tally.kept),
+        "splits": splits,
+        "class_names": class_names,
+        "singletons": sorted(name for name, n in sizes.items() if n == 1),
+        "refused": tally.refused,
+        "refused_by_reason": dict(sorted(reasons.items())),
+        "converted": dict(sorted(tally.converted.items())),
+        "resized": tally.resized,
+        "odd": tally.odd,
+        "odd_by_kind": dict(sorted(Counter(kind_of(entry["what"]) for entry in tally.odd).items())),
+        "duplicates_within_class": len(tally.kept) - len(set(tally.kept)),
+        "copies_across_classes": tally.ambiguous,
+        "notes": description["notes"],
+        "warnings": [],
+        "shards": shards,
+        "settings": settings,
+    }
+    emptied = sorted(set(split_of) - set(sizes))
+    left_out = sorted(set(class_names) - set(split_of))
+    manifest["warnings"] = _warnings(manifest, tally, emptied, left_out)
+    return manifest
+
+
+def _count_splits(
+    split_of: dict[str, str], sizes: Counter[str], tally: Tally
+) -> dict[str, dict[str, int]]:
+    refused = len(tally.refused)
+    splits = {split: _split_counts(split, split_of, sizes) for split in SPLITS}
+    for split in ("train", "test"):
+        if splits[split]["classes"] < 2:
+            raise UserError(
+                f"only {splits[split]['classes']} {split} classes have images left after "
+                f"{refused} were refused; at least 2 are needed."
+            )
+    if splits["val"]["classes"] == 1:
+        raise UserError(
+            f"only 1 val class has images left after {refused} were refused, and among images of "
+            "one class every answer is right; at least 2 are needed, or none "
+            "(dataset.validation=0)."
+        )
+    for split, counts in splits.items():
+        if 0 < counts["classes"] == counts["singletons"]:
+            raise UserError(
+                f"each of the {counts['classes']} {split} classes has one image, so no image has "
+                "another one to be found; two images are needed in one of them at least"
+                + (", or dataset.validation=0." if split == "val" else ".")
+            )
+    queries, gallery = (tally.sides[side] for side in RETRIEVAL)
+    if queries or gallery:
+        if not set(queries) & set(gallery):
+            raise UserError(
+                f"None of the {len(queries)} classes of the queries has an image in the gallery, "
+                f"which is of {len(gallery)} classes; one at least is needed."
+            )
+        splits["test"] |= {"queries": queries.total(), "gallery": gallery.total()}
+    return splits
+
+
+def _split_counts(split: str, split_of: dict[str, str], sizes: Counter[str]) -> dict[str, int]:
+    here = [sizes[name] for name, s in split_of.items() if s == split and sizes[name]]
+    return {"classes": len(here), "images": sum(here), "singletons": here.count(1)}
+
+
+def _warnings(
+    manifest: dict[str, Any], tally: Tally, emptied: list[str], left_out: list[str]
+) -> list[str]:
+    warnings = [tally.chosen] if tally.chosen else []
+    if emptied:
+        warnings.append(f"Every image was refused of {_listed(emptied, 'class', 'classes')}.")
+    if left_out:
+        warnings.append(
+            "Neither dataset.train_classes nor dataset.test_classes takes "
+            f"{_listed(left_out, 'class', 'classes')}."
+        )
+    if not manifest["splits"]["val"]["classes"]:
+        warnings.append(
+            "No validation classes: there is nothing to compare settings on but the test classes, "
+            "and settings chosen on those flatter themselves."
+        )
+    if singles := manifest["singletons"]:
+        warnings.append(
+            f"{_listed(singles, 'class has', 'classes have')}: one image only, kept in the "
+            "gallery, never an anchor or a query; all are in kept.csv."
+        )
+    if unanswerable := sorted(set(tally.sides["query"]) - set(tally.sides["gallery"])):
+        warnings.append(
+            f"{_listed(unanswerable, 'class has', 'classes have')}: queries, but no image in the "
+            "gallery; these queries are left out."
+        )
+    if ambiguous := manifest["copies_across_classes"]:
+        warnings.append(
+            f"Exact copies of an image of another class: {ambiguous}; kept, as the benchmark has "
+            "them, though no label of them is right."
+        )
+    if manifest["refused"]:
+        reasons = ", ".join(f"{n} {kind}" for kind, n in manifest["refused_by_reason"].items())
+        warnings.append(f"Refused images: {reasons}; all are in refused.csv.")
+    if manifest["odd"]:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in manifest["odd_by_kind"].items())
+        warnings.append(f"Odd images, kept: {kinds}; all are in kept.csv.")
+    if copies := manifest["duplicates_within_class"]:
+        warnings.append(
+            f"Exact copies of another image of their class: {copies}; each is a right answer that "
+            "Recall@K gets for free."
+        )
+    return warnings
+
+
+def _listed(names: list[str], one: str, many: str, most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)} {one if len(names) == 1 else many} ({', '.join(names[:most])}{more})"

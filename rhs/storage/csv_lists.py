@@ -1,0 +1,62 @@
+"""Lists for people: CSV files that any spreadsheet opens, and that survive a stage's refusal."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rhs.errors import UserError
+
+
+class Lists:
+    """Lists of the folder `out`, which is being made.
+
+    Attributes:
+        rows: name -> the lines of a list, the first of them its header.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self.rows: dict[str, list[Sequence[object]]] = {}
+
+    def inside(self, name: str) -> Path:
+        """Where a list is, once `out` is made."""
+        return self._out / f"{name}.csv"
+
+    def beside(self, name: str) -> Path:
+        """Where a list is if `out` is not made."""
+        return self._out.with_name(f"{self._out.name}.{name}.csv")
+
+
+@contextmanager
+def lists(out: Path, folder: Path) -> Iterator[Lists]:
+    """Write the lists that the block fills: into `folder`, or, on a UserError, beside `out`.
+
+    `folder` becomes `out` later (`rhs.storage.atomic.atomic_folder`). Empty lists are not written;
+    what an earlier refusal left beside `out` is removed.
+    """
+    made = Lists(out)
+    try:
+        yield made
+    except UserError:
+        for name, rows in made.rows.items():
+            write_list(made.beside(name), rows)
+        raise
+    for name, rows in made.rows.items():
+        made.beside(name).unlink(missing_ok=True)
+        write_list(folder / f"{name}.csv", rows)
+
+
+def write_list(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    """Write rows, the first of them the header; nothing if there is no other."""
+    if len(rows) > 1:
+        with path.open("w", newline="", encoding="utf-8-sig", errors="backslashreplace") as stream:
+            csv.writer(stream).writerows([safe_cell(cell) for cell in row] for row in rows)
+
+
+def safe_cell(cell: object) -> object:
+    """A cell that no spreadsheet takes for a formula: a name may begin with "="."""
+    if not isinstance(cell, str):
+        return cell
+    formula = cell.lstrip()[:1] in tuple("=+-@") or cell[:1] in tuple("\t\r\n")
+    return f"'{cell}" if formula else cell
