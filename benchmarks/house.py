@@ -83,10 +83,7 @@ def hops(root: Path) -> list[str]:
     The loop is handed its objective, and the objective its loss: no import says so.
     """
     known = modules(root)
-    trees = {
-        name: ast.parse(path.read_text(encoding="utf-8"))
-        for name, path in known.items()
-    }
+    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in known.items()}
     way = [CALLS[0]]
     for goal in CALLS[1:]:
         way += _shortest(trees, known, way[-1], goal)[1:] or [goal]
@@ -118,16 +115,13 @@ def measure(root: Path) -> dict[str, str]:
     trees = {name: ast.parse(text) for name, text in texts.items()}
     lines = {name: len(text.splitlines()) for name, text in texts.items()}
     every = [(name, each) for name, tree in trees.items() for each in functions(tree)]
-    lengths = [
-        each.end_lineno - each.lineno + 1 for _, each in every if each.end_lineno
-    ]
+    lengths = [each.end_lineno - each.lineno + 1 for _, each in every if each.end_lineno]
     takes = [positional(each) for _, each in every]
     calls = [
         len(node.args)
         for tree in trees.values()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and not any(isinstance(a, ast.Starred) for a in node.args)
+        if isinstance(node, ast.Call) and not any(isinstance(a, ast.Starred) for a in node.args)
     ]
     nodes = [node for tree in trees.values() for node in ast.walk(tree)]
     public = [each for _, each in every if is_public(each)]
@@ -138,9 +132,7 @@ def measure(root: Path) -> dict[str, str]:
         f"files over {LONGEST_FILE} lines": f"{sum(n > LONGEST_FILE for n in lines.values())}",
         "longest file": f"{max(lines.values())}",
         "functions": f"{len(every):,}, median {statistics.median(lengths):.0f} lines",
-        f"functions over {LONGEST_FUNCTION} lines": str(
-            sum(n > LONGEST_FUNCTION for n in lengths)
-        ),
+        f"functions over {LONGEST_FUNCTION} lines": str(sum(n > LONGEST_FUNCTION for n in lengths)),
         "longest function": f"{max(lengths)}",
         "most positional parameters": f"{max(takes)}",
         f"functions that take over {MOST_POSITIONAL} by position": _over(takes),

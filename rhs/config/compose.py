@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rhs.config.quoting import how_to_quote, readable
 from rhs.config.redact import without_secrets
 from rhs.config.schema import BadSetting, Missing, check_params, nearest
-from rhs.config.yaml_file import as_config, read_yaml, resolved
+from rhs.config.yaml_file import as_config, describe_error, read_yaml, resolved
 from rhs.errors import UserError
 
 CONF, MAIN = Path("conf"), "config"
@@ -177,16 +177,16 @@ def read_file(what: str, folder: Path, name: str) -> dict[str, Any]:
         what: is chosen by that name, for messages.
 
     Raises:
-        UserError: there is no such file, or it holds no settings.
+        UserError: there is no such file, or it holds no settings; names file and line.
     """
     file = folder / f"{name}.yaml"
-    if not file.is_file():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        raise UserError(f"{what}={name} is unknown; accepted: {known}.")
+    if "/" in name or not file.exists():
+        known = sorted(path.stem for path in folder.glob("*.yaml"))
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; the nearest known is {near[0]}" if near else ""
+        raise UserError(f"{what}={name} is unknown; accepted: {', '.join(known)}{hint}.")
+    read = read_yaml(file)
     try:
-        read = OmegaConf.to_container(OmegaConf.load(file))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}.") from None
-    if not isinstance(read, dict):
-        raise UserError(f"{file} holds no settings: it must be a mapping of names to values.")
-    return cast(dict[str, Any], read)
+        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(read)))
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise UserError(f"{file}: {describe_error(error)}") from None

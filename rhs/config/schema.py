@@ -104,7 +104,7 @@ SCHEMA: dict[str, Any] = {
     "train": {
         "classes": whole(1, BIG),
         "per_class": whole(1, BIG),
-        "epochs": whole(1, BIG),
+        "epochs": whole(0, BIG),  # 0: a study scores the untrained network; training takes 1
         "lr": real(above=0),
         "warmup": real(0),
         "weight_decay": real(0),

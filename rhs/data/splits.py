@@ -1,5 +1,6 @@
 """The zero-shot split: train, validation and test share no class."""
 
+import difflib
 import os
 import re
 import unicodedata
@@ -7,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rhs.config.yaml_file import read_text
 from rhs.errors import UserError
 from rhs.paths import locate
 
@@ -123,8 +125,7 @@ def _resolve(names: list[str], wanted: Classes, parameter: str) -> list[str] | N
         return None
     if isinstance(wanted, str):
         if os.path.isfile(file := locate(wanted)):
-            lines = _lines(file, parameter)
-            return _known(names, [line.strip() for line in lines if line.strip()], parameter)
+            return _listed(names, file, parameter)
         return _matching(names, wanted, parameter)
     if not isinstance(wanted, Sequence):
         raise UserError(
@@ -134,19 +135,27 @@ def _resolve(names: list[str], wanted: Classes, parameter: str) -> list[str] | N
     return _known(names, [str(name) for name in wanted], parameter)
 
 
-def _lines(file: Path, parameter: str) -> list[str]:
+def _listed(names: list[str], file: Path, parameter: str) -> list[str]:
+    """The classes of a text file, one a line; a line that begins with # and is no class is none."""
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"dataset.{parameter} {file} cannot be read: {error}.") from None
+        lines = [line.strip() for line in re.split(r"\r\n|\n|\r", read_text(file))]
+    except UserError as error:
+        raise UserError(f"dataset.{parameter}: {error}") from None
+    classes = set(names)
+    lines = [line for line in lines if line and (line[0] != "#" or line in classes)]
+    if not lines:
+        raise UserError(f"dataset.{parameter}: {file} names no class; one a line is needed.")
+    return _known(names, lines, f"{parameter} {file}")
 
 
 def _known(names: list[str], wanted: list[str], parameter: str) -> list[str]:
     wanted = [unicodedata.normalize("NFC", name) for name in wanted]  # as class names are
     if unknown := sorted(set(wanted) - set(names)):
+        near = difflib.get_close_matches(unknown[0], names, n=1)
+        hint = f"; the nearest to {unknown[0]} is {near[0]}" if near else ""
         raise UserError(
             f"dataset.{parameter} names {_some(unknown)}, not among the {len(names)} classes "
-            f"of this data set ({_some(names)})."
+            f"of this data set ({_some(names)}){hint}."
         )
     return sorted(set(wanted))
 
@@ -154,7 +163,7 @@ def _known(names: list[str], wanted: list[str], parameter: str) -> list[str]:
 def _matching(names: list[str], expression: str, parameter: str) -> list[str]:
     try:
         pattern = re.compile(unicodedata.normalize("NFC", expression))
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise UserError(
             f"dataset.{parameter} {expression!r} is neither a file nor a regular expression "
             f"({error})."

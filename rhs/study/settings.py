@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rhs.config.compose import read_file
+from rhs.config.rules import unknown
 from rhs.errors import UserError, check_number
 from rhs.storage.input_guard import refuse_input
 from rhs.study.cells import UNTRAINED
@@ -83,10 +84,11 @@ class StudySettings:
             check_number("study.seeds", seed, least=0, whole=True)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise UserError(f"study.seeds is {self.seeds!r}; give different seeds, as [0,1,2,3,4].")
-        if unknown := set(self.tune) - set(TUNE):
-            raise UserError(f"study.tune.{min(unknown)} is unknown; accepted: {', '.join(TUNE)}.")
+        if strange := [key for key in self.tune if key not in TUNE]:
+            raise UserError(unknown("study.tune", strange[0], TUNE))
         check_number("study.tune.trials", self.trials, least=0, whole=True)
-        if (objective := self.tune.get("objective", "recall@1")) not in OBJECTIVES:
+        objective = self.tune.get("objective", "recall@1")
+        if not isinstance(objective, str) or objective not in OBJECTIVES:
             raise UserError(
                 f"study.tune.objective is {objective!r}; it must be {' or '.join(OBJECTIVES)}."
             )
@@ -145,8 +147,8 @@ def load_study(
     parts = ("study.data=", "study.methods=")
     for change in sorted(changes or [], key=lambda each: not each.startswith(parts)):
         _apply(tree, change)
-    if unknown := {str(key) for key in tree.study} - set(NAMES):
-        raise UserError(f"study.{min(unknown)} is unknown; accepted: {', '.join(NAMES)}.")
+    if strange := [key for key in tree.study if key not in NAMES]:
+        raise UserError(unknown("study", strange[0], NAMES))
     datasets = OmegaConf.select(tree, "study.datasets")
     if datasets is None and "{study.datasets}" in OmegaConf.to_yaml(tree):
         raise UserError(
@@ -159,7 +161,7 @@ def load_study(
         read = cast(dict[str, Any], OmegaConf.to_container(tree, resolve=True))["study"]
     except OmegaConfBaseException as error:
         raise UserError(f"The study cannot be read: {' '.join(str(error).split())}.") from None
-    read["base"] = [*(read.get("base") or []), *(more or [])]
+    read["base"] = [*_overrides("base", read.get("base") or []), *(more or [])]
     settings = _checked(read)
     _refuse_lost(settings, more or [])
     return settings

@@ -157,6 +157,8 @@ def _dimension(name: str, path: str, entry: object) -> Dimension:
         if not isinstance(choices, list) or not choices or set(entry) - {"choice", "when"}:
             raise UserError(f"{name} is {entry!r}; choice takes a list, and only when beside it.")
         return Dimension(path, choices=tuple(choices), when=conditions)
+    if "low" not in entry and "high" not in entry:
+        raise UserError(f"{name} is {entry!r}; it needs low and high, or choice.")
     log, whole, step = entry.get("log", False), entry.get("int", False), entry.get("step")
     for key in ("log", "int"):
         if not isinstance(entry.get(key, False), bool):
@@ -198,7 +200,11 @@ def check_paths(space: list[Dimension], base: list[str]) -> None:
             wanted.setdefault(group, by_path[group].choices)
         wanted[path] = dimension.choices if is_group(path) else (dimension.example,)
         for values in product(*wanted.values()):
-            compose([*base, *overrides_of(dict(zip(wanted, values, strict=True)))])
+            taken = dict(zip(wanted, values, strict=True))
+            try:
+                compose([*base, *overrides_of(taken)])
+            except UserError as error:
+                raise UserError(f"tune.space.{path} holds {taken[path]!r}: {error}") from None
 
 
 def _refuse_outside(dimension: Dimension, base: list[str]) -> None:

@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rhs.config.compose import read_file
 from rhs.config.overrides import assigned
+from rhs.config.rules import unknown
 from rhs.errors import UserError, check_number
 from rhs.training.checkpointer import BEST
 from rhs.tuning.search_space import Dimension, read_space
@@ -48,7 +49,7 @@ class TuneSettings:
             raise UserError(
                 f"tune.name is {self.name!r}; it names files: letters, digits, - and _ are taken."
             )
-        if self.objective not in OBJECTIVES:
+        if not isinstance(self.objective, str) or self.objective not in OBJECTIVES:
             raise UserError(
                 f"tune.objective is {self.objective!r}; it must be {' or '.join(OBJECTIVES)}."
             )
@@ -106,10 +107,11 @@ def load_settings(given: str | dict, changes: list[str] | None = None) -> TuneSe
     for change in changes or []:
         _apply(tree, change)
     settings = cast(dict[str, Any], OmegaConf.to_container(tree))["tune"]
-    if unknown := set(settings) - set(NAMES):
-        raise UserError(f"tune.{min(unknown)} is unknown; accepted: {', '.join(NAMES)}.")
-    if "space" not in settings:
-        raise UserError("tune.space is missing; give at least one parameter by its path.")
+    if strange := [key for key in settings if key not in NAMES]:
+        raise UserError(unknown("tune", strange[0], NAMES))
+    for needed in ("name", "space"):
+        if needed not in settings:
+            raise UserError(f"tune.{needed} is missing; accepted: {', '.join(NAMES)}.")
     return TuneSettings(**settings)
 
 

@@ -51,6 +51,41 @@ def test_classes_by_list_file_or_expression(tmp_path):
     assert split_classes(TEN, listed, "class[89]", 0) == split
 
 
+@pytest.mark.parametrize("content", [
+    b"class1\r\nclass0\r\n", b"\xef\xbb\xbfclass1\nclass0", b"class1\rclass0\r",
+    b"# of mine\n\nclass1  \n\tclass0\nclass1\n   \n",
+])  # fmt: skip
+def test_a_list_as_editors_write_it(tmp_path, content):
+    (tmp_path / "train.txt").write_bytes(content)
+    assert of(split_classes(TEN, str(tmp_path / "train.txt"), None, 0), "train") == TEN[:2]
+
+
+def test_a_class_whose_name_begins_like_a_comment(tmp_path):
+    (tmp_path / "train.txt").write_text("#1\n#2\n# none\n")
+    split = split_classes([*TEN, "#1", "#2"], str(tmp_path / "train.txt"), None, 0)
+    assert of(split, "train") == ["#1", "#2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "names no class"),
+        (b"\n# none\n", "names no class"),
+        ("class0\nclass1\n".encode("utf-16"), "not UTF-8"),
+        ("año\n".encode("latin-1"), "not UTF-8 text .byte 2 is 0xf1.: save it as UTF-8"),
+        (b"class0\nclas1\n", "names clas1, .*; the nearest to clas1 is class1"),
+        (b"class0, class1\n", "names class0, class1, not among the 10 classes"),
+    ],
+)
+def test_a_list_that_is_none(tmp_path, content, said):
+    file = tmp_path / "train.txt"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=said) as caught:
+        split_classes(TEN, str(file), None, 0)
+    assert "dataset.train_classes" in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
 def test_one_given_leaves_the_rest_to_the_other():
     assert of(split_classes(TEN, None, "class[89]", 0), "train") == TEN[:8]
     assert of(split_classes(TEN, "class[0-3]", None, 0), "test") == TEN[4:]
@@ -78,7 +113,7 @@ def test_wrong_classes(train, test, sentence):
 @pytest.mark.parametrize("which", ["train_classes", "test_classes"])
 def test_a_list_of_classes_that_is_no_text(tmp_path, which):
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match=rf"dataset\.{which} .*list\.txt cannot be read"):
+    with pytest.raises(UserError, match=rf"dataset\.{which}: .*list\.txt is not UTF-8"):
         split_classes(TEN, **{which: str(tmp_path / "list.txt")})
 
 

@@ -74,9 +74,13 @@ def test_changes_of_the_command_line():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [", "x.yaml cannot be read"),
-        ("- a", "holds no settings"),
-        ("a: b: c", "cannot be read"),
+        ("a: [", "x.yaml, line 1: "),
+        ("- a", "it must be a mapping"),
+        ("a: b: c", "x.yaml, line 1: mapping values"),
+        ("", "x.yaml is empty"),
+        ("\ta: b", "spaces, not with tabs"),
+        ("a: 1\na: 2", "line 2: found duplicate key a"),
+        ("a: ${", "x.yaml: "),
     ],
 )
 def test_a_file_that_is_none(tmp_path, text, said):

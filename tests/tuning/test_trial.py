@@ -73,7 +73,7 @@ def test_tune_is_told_the_best_so_far(params, tiny_shards, tmp_path, reports):
     [
         ({"train": {"classes": 100}}, "train.classes is 100"),
         ({"train": {"lr": "fast"}}, "train.lr is 'fast'"),
-        ({"method": {"loss": None}}, "method npair does not work as it is set"),
+        ({"method": {"loss": None}}, "method.loss is None; it must be a group"),
     ],
 )
 def test_an_error_is_told_and_not_raised(change, said, params, tiny_shards, tmp_path, reports):
