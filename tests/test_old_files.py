@@ -1,6 +1,7 @@
 """What earlier versions wrote is read as ever: a model, an index of each kind, embeddings.
 
-`tests/assets/saved_project` was written before modules, classes and settings got their present names.
+`tests/assets/saved_project` was written before modules, classes and settings got their present
+names.
 """
 
 import shutil
