@@ -45,7 +45,7 @@ def is_of(params: DictConfig, shards: Path) -> bool:
     asked = {"source": str(dataset["source"]), "fetch": dataset.get("fetch")}
     if any(fetched.get(key, value) != value for key, value in asked.items()):
         return False
-    if "inputs" in fetched and _is_other(dataset, fetched["inputs"]):
+    if fetched.get("inputs") and _is_other(dataset, fetched["inputs"]):
         return False
     return all(
         made.get(key) == value for key, value in (to_container(params.preprocess) | wanted).items()

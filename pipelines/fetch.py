@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -12,6 +13,7 @@ from rhs.config.targets import check_target
 from rhs.datasets.download.downloads import Downloads
 from rhs.datasets.raw_folder import folder_name
 from rhs.datasets.source_fingerprints import look_at_source, seen_of
+from rhs.errors import UserError
 from rhs.stage import stage
 from rhs.storage.store import FolderStore
 
@@ -24,8 +26,10 @@ def main(params: DictConfig) -> None:
     recipe, source = to_container(params.dataset.fetch), str(params.dataset.source)
     check_target("dataset.fetch", recipe, WITHIN, given=("out", "source", "downloads"))
     downloads = Downloads(**to_container(params.fetch) | {"folder": str(params.fetch.folder)})
-    seen = seen_of(out.name)
-    looked = look_at_source(to_container(params.dataset), seen)  # before: a later change is noticed
+    seen, looked = seen_of(out.name), None
+    with suppress(UserError):  # what is not there is refused by the recipe, which knows its kinds
+        # Before anything is read for good: a later change is noticed.
+        looked = look_at_source(to_container(params.dataset), seen)
     made = build(recipe, within=WITHIN, out=out, source=source, downloads=downloads)
     told = json.dumps(made | {"fetch": recipe, "inputs": looked}, indent=1, ensure_ascii=False)
     FolderStore(out).write("source.json", f"{told}\n".encode())
