@@ -53,7 +53,7 @@ def test_the_kind_is_chosen_by_size_unless_told():
         ({"splits": "test"}, "index.splits is 'test'"),
         ({"splits": ["dev"]}, "index.splits is 'dev'; accepted: train"),
         ({"hnsw": {"M": 1}}, "index.hnsw.M is 1"),
-        ({"hnsw": {"m": 1}}, "index.hnsw.m is unknown; accepted: links"),
+        ({"hnsw": {"m": 1}}, "index.hnsw.m is unknown; accepted: M"),
         ({"hnsw": 3}, "index.hnsw is 3; it must be a group"),
         ({"ivf_pq": {"nprobe": None}}, "index.ivf_pq.nprobe is None"),
         ({"ivf_pq": {"nlist": 2.5}}, "index.ivf_pq.nlist is 2.5"),
