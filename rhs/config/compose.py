@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rhs.config.quoting import how_to_quote, readable
 from rhs.config.redact import without_secrets
+from rhs.config.renamed import KEYS
 from rhs.config.schema import BadSetting, Missing, check_params, nearest
 from rhs.config.yaml_file import as_config, describe_error, read_yaml, resolved
 from rhs.errors import UserError
@@ -82,6 +83,8 @@ def _composed(overrides: list[str], **more: bool) -> DictConfig:
                     f"put in quotation marks, for the shell: {without_secrets(how)}."
                 ) from None
         if found := NO_SUCH.match(str(error)):
+            if found[1] in KEYS:
+                raise UserError(f"{found[1]} is called {KEYS[found[1]]} now: write that.") from None
             known = nearest(found[1])
             hint = f"; the nearest known is {known}" if known else ""
             inner = found[1].startswith(("method.", "model.trunk.", "dataset.fetch."))

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rhs.config.renamed import KEYS
 from rhs.distributed.ray_environment import is_utf_8
 from rhs.errors import UserError, check_number, format_value
 
@@ -24,6 +25,8 @@ def refuse(name: str, value: object, wanted: str) -> None:
 
 def unknown(name: str, key: object, accepted: Iterable[str]) -> str:
     """The sentence for a key of group `name` that is not known, with the nearest that is."""
+    if new := KEYS.get(f"{name}.{key}"):
+        return f"{name}.{key} is called {new} now: rename it."
     known = list(map(str, accepted))
     near = difflib.get_close_matches(str(key), known, n=1)
     hint = f"; the nearest known is {name}.{near[0]}" if near else ""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rhs.config.redact import without_secrets
+from rhs.config.renamed import KEYS, old_names
 from rhs.config.rules import (
     Rule,
     bounds,
@@ -187,8 +188,8 @@ def check_group(name: str, group: object) -> None:
 
 def nearest(full: str) -> str | None:
     """The known path that is nearest to one that is not; None where none is near."""
-    if full in MEANT:
-        return MEANT[full]
+    if full in MEANT or full in KEYS:
+        return MEANT.get(full) or KEYS[full]
     above, _, key = full.rpartition(".")
     known = list(keys())
     same = [each for each in known if each.rpartition(".")[2] == key and each != full]
@@ -209,6 +210,8 @@ def keys(schema: Mapping[str, Any] = SCHEMA, above: str = "") -> Iterator[str]:
 
 def _check_group(name: str, group: object, schema: Mapping[str, Any]) -> None:
     group = _mapping(name, group)
+    for key, sentence in old_names(name, group):
+        raise BadSetting(key, sentence)
     if strange := [key for key in group if key not in schema]:
         full = f"{name}.{strange[0]}".lstrip(".")
         near = nearest(full)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rhs.config.instantiate import locate
+from rhs.config.renamed import old_names
 from rhs.config.rules import refuse, unknown
 from rhs.errors import UserError, check_number, format_value
 
@@ -39,6 +40,8 @@ def check_target(
     """
     if not isinstance(config, Mapping):
         raise UserError(f"{name} is {format_value(config)}; it must be a group with a _target_.")
+    for _, sentence in old_names(name, config):
+        raise UserError(sentence)
     if "_target_" not in config:
         raise UserError(f"{name} has no _target_; the files of conf/ show which there are.")
     target = _located(f"{name}._target_", config["_target_"], within, also)
