@@ -18,7 +18,7 @@ help:  ## this list
 
 repro: setup  ## run the whole pipeline: fetch, preprocess, train, evaluate, report
 	@dvc repro
-	@dvc metrics show
+	@echo "Results: report/index.html; every run so far: make ui"
 
 data-report: setup  ## look at the data before training: data_report/index.html
 	@dvc repro data_report

@@ -115,16 +115,16 @@ def test_a_class_with_one_image(ray_cluster, stage_of, project, tmp_path):
     assert train.labels.tolist() == [0] * 5 + [1] + [2] * 5
     plan = BalancedBatchSampler(train.labels, classes=2, per_class=2, seed=0)
     drawn = {
-        int(row) for e in range(3) for s in range(plan.steps) for row in plan.batch(e, s).image
+        int(row) for e in range(3) for s in range(plan.steps) for row in plan.batch(e, s).index
     }
     assert drawn == set(range(11)) - {5}
 
 
-def test_validation_classes_of_one_image_each(ray_cluster, refused, project, tmp_path):
+def test_chosen_classes_of_one_image_each(ray_cluster, refused, project, tmp_path):
     fetched(project, tmp_path, [5, 1, 5, 1, 5, 5, 5, 5])
-    said = refused("preprocess", "dataset.validation=0.5")
-    assert "each of the 2 val classes has one image" in said
-    assert "dataset.validation=0" in said
+    said = refused("preprocess", "dataset.test_classes=[class1,class3]")
+    assert "each of the 2 test classes has one image" in said
+    assert "two images are needed in one of them at least" in said
 
 
 @pytest.mark.parametrize(

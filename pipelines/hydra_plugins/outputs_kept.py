@@ -1,7 +1,8 @@
-"""Nothing but what stages made lies where `dvc exp run` puts outputs in order.
+"""`dvc exp run` refuses in one sentence what a run cannot be, while nothing is touched yet.
 
-It deletes there what dvc.lock does not know, before any stage runs. DVC loads this module
-(`hydra.plugins_path` in .dvc/config) right before it composes, when nothing is touched yet.
+Parameters that no stage would take, and files where it puts outputs in order: it deletes there
+what dvc.lock does not know, before any stage runs. DVC loads this module
+(`hydra.plugins_path` in .dvc/config) right before it composes.
 """
 
 import os
@@ -35,15 +36,15 @@ class OutputsKept(SearchPathPlugin):
 
 def _check(overrides: list[str]) -> None:
     from rhs.config.compose import compose
+    from rhs.config.quoting import is_sweep
     from rhs.errors import UserError
     from rhs.storage.input_guard import refuse_inputs
     from rhs.storage.outputs import refuse_outputs
 
-    try:
-        params = compose(overrides)
-    except UserError:  # DVC, which composes next, says it
+    if any(map(is_sweep, overrides)):  # DVC makes an experiment of each, whose stages look
         return
     try:
+        params = compose(overrides)
         refuse_inputs(params)
         refuse_outputs(params, Path())
     except UserError as error:
@@ -51,7 +52,10 @@ def _check(overrides: list[str]) -> None:
 
 
 def given(arguments: list[str]) -> list[str]:
-    """The overrides of `dvc exp run -S a=1 --set-param b=2 --set-param=c=3 -Sd=4`."""
+    """The overrides of `dvc exp run -S a=1 --set-param b=2 --set-param=c=3 -Sd=4`.
+
+    Those of files other than params.yaml are left out.
+    """
     found = []
     for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
         if flag in ("-S", "--set-param"):
@@ -60,4 +64,5 @@ def given(arguments: list[str]) -> list[str]:
             found.append(flag.partition("=")[2])
         elif flag.startswith("-S"):
             found.append(flag[2:])
-    return [override.removeprefix("params.yaml:") for override in found]
+    found = [override.removeprefix("params.yaml:") for override in found]
+    return [override for override in found if ":" not in override.partition("=")[0]]

@@ -12,7 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rhs.config.quoting import how_to_quote, readable
+from rhs.config.quoting import check_override, readable
 from rhs.config.redact import without_secrets
 from rhs.config.renamed import KEYS
 from rhs.config.schema import BadSetting, Missing, check_params, nearest
@@ -77,11 +77,7 @@ def _composed(overrides: list[str], **more: bool) -> DictConfig:
     except Exception as error:  # whatever Hydra says of files and words that people wrote
         _check_files()
         for override in overrides:
-            if how := how_to_quote(override):
-                raise UserError(
-                    f"{without_secrets(override)} cannot be read: a value with such characters is "
-                    f"put in quotation marks, for the shell: {without_secrets(how)}."
-                ) from None
+            check_override(override)
         if found := NO_SUCH.match(str(error)):
             if found[1] in KEYS:
                 raise UserError(f"{found[1]} is called {KEYS[found[1]]} now: write that.") from None

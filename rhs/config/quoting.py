@@ -8,6 +8,9 @@ import re
 import shlex
 from typing import Any
 
+from rhs.config.redact import without_secrets
+from rhs.errors import UserError
+
 # Parameters that are a path, an address or nothing.
 PATHS = (
     "dataset.source",
@@ -17,6 +20,7 @@ PATHS = (
     "cluster.storage",
     "cluster.cache_folder",
 )
+FORM = re.compile(r"~|\+{0,2}\w[\w.$/@:-]*=")  # an assignment, or the removal of a key
 ASSIGNMENT = re.compile(r"(\+{0,2})([^=\s]+)=(.*)", re.DOTALL)
 WORD = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][a-z0-9_]*", re.IGNORECASE | re.ASCII)
 
@@ -47,14 +51,41 @@ def readable(override: str) -> str:
 
 def parse_override(override: str) -> tuple[Any] | None:
     """The value of an override; None where Hydra cannot read it, or reads several."""
+    read = _parse(override)
+    return None if read is None or read.is_sweep_override() else (read.value(),)
+
+
+def is_sweep(override: str) -> bool:
+    """Whether Hydra reads several values, each for an experiment of its own."""
+    read = _parse(override)
+    return read is not None and read.is_sweep_override()
+
+
+def _parse(override: str) -> Any:
+    """What Hydra reads; None where it cannot."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     try:
-        read = OverridesParser.create().parse_override(override)
+        return OverridesParser.create().parse_override(override)
     except HydraException:
         return None
-    return None if read.is_sweep_override() else (read.value(),)
+
+
+def check_override(override: str) -> None:
+    """Raises UserError, with the form that is right, for a word that is no single assignment to
+    Hydra."""
+    shown = without_secrets(override)
+    if not FORM.match(override):
+        raise UserError(
+            f"{shown!r} is not of the form KEY=VALUE, such as train.epochs=20; the files of conf/ "
+            "have the keys."
+        )
+    if how := how_to_quote(override):
+        raise UserError(
+            f"{shown} cannot be read: a value with such characters is put in quotation marks, for "
+            f"the shell: {without_secrets(how)}."
+        )
 
 
 def how_to_quote(override: str) -> str | None:

@@ -1,28 +1,48 @@
 """Nothing that a parameter names may lie where the project replaces and deletes."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from rhs.config.redact import without_secrets
 from rhs.errors import UserError
 from rhs.storage.outputs import INSTEAD, PLACES, select, shown
+
+OWN_IMAGES = re.compile(r"rhs\.datasets\.(cars196|cub200|glyphs|inshop|omniglot|sop)\.fetch")
 
 
 def refuse_inputs(params: Any, root: Path | None = None) -> None:
     """Raises UserError if anything that the parameters name lies where the project writes.
 
     Sources, tables with their images, lists of classes, mirrors: in, at, above or beneath an
-    output, by links too.
+    output, by links too. Likewise if the source is one that nothing would read.
 
     Args:
         params: of a run, or as far as there are any.
         root: the folder that relative paths start from, and that has the outputs; None: this one.
     """
+    refuse_unread_source(params)
     for name, path, whole in _inputs(params):
         refuse_input(name, path, whole, root)
     refuse_images(params, root)
+
+
+def refuse_unread_source(params: Any) -> None:
+    """Raises UserError if a source is named and the data set is one that reads none.
+
+    Such a data set brings its own images, and `source` is its module, for DVC to depend on.
+    """
+    source = str(select(params, "dataset.source"))
+    recipe = OWN_IMAGES.fullmatch(str(select(params, "dataset.fetch._target_")))
+    if recipe and source != (own := f"rhs/datasets/{recipe[1]}.py"):
+        raise UserError(
+            f"dataset.source is {without_secrets(source)}, which {recipe[1]} does not read (it "
+            f"has images of its own, and {own} here); for images of yours give dataset=folder, "
+            "experiment=photos or dataset=table too."
+        )
 
 
 def refuse_input(name: str, path: str, whole: bool = True, root: Path | None = None) -> None:

@@ -7,7 +7,7 @@ from nasty import NAMES
 from tiny_project import composed
 
 from rhs.config.overrides import as_text, assigned, overrides_of
-from rhs.config.quoting import PATHS, quote, readable
+from rhs.config.quoting import PATHS, is_sweep, quote, readable
 from rhs.errors import UserError
 
 
@@ -68,3 +68,16 @@ def test_another_value_is_refused_with_the_quotes_that_it_needs(name):
     (word,) = shlex.split(said[said.index("for the shell: ") + 15 : -1])
     assert composed("dataset=folder", word).dataset.train_classes == name
     assert "Exception" not in said
+
+
+@pytest.mark.parametrize("word", ["--help", "-S", "train.epochs", "train.epochs =3", "=3", ""])
+def test_what_is_no_assignment_is_refused(word):
+    with pytest.raises(UserError, match="not of the form KEY=VALUE") as caught:
+        composed(word)
+    assert str(caught.value).startswith(f"{word!r} is not ")
+
+
+def test_several_values_are_seen():
+    assert is_sweep("train.epochs=1,2")
+    for word in ("train.epochs=1", "dataset.source='a,b'", "dataset.source=a (1)", "~experiment"):
+        assert not is_sweep(word)

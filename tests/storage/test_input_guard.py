@@ -107,6 +107,14 @@ def test_what_lies_elsewhere_is_taken(project, source):
     refuse_inputs(params_of(source))
 
 
+def test_a_source_that_its_data_set_does_not_read(project):
+    for data in ("glyphs", "cub200", "cars196", "sop", "inshop", "omniglot"):
+        refuse_inputs(composed(f"dataset={data}"))
+        said = refused(params_of("photos", data))
+        assert said.startswith(f"dataset.source is photos, which {data} does not read")
+        assert "dataset=folder" in said
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_what_else_parameters_name(project, place, monkeypatch):
     inside = f"{place}/x"

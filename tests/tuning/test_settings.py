@@ -1,10 +1,12 @@
 """`conf/tune/*.yaml` and what of it cannot be."""
 
 import pytest
-from tiny_project import ROOT
+from tiny_project import ROOT, composed
 
-from rhs.config.compose import read_file
+from rhs.config.compose import read_file, to_container
+from rhs.config.overrides import overrides_of
 from rhs.errors import UserError
+from rhs.methods.objective import check_method
 from rhs.tuning.search_space import check_paths
 from rhs.tuning.settings import load_settings
 
@@ -20,6 +22,17 @@ def _in_project(monkeypatch):
 def test_every_file_fits_the_parameters(name):
     settings = load_settings(name)
     check_paths(settings.dimensions, [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_choice_of_a_file_is_one_that_a_run_takes(name):
+    dimensions = load_settings(name).dimensions
+    first = {each.path: each.example for each in dimensions if each.path == "method"}
+    for each in dimensions:
+        chosen = first | {path: wanted[0] for path, wanted in each.when.items()}
+        for value in each.choices or (each.low, each.high):
+            params = composed(*overrides_of(chosen | {each.path: value}))
+            check_method(to_container(params.method))
 
 
 @pytest.mark.parametrize(

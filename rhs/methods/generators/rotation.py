@@ -35,8 +35,8 @@ class Rotation:
             center), `anchor` none: only the anchor that is compared with the point moves.
         delay: share of training, below 1, before the rotation begins; until then the points are the
             positives themselves, with their gradients, and the schedule runs over the rest.
-        only: which positives are rotated: `all`, or those `nearer` to their anchors than the spread
-            about the center suggests (geometry.nearer); the others stay, with their gradients.
+        only: which positives are rotated: `all`, or those on the `same_side` of the center as
+            their anchors (geometry.same_side); the others stay, with their gradients.
 
     Source: Zhang et al., J. Shanxi Univ. (Nat. Sci.) 47(5), 2024, for the full Euclidean rotation;
     the rest is ours.
