@@ -38,10 +38,11 @@ test-all: setup  ## the tests, the slow ones too
 golden: setup  ## write tests/assets/losses/ anew, where training is meant to have other digits
 	@PYTHONPATH=.:tests/helpers python -m golden
 
-lint: setup  ## style and types
+lint: setup  ## style, types, and who imports whom
 	@ruff check .
 	@ruff format --check .
 	@mypy
+	@said=$$(lint-imports --no-logo --no-cache) || { echo "$$said"; exit 1; }
 
 audit: setup  ## known vulnerabilities of the pinned versions (asks the package index)
 	@python3 -m venv .venv/audit && .venv/audit/bin/pip install -qq pip-audit

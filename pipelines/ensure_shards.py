@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 from pipelines import fetch, preprocess
 from rhs.config.compose import to_container
 from rhs.data.shards import load_manifest
+from rhs.datasets.input_guard import refuse_inputs
 from rhs.datasets.source_fingerprints import look_at_source, seen_of
 from rhs.errors import UserError
-from rhs.storage.input_guard import refuse_inputs
 
 # Parameters of a data set that shape its shards, by the names that the manifest has for them.
 DATASET = {

@@ -101,8 +101,13 @@ def track(
     index: Path | None = None,
     facts: Mapping | None = None,
 ) -> None:
-    score = metrics.get("val", {}).get("recall@1")
-    registered = tracker.register(model, params.tracking.registered_model, score, example, index)
+    def log(run_id: str, data_digest: str) -> str:
+        from rhs.inference.mlflow_model import register  # brings MLflow along
+
+        name, score = params.tracking.registered_model, metrics.get("val", {}).get("recall@1")
+        return register(model, name, score, run_id, data_digest, example, index)
+
+    registered = tracker.register(model, log)
     for split, values in metrics.items():
         tracker.metrics(flat_metrics(values), step=0, group=split, model_id=registered)
     if numbers := {k: v for k, v in (facts or {}).items() if isinstance(v, (int, float))}:

@@ -18,11 +18,11 @@ from pipelines.ensure_shards import is_of, prepared
 from rhs.config.compose import compose
 from rhs.config.overrides import assigned
 from rhs.data.shards import load_manifest
+from rhs.datasets.input_guard import refuse_inputs
 from rhs.errors import UserError
 from rhs.paths import project_folder
 from rhs.run import Run, code_digest
 from rhs.stage import stage
-from rhs.storage.input_guard import refuse_inputs
 from rhs.storage.lease import exclusive
 from rhs.tracking.tracker import tracked
 from rhs.tuning.results import Provenance, experiment_file, write_experiment, write_results

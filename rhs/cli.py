@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, NoReturn
 
+from rhs.datasets.input_guard import refuse_target
 from rhs.errors import UserError, on_one_line
 from rhs.signals import end_at_once, interruptible, status_of
-from rhs.storage.input_guard import refuse_target
 
 if __name__ == "__main__" or Path(sys.argv[0]).name == "rhs":  # the command, and no import of it
     end_at_once("interrupted")
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # anything that is not the user's to mend keeps its traceback
-        from rhs.stage import explain
+        from rhs.explain import explain
 
         sentence = explain(error)
         if sentence is None and isinstance(error, OSError) and error.filename:

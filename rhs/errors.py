@@ -1,5 +1,6 @@
-"""The exceptions that a stage ends with in a sentence."""
+"""Errors shown as one sentence, without a traceback."""
 
+import errno
 import math
 import reprlib
 import sys
@@ -7,6 +8,8 @@ import unicodedata
 
 JOINERS = "\u200c\u200d"  # of letters and of emoji
 LARGEST = sys.float_info.max
+# What safetensors and SQLite say where Python would raise OSError(ENOSPC).
+DISK_FULL = ("No space left on device", "database or disk is full")
 SHORT = 80  # letters, about, of a value in a sentence
 
 
@@ -32,6 +35,13 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signum: int, said: str):
         super().__init__(said)
         self.signum = signum
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether it says that the disk, or a user's part of it, is full."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(text in str(error) for text in DISK_FULL)
 
 
 def on_one_line(text: str) -> str:

@@ -1,29 +1,25 @@
 """What every pipeline stage shares: reading its parameters and saying a user's mistake plainly."""
 
-import errno
 import io
 import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from omegaconf import DictConfig
 
 from rhs.config.compose import load_params
+from rhs.datasets.input_guard import refuse_inputs
 from rhs.distributed.ray_environment import check_project, find_home
-from rhs.distributed.worker_deaths import death, describe_death
 from rhs.errors import Interrupted, UserError, on_one_line
+from rhs.explain import explain
 from rhs.signals import AGAIN, interruptible, status_of
-from rhs.storage.input_guard import refuse_inputs
 from rhs.storage.object_store import ObjectStore
 from rhs.storage.store import open_store
 from rhs.tracking.hardware import threads
 
 # Ray and MLflow report usage to their makers unless told not to.
 PRIVATE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
-# What safetensors and SQLite say where Python would raise OSError(ENOSPC).
-DISK_FULL = ("No space left on device", "database or disk is full")
 
 
 def stage(main: Callable[[DictConfig], None]) -> None:
@@ -91,22 +87,3 @@ def enter_storage(storage: str | None) -> None:
             "of the cluster sees under this path, or an object store (s3://bucket/prefix)."
         )
     os.chdir(store.path)
-
-
-def explain(error: BaseException) -> str | None:
-    """The sentence for a user if `error`, or what caused it on a worker, is theirs to mend."""
-    if isinstance(error, UserError):
-        return str(error)
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or any(text in str(error) for text in DISK_FULL):
-        where = getattr(error, "filename", None) or Path.cwd()
-        return f"No space left on the disk that holds {where}: free some and run again."
-    if "ray" in sys.modules and death(error):  # where nothing does the work again
-        return (
-            f"A process of Ray's was lost ({describe_death(error)}): the same command starts again."
-        )
-    # What a worker raised: Ray keeps it in `cause`, Ray Train in `worker_failures`, by rank.
-    failures = getattr(error, "worker_failures", {}).values()
-    causes = [getattr(error, "cause", None), error.__cause__, *failures]
-    sentences = (explain(cause) for cause in causes if isinstance(cause, BaseException))
-    return next((sentence for sentence in sentences if sentence is not None), None)

@@ -13,9 +13,10 @@ import yaml
 from cloned_project import DVC, run
 from mlflow import MlflowClient
 
+from rhs.config.compose import flatten
 from rhs.data.embedding_files import read_split
 from rhs.report.dataset.duplicate_groups import COLUMNS
-from rhs.tracking.provenance import flatten, shorten
+from rhs.tracking.provenance import shorten
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")  # within MLflow
 VOID = {"meta", "link", "img", "br", "hr", "input", "col", "source", "wbr", "path", "use"}

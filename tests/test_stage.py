@@ -12,7 +12,8 @@ from tiny_project import ROOT, composed
 
 from rhs.config.compose import compose, load_params
 from rhs.errors import Interrupted, UserError
-from rhs.stage import enter_storage, explain, stage
+from rhs.explain import explain
+from rhs.stage import enter_storage, stage
 from rhs.storage.object_store import ObjectStore
 
 

@@ -37,8 +37,8 @@ class OutputsKept(SearchPathPlugin):
 def _check(overrides: list[str]) -> None:
     from rhs.config.compose import compose
     from rhs.config.quoting import is_sweep
+    from rhs.datasets.input_guard import refuse_inputs
     from rhs.errors import UserError
-    from rhs.storage.input_guard import refuse_inputs
     from rhs.storage.outputs import refuse_outputs
 
     if any(map(is_sweep, overrides)):  # DVC makes an experiment of each, whose stages look

@@ -15,13 +15,12 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rhs.config.compose import compose, to_container
+from rhs.config.compose import compose, flatten, to_container
 from rhs.config.overrides import as_text
 from rhs.config.quoting import parse_override
 from rhs.config.redact import redacted, without_secrets
 from rhs.config.yaml_file import read_yaml
 from rhs.errors import UserError
-from rhs.tracking.provenance import flatten
 
 CONF = Path("conf")
 IDENTITY = ("name", "source", "fetch")  # of a data set

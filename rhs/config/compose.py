@@ -189,3 +189,14 @@ def read_file(what: str, folder: Path, name: str) -> dict[str, Any]:
         return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(read)))
     except (OmegaConfBaseException, RecursionError) as error:
         raise UserError(f"{file}: {describe_error(error)}") from None
+
+
+def flatten(tree: dict, prefix: str = "") -> dict[str, object]:
+    """Nested parameters as one level of dotted names; lists and leaves stay as they are."""
+    flat: dict[str, object] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

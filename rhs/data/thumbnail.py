@@ -19,14 +19,21 @@ def thumbnail(encoded: bytes, side: int) -> bytes:
     with Image.open(io.BytesIO(encoded)) as image:
         if max(image.size) <= side:
             return encoded
-        image.draft(None, (2 * side, 2 * side))  # a JPEG need not be decoded in full
-        small = image.convert("L" if image.mode in ("1", "L") else "RGB")
         drawn = image.format == "PNG"
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    small = shrink(encoded, side)
     choices = [_encode(small, "JPEG", quality=QUALITY)]
     if drawn:
         choices.append(_encode(small, "PNG"))
     return min(choices, key=len)
+
+
+def shrink(encoded: bytes, side: int) -> Image.Image:
+    """An encoded image decoded, gray or RGB, its longer side at most `side` pixels."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        image.draft(None, (2 * side, 2 * side))  # a JPEG need not be decoded in full
+        small = image.convert("L" if image.mode in ("1", "L") else "RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small
 
 
 def _encode(image: Image.Image, kind: str, **options) -> bytes:

@@ -1,11 +1,11 @@
 """Where the pages' templates come from."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from rhs.report.run.tables import breakable
+from markupsafe import Markup, escape
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -21,3 +21,8 @@ def render(template: str, **values: Any) -> str:
     )
     pages.filters["breakable"] = breakable
     return pages.get_template(template).render(**values)
+
+
+def breakable(name: str) -> Markup:
+    """The name, escaped, that may break after a separator: class names are often one long word."""
+    return Markup(re.sub(r"(?<=[_./-])(?=[^_./-])", "<wbr>", str(escape(name))))

@@ -1,8 +1,8 @@
 """What the project writes, and that it never replaces or deletes anything else.
 
 Stages replace their outputs whole, and DVC may delete what lies in them. So nothing that a
-parameter names may lie there (see `rhs.storage.input_guard`), and a folder that holds what no stage
-made is not replaced (`refuse_others`, see `rhs.storage.atomic`).
+parameter names may lie there (see `rhs.datasets.input_guard`), and a folder that holds what no
+stage made is not replaced (`refuse_others`, see `rhs.storage.atomic`).
 
 The standard library alone is needed to import this: `make clean` does.
 """

@@ -19,11 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from rhs.config.quoting import readable
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
+from rhs.explain import explain
 from rhs.memory import keep_freed_memory
 from rhs.metrics.retrieval import score
 from rhs.models.embedder import Embedder, build_embedder
 from rhs.run import identify
-from rhs.stage import explain
 from rhs.storage.store import FolderStore, open_store
 from rhs.tracking.hardware import describe_hardware
 from rhs.training.checkpointer import BEST

@@ -10,8 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rhs.config.compose import read_file
 from rhs.config.rules import unknown
+from rhs.datasets.input_guard import refuse_input
 from rhs.errors import UserError, check_number
-from rhs.storage.input_guard import refuse_input
 from rhs.study.cells import UNTRAINED
 from rhs.tuning.settings import OBJECTIVES, TuneSettings, load_settings
 

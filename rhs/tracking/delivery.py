@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rhs.stage import explain
+from rhs.explain import explain
 from rhs.tracking.mlflow_run import is_away, known_steps, reason
 from rhs.tracking.spool import Sent, Spool
 

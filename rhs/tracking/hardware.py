@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""Describes the hardware a result was measured on."""
 
 import os
 import platform

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from rhs.config.compose import to_container
+from rhs.config.compose import flatten, to_container
 from rhs.config.redact import redacted
 
 LONGEST = 500  # characters of a parameter: what MLflow's older servers take and a table can show
@@ -43,17 +43,6 @@ def describe(client: Any, found: Any, params: DictConfig, manifest: dict) -> Non
     client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), context)])
     tags = {"git.commit": _git_commit(), "data.digest": manifest["digest"], **_dvc(shards)}
     client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-
-
-def flatten(tree: dict, prefix: str = "") -> dict[str, object]:
-    """Nested parameters as one level of dotted names; lists and leaves stay as they are."""
-    flat: dict[str, object] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def shorten(value: object) -> str:

@@ -19,8 +19,8 @@ from omegaconf import DictConfig
 
 from rhs.config.redact import without_secrets
 from rhs.errors import UserError
+from rhs.explain import explain
 from rhs.run import Run
-from rhs.stage import explain
 from rhs.tracking.delivery import Delivery
 from rhs.tracking.mlflow_run import is_away, is_refused, open_run, reason
 from rhs.tracking.spool import Spool
@@ -55,9 +55,7 @@ class NullTracker:
     def artifacts(self, folder: Path, name: str) -> None:
         """Nothing is kept."""
 
-    def register(
-        self, model: Path, name: str, score: float | None, example: bytes, index: Path | None = None
-    ) -> str | None:
+    def register(self, model: Path, log: Callable[[str, str], str]) -> str | None:
         """Nothing is kept."""
 
 
@@ -107,27 +105,28 @@ class Tracker(NullTracker):
             f"{folder} was not attached to the run; `python -m pipelines.report` attaches it",
         )
 
-    def register(
-        self, model: Path, name: str, score: float | None, example: bytes, index: Path | None = None
-    ) -> str | None:
-        """Log a saved model, with its index if there is one, and register it.
+    def register(self, model: Path, log: Callable[[str, str], str]) -> str | None:
+        """Log a saved model to the run and register it, or say that it was left out.
 
-        See `rhs.inference.mlflow_model.register`. None: it was left out.
+        Args:
+            model: folder, for the sentence on what was left out.
+            log: is called in the active MLflow run, with the run's id and the data's digest.
+
+        Returns:
+            What `log` returns, the id of the logged model; None: it was left out.
         """
 
-        def log(run_id: str) -> str:
+        def in_run(run_id: str) -> str:
             import mlflow
-
-            from rhs.inference.mlflow_model import register
 
             mlflow.set_tracking_uri(self.uri)
             home = self.delivery.client.get_run(run_id).info.experiment_id
             mlflow.set_experiment(experiment_id=home)
             with mlflow.start_run(run_id=run_id):
-                return register(model, name, score, run_id, self.data_digest, example, index)
+                return log(run_id, self.data_digest)
 
         return self._now(
-            log, f"{model} was not registered; `python -m pipelines.evaluate` registers it"
+            in_run, f"{model} was not registered; `python -m pipelines.evaluate` registers it"
         )
 
     def _now(self, work: Callable[[str], Any], left_out: str) -> Any:

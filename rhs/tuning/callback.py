@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from rhs.distributed.worker_deaths import AT_ONCE, death, describe_death
 from rhs.errors import Interrupted, UserError
+from rhs.explain import explain
 from rhs.run import Run
-from rhs.stage import explain
 from rhs.tracking.mlflow_run import is_away, is_refused
 from rhs.tracking.tracker import NullTracker, Tracker, tracked
 from rhs.tuning.searcher import HALTS, REFUSAL

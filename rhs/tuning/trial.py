@@ -16,9 +16,9 @@ from rhs.config.overrides import overrides_of
 from rhs.data.shards import load_manifest
 from rhs.distributed.ray_cluster import workers_of
 from rhs.errors import UserError
+from rhs.explain import explain
 from rhs.paths import project_folder
 from rhs.run import Run
-from rhs.stage import explain
 from rhs.storage.store import open_store
 from rhs.tracking.hardware import threads
 from rhs.tracking.tracker import NullTracker

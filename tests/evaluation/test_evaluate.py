@@ -207,13 +207,16 @@ def test_without_intervals_nmi_and_untrained_network(at_hand, stage_of, project)
     assert "intervals" not in scoring.flat_metrics(metrics["test"])
 
 
-def test_what_mlflow_gets():
+def test_what_mlflow_gets(monkeypatch):
     got = {}
 
+    def register(*arguments):
+        got["registered"] = arguments
+        return "m-1"
+
     class Tracker(NullTracker):
-        def register(self, model, name, score, example, index=None):
-            got["registered"] = (model, score, example, index)
-            return "m-1"
+        def register(self, model, log):
+            return log("run-1", "data-1")
 
         def metrics(self, values, step, group="train", model_id=None):
             got[group] = (values, step, model_id)
@@ -225,9 +228,12 @@ def test_what_mlflow_gets():
         "left_out": 0,
         "intervals": {"recall@1": {"low": 0.25, "high": 0.75}},
     }
+    monkeypatch.setattr("rhs.inference.mlflow_model.register", register)
     facts = {"kind": "flat", "images": 9, "recall_at_10": 1.0, "settings": {"splits": ["test"]}}
-    track(Tracker(), composed(), {"val": val}, Path("m"), b"x", Path("i"), facts)
-    assert got["registered"] == (Path("m"), 0.5, b"x", Path("i"))
+    params = composed()
+    track(Tracker(), params, {"val": val}, Path("m"), b"x", Path("i"), facts)
+    name = params.tracking.registered_model
+    assert got["registered"] == (Path("m"), name, 0.5, "run-1", "data-1", b"x", Path("i"))
     assert got["val"][1:] == got["index"][1:] == (0, "m-1")
     assert got["val"][0] == {
         "recall@1": 0.5,

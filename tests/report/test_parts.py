@@ -10,10 +10,12 @@ from pages import FakeImages, clusters
 from PIL import Image
 
 from rhs.metrics.retrieval_results import search
+from rhs.report.embedding_map import HEIGHT, WIDTH, Projection, choose_items, draw_map
+from rhs.report.pictures import thumbnail
 from rhs.report.run.curves import best_recall, diagnostics, loss_curve, recall_curve, series
-from rhs.report.run.embedding_map import HEIGHT, WIDTH, Projection, choose_items, draw_map
-from rhs.report.run.gallery import random_queries, thumbnail, worst_failures
-from rhs.report.run.tables import Cell, breakable, flatten, recall_table
+from rhs.report.run.gallery import random_queries, worst_failures
+from rhs.report.run.tables import Cell, flatten, recall_table
+from rhs.report.templating import breakable
 
 
 def test_right_and_wrong_follow_the_labels():
@@ -133,7 +135,7 @@ def test_the_map_takes_its_places_from_a_projection_made_already(monkeypatch):
     embeddings, labels = clusters(45, 5)
     items = np.flatnonzero(labels != 2)
     known = Projection(items, np.random.default_rng(0).normal(size=(len(items), 2)))
-    monkeypatch.setattr("rhs.report.run.embedding_map.project", None)
+    monkeypatch.setattr("rhs.report.embedding_map.project", None)
     drawn = draw_map(FakeImages(labels), embeddings, labels, seed=0, max_classes=2, known=known)
     shown = {one.name: one.points for one in drawn.classes}
     assert (len(shown), drawn.points, drawn.classes_in_all) == (2, 18, 5)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from pipelines.evaluate import track
 from rhs.errors import UserError
-from rhs.stage import explain
+from rhs.explain import explain
 from rhs.tracking.delivery import Delivery
 from rhs.tracking.mlflow_run import is_away
 from rhs.tracking.spool import Sent, Spool
@@ -85,7 +85,7 @@ def test_a_registry_that_is_forbidden(params, run, tmp_path, monkeypatch, capsys
 def test_other_errors_are_not_hidden(params, run, tmp_path, monkeypatch, error):
     fails(monkeypatch, error)
     with pytest.raises(type(error)), tracked(params, run, MANIFEST) as tracker:
-        tracker.register(tmp_path, "name", 0.5, b"")
+        track(tracker, params, {}, tmp_path, b"")
 
 
 def test_a_full_disk_at_the_start_is_not_blamed_on_mlflow(params, run, monkeypatch):

@@ -9,7 +9,8 @@ from mlflow_away import MANIFEST, begin, eventually
 from omegaconf import OmegaConf
 from tiny_project import composed
 
-from rhs.tracking.provenance import flatten, shorten
+from rhs.config.compose import flatten
+from rhs.tracking.provenance import shorten
 from rhs.tracking.tracker import NullTracker, tracked
 from rhs.tracking.tracking_uri import tracking_uri
 
@@ -145,5 +146,5 @@ def test_without_tracking_nothing_is_written(run, tmp_path):
         assert type(tracker) is NullTracker
         tracker.metrics({"loss": 1.0}, 1)
         tracker.artifacts(tmp_path, "report")
-        assert tracker.register(tmp_path, "name", None, b"") is None
+        assert tracker.register(tmp_path, lambda *_: "id") is None
     assert list(tmp_path.iterdir()) == []

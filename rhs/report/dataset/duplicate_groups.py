@@ -11,7 +11,7 @@ import numpy as np
 
 from rhs.report.dataset.duplicates import KEYS, KINDS, Copies, Kind
 from rhs.report.dataset.fingerprints import SPLITS, Fingerprints
-from rhs.report.run.gallery import Picture
+from rhs.report.pictures import Picture
 
 GROUPS_SHOWN = 30  # of each kind
 MEMBERS_SHOWN = 5  # of each group

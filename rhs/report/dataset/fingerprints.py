@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm import tqdm
 
-from rhs.report.run.gallery import Picture, thumbnail
+from rhs.report.pictures import Picture, thumbnail
 
 SIDE = 32  # pixels of the gray thumbnails, both ways: the image's shape is not kept
 SPLITS = ("train", "val", "test", "query", "gallery")  # query and gallery are parts of the test

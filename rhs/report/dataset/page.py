@@ -29,8 +29,8 @@ from rhs.report.dataset.duplicates import (
     queries_with_answers,
 )
 from rhs.report.dataset.fingerprints import SPLITS, Fingerprints, read_fingerprints
-from rhs.report.histogram import histogram
 from rhs.report.run.tables import Figure, data_facts, named_images, percent
+from rhs.report.svg_plots import histogram
 from rhs.report.templating import render
 
 SHEET_IMAGES = 60

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from rhs.metrics.retrieval_results import RetrievalResults
-from rhs.report.run.embedding_map import Projection
-from rhs.report.run.gallery import Images, thumbnail
+from rhs.report.embedding_map import Projection
+from rhs.report.pictures import Images, thumbnail
 
 FORMAT = "rhs-explorer-1"
 NEIGHBORS = 10

@@ -12,12 +12,13 @@ import numpy as np
 from rhs.errors import UserError
 from rhs.evaluation.intervals import interval
 from rhs.metrics.retrieval_results import RetrievalResults, search
+from rhs.report.embedding_map import Projection, draw_map, project
 from rhs.report.explorer.page import write_explorer
 from rhs.report.explorer.page_data import NEIGHBORS, choose_shown, explored
+from rhs.report.pictures import Images, Picture
 from rhs.report.run import curves
 from rhs.report.run.collapse import collapse_section
-from rhs.report.run.embedding_map import Projection, draw_map, project
-from rhs.report.run.gallery import Images, Picture, Retrieved, random_queries, worst_failures
+from rhs.report.run.gallery import Retrieved, random_queries, worst_failures
 from rhs.report.run.tables import data_facts, flatten, headline, named_images, recall_table
 from rhs.report.templating import render
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup, escape
 
 from rhs.evaluation.intervals import interval
 from rhs.report.run.curves import series
@@ -55,11 +53,6 @@ class ScoreTable:
     @property
     def has_intervals(self) -> bool:
         return any(cell.interval for _, _, cells in self.rows for cell in cells)
-
-
-def breakable(name: str) -> Markup:
-    """The name, escaped, that may break after a separator: class names are often one long word."""
-    return Markup(re.sub(r"(?<=[_./-])(?=[^_./-])", "<wbr>", str(escape(name))))
 
 
 def percent(value: float) -> str:

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from rhs.datasets.download.downloads import Downloads, Unavailable
 from rhs.errors import UserError
-from rhs.stage import explain
+from rhs.explain import explain
 
 ROOT = Path(__file__).parents[2]
 CHILD = """

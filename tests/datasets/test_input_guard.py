@@ -8,8 +8,8 @@ from folders import files, make_images
 from tiny_project import composed
 
 from pipelines.ensure_shards import prepared
+from rhs.datasets.input_guard import refuse_input, refuse_inputs, refuse_target
 from rhs.errors import UserError
-from rhs.storage.input_guard import refuse_input, refuse_inputs, refuse_target
 from rhs.storage.outputs import OUTPUTS, PLACES
 
 FOLDERS = [place for place in PLACES if "." not in place]

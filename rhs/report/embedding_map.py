@@ -9,7 +9,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from rhs.metrics.cosine import unit_rows
-from rhs.report.run.gallery import Images, thumbnail
+from rhs.report.pictures import Images, thumbnail
 
 WIDTH, HEIGHT, MARGIN = 1000, 720, 34
 _THUMBNAIL_SIDE = 64
