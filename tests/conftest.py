@@ -92,7 +92,7 @@ def stage_of(project, monkeypatch) -> Callable[..., None]:
 def refused(stage_of, project, capsys) -> Callable[..., str]:
     """Runs a stage that must fail with one sentence; returns it.
 
-    The stage leaves no file but the list of what it refused.
+    The stage leaves no file but lists of the images that it refused or kept.
     """
     from folders import files
 
@@ -105,7 +105,8 @@ def refused(stage_of, project, capsys) -> Callable[..., str]:
         assert said.startswith("error: ")
         assert said.count("\n") == 1
         assert "Traceback" not in said
-        assert {file for file in files(project) if not file.endswith(".refused.csv")} == before
+        lists = (".refused.csv", ".kept.csv")
+        assert {file for file in files(project) if not file.endswith(lists)} == before
         return said
 
     return run
