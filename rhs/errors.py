@@ -60,7 +60,10 @@ def format_value(value: object) -> str:
     short.maxstring = short.maxother = SHORT
     short.maxlist = short.maxdict = 8
     short.maxlevel = 3
-    return short.repr(value)
+    try:
+        return short.repr(value)
+    except ValueError:  # Python's, where an integer is long
+        return "a number of thousands of digits"
 
 
 def check_number(

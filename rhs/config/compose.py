@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,11 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 from rhs.config.quoting import check_override, readable
 from rhs.config.redact import without_secrets
 from rhs.config.renamed import KEYS
-from rhs.config.schema import BadSetting, Missing, check_params, nearest
+from rhs.config.schema import BadSetting, Missing, check_params, keys, nearest
 from rhs.config.yaml_file import as_config, describe_error, read_yaml, resolved
 from rhs.errors import UserError
 
 CONF, MAIN = Path("conf"), "config"
+ODD = re.compile(r"[:,\[\s][-+]?(0\d|\d+_|\d+:\d)")  # where a number may be another one
+TOO_LONG = re.compile(r"\d{4000}")  # Python reads no integer of more than 4,300 digits
 NO_SUCH = re.compile(r"Could not override '([^']+)'")  # Hydra's
 
 
@@ -32,6 +34,8 @@ def compose(overrides: list[str]) -> DictConfig:
     Raises:
         UserError: an override or a file of `conf/` that cannot be; names it and the key.
     """
+    if long := [override for override in overrides if TOO_LONG.search(override)]:
+        raise UserError(f"{long[0][:40]}... cannot be read: no number has thousands of digits.")
     overrides = [readable(override) for override in overrides]
     params = resolved(_composed(overrides), str(CONF))
     try:
@@ -43,6 +47,9 @@ def compose(overrides: list[str]) -> DictConfig:
             f"+{missing.key}=VALUE."
         ) from None
     except BadSetting as bad:
+        if bad.key == "experiment":
+            file = _file(bad.key, _choices(overrides))
+            raise UserError(f"{file} must begin with the line `# @package _global_`.") from None
         raise UserError(f"{_origin(bad.key, overrides)}{bad}") from None
     return params
 
@@ -60,7 +67,11 @@ def _composed(overrides: list[str], **more: bool) -> DictConfig:
 
     try:
         with initialize_config_dir(str(CONF.resolve()), version_base=None):
-            return hydra_compose(MAIN, overrides=overrides, **more)
+            params = hydra_compose(MAIN, overrides=overrides, **more)
+        _check_files(lambda text: ODD.search(text) is not None)
+        return params
+    except UserError:
+        raise
     except MissingConfigException as error:
         if not error.options:
             _check_files()
@@ -78,27 +89,56 @@ def _composed(overrides: list[str], **more: bool) -> DictConfig:
         _check_files()
         for override in overrides:
             check_override(override)
-        if found := NO_SUCH.match(str(error)):
-            if found[1] in KEYS:
-                raise UserError(f"{found[1]} is called {KEYS[found[1]]} now: write that.") from None
-            known = nearest(found[1])
-            hint = f"; the nearest known is {known}" if known else ""
-            inner = found[1].startswith(("method.", "model.trunk.", "dataset.fetch."))
-            add = f"; +{found[1]}=VALUE adds it where its _target_ takes it" if inner else ""
-            raise UserError(f"{found[1]} is not among the parameters{hint}{add}.") from None
-        which = f"{error.override}: " if hasattr(error, "override") else ""
-        raise UserError(which + _one_line(error)) from None
+        raise UserError(_refusal(error)) from None
 
 
-def _check_files() -> None:
-    """Raises UserError for the first file of `conf/` that is no mapping of YAML."""
+def _refusal(error: Exception) -> str:
+    """The sentence for what Hydra refused."""
+    if found := NO_SUCH.match(str(error)):
+        path = found[1]
+        if path in KEYS:
+            return f"{path} is called {KEYS[path]} now: write that."
+        if path in keys():
+            return (
+                f"{CONF}: no file that was chosen sets {path}, so that it cannot be changed: put "
+                f"it, or its group, back into {CONF / MAIN}.yaml."
+            )
+        hint = f"; the nearest known is {known}" if (known := nearest(path)) else ""
+        inner = path.startswith(("method.", "model.trunk.", "dataset.fetch."))
+        add = f"; +{path}=VALUE adds it where its _target_ takes it" if inner else ""
+        return f"{path} is not among the parameters{hint}{add}."
+    if hasattr(error, "override"):
+        why = re.sub(r"\w+Exception: | See https://\S+ for details", "", _one_line(error))
+        return f"{without_secrets(str(error.override))} cannot be read as key=value: {why}."
+    return _one_line(error)
+
+
+def _check_files(suspect: Callable[[str], bool] = bool) -> None:
+    """Raises UserError for the first file of `conf/` that is no mapping of YAML.
+
+    Args:
+        suspect: whether a file with this text is to be looked at; an empty one changes nothing.
+    """
     for file in sorted(CONF.rglob("*.yaml")):
-        if file.is_dir() or file.read_bytes().strip():  # an empty file changes nothing
-            read_yaml(file)
+        if file.is_dir() or suspect(file.read_bytes().decode(errors="replace").strip()):
+            _content(file)
 
 
-def _one_line(error: Exception) -> str:
-    return without_secrets(" ".join(str(error).split())) or repr(error)
+def _content(file: Path) -> Any:
+    """What a file of settings holds; raises UserError, with file and line, where it is none."""
+    read = read_yaml(file)
+    try:
+        return OmegaConf.to_container(OmegaConf.create(read))
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise UserError(f"{file}: {describe_error(error)}") from None
+
+
+def _one_line(error: BaseException) -> str:
+    """What Hydra says, or what it stumbled over; where it looked says nothing."""
+    said = " ".join(str(error).partition("Config search path:")[0].split())
+    if not said and error.__cause__ is not None:
+        return _one_line(error.__cause__)
+    return without_secrets(said) or repr(error)
 
 
 def _file(key: str, choices: Mapping[str, str | None]) -> Path:
@@ -110,11 +150,14 @@ def _file(key: str, choices: Mapping[str, str | None]) -> Path:
 def _origin(key: str, overrides: list[str]) -> str:
     """The file, of those that were chosen, that sets the key, as "conf/train/default.yaml: "."""
     choices = _choices(overrides)
+    if choices.get(key):
+        return f"{_file(key, choices)}: "
     given = [override.lstrip("+~").partition("=")[0] for override in overrides]
     if any(key == path or key.startswith(f"{path}.") for path in given if path not in choices):
         return ""
-    files = [_file(group, choices) for group, name in choices.items() if name]
-    for file in [*reversed(files), CONF / f"{MAIN}.yaml"]:
+    chosen = [group for group, name in choices.items() if name]
+    chosen.sort(key=lambda group: not group.startswith("experiment"))  # which replaces the others'
+    for file in [*(_file(group, choices) for group in chosen), CONF / f"{MAIN}.yaml"]:
         try:
             read: Any = read_yaml(file)
         except (UserError, yaml.YAMLError):
@@ -184,11 +227,7 @@ def read_file(what: str, folder: Path, name: str) -> dict[str, Any]:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; the nearest known is {near[0]}" if near else ""
         raise UserError(f"{what}={name} is unknown; accepted: {', '.join(known)}{hint}.")
-    read = read_yaml(file)
-    try:
-        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(read)))
-    except (OmegaConfBaseException, RecursionError) as error:
-        raise UserError(f"{file}: {describe_error(error)}") from None
+    return cast(dict[str, Any], _content(file))
 
 
 def flatten(tree: dict, prefix: str = "") -> dict[str, object]:

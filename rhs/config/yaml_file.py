@@ -38,6 +38,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
         read = _parsed(file, written)
     except yaml.YAMLError as error:
         raise UserError(f"{file}{_where(error)}") from None
+    except UserError:
+        raise
     except (ValueError, TypeError) as error:  # an integer of thousands of digits, !!int of a text
         raise UserError(f"{file} holds a value that cannot be read: {error}.") from None
     except RecursionError:

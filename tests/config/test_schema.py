@@ -4,13 +4,12 @@ Nothing is trained or embedded here: what each stage looks at before it works is
 """
 
 import copy
-import math
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import DELETED, VALUES, damaged, held, paths
 from omegaconf import OmegaConf
 from tiny_project import ROOT, small_params
 
@@ -21,32 +20,6 @@ from rhs.errors import UserError
 from rhs.inference.faiss_index import DEFAULTS, check_index_settings
 from rhs.training.preflight import check
 
-DELETED = object()
-RENAMED = object()
-VALUES: list[Any] = [
-    DELETED,
-    RENAMED,
-    None,
-    "text",
-    "",
-    "a\0b",
-    "../up",
-    -1,
-    0,
-    1,
-    1.5,
-    math.nan,
-    math.inf,
-    True,
-    [],
-    {},
-    10**12,
-    10**400,
-    [[1, [2]]],
-    {"text": [None]},
-    ["text", None],
-    [0.5] * 4,
-]
 FILES = {
     "default": (),
     "proxies": ("method=schem", "cluster=one_gpu", "train=head", "tracking=mlflow"),
@@ -63,29 +36,6 @@ FILES = {
 @cache
 def good(name: str) -> dict:
     return to_container(small_params(*FILES[name]))
-
-
-def paths(tree: Any, above: tuple = ()) -> Iterator[tuple]:
-    """Of every key and every item of a list."""
-    entries = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    for key, value in entries:
-        yield (*above, key)
-        if isinstance(value, (dict, list)):
-            yield from paths(value, (*above, key))
-
-
-def damaged(params: dict, path: tuple, value: Any) -> dict:
-    params = copy.deepcopy(params)
-    group = params
-    for key in path[:-1]:
-        group = group[key]
-    if value in (DELETED, RENAMED) and isinstance(group, dict):
-        held = group.pop(path[-1])
-        if value is RENAMED:
-            group[f"{path[-1]}x"] = held
-    else:
-        group[path[-1]] = None if value in (DELETED, RENAMED) else copy.deepcopy(value)
-    return params
 
 
 class Looked(Exception):
@@ -129,15 +79,6 @@ def test_no_damage_ends_in_a_traceback(name, tiny_shards, monkeypatch):
             except Exception as error:  # names what did it
                 pytest.fail(f"{path} = {value!r}: {type(error).__name__}: {error}")
     assert refused > 5 * passed > 0
-
-
-def held(params: Any, path: tuple) -> Any:
-    for key in path:
-        there = key in params if isinstance(params, dict) else isinstance(key, int)
-        if not there or not isinstance(params, (dict, list)) or (key == len(params)):
-            return DELETED
-        params = params[key]
-    return params
 
 
 def test_the_table_has_every_parameter_and_no_other():

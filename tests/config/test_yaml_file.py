@@ -64,7 +64,7 @@ def test_a_fault_of_yaml_is_said_with_its_line(params, pattern, by, said):
     line = edited(params, pattern, by)
     told = refused()
     assert re.search(said, told)
-    number = int(re.search(r"params\.yaml, line (\d+): ", told)[1])
+    number = int(re.match(r"params\.yaml, line (\d+): ", told)[1])
     assert abs(number - line) <= 2
 
 

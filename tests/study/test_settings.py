@@ -3,6 +3,7 @@
 from itertools import permutations
 
 import pytest
+from damage import damages, sentence
 from tiny_project import ROOT
 from tiny_study import STUDY, small_study
 
@@ -116,3 +117,9 @@ def test_every_study_composes(project, name):
     for method in settings.methods if name == "glyphs" else [first]:
         examples = {d.path: d.example for d in settings.search_of(method).dimensions}
         compose(settings.overrides(data, method, *overrides_of(examples)))
+
+
+def test_no_damage_of_a_study_ends_in_a_traceback():
+    load_study(STUDY)
+    for what, settings in damages(STUDY):
+        sentence(what, load_study, settings)

@@ -1,6 +1,7 @@
 """`conf/tune/*.yaml` and what of it cannot be."""
 
 import pytest
+from damage import damages, sentence
 from tiny_project import ROOT, composed
 
 from rhs.config.compose import read_file, to_container
@@ -103,3 +104,9 @@ def test_a_file_that_is_none(tmp_path, text, said):
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="study=y is unknown; accepted: x"):
         read_file("study", tmp_path, "y")
+
+
+def test_no_damage_of_a_search_ends_in_a_traceback():
+    good = {"name": "x"} | read_file("tune", ROOT / "conf/tune", "default")
+    for what, settings in damages(good):
+        sentence(what, load_settings, settings)
