@@ -13,7 +13,9 @@ FOLD = "fold"
 WORDS = {
     **dict.fromkeys(("train", "training", "trn", "trainval", "train_val"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
+    **dict.fromkeys(
+        ("test", "testing", "tst", "eval", "evaluation", "holdout", "hold_out"), "test"
+    ),
     **dict.fromkeys(("query", "queries", "probe"), "query"),
     "gallery": "gallery",
 }
@@ -184,11 +186,14 @@ def _is_company(names: set[str], splits: dict[str, str]) -> bool:
 
 
 def _shared(labelled: Sequence[tuple[Parts, str]]) -> list[str]:
-    """Classes that are in more than one split; queries, gallery and test are one."""
-    sides: dict[Parts, set[str]] = defaultdict(set)
+    """Classes that are in more than one split, in any case of letters; queries, gallery and test
+    are one split."""
+    sides: dict[str, set[str]] = defaultdict(set)
     for name, split in labelled:
-        sides[name].add(split if split in ("train", "val", FOLD, "") else "test")
-    return ["/".join(name) for name, splits in sorted(sides.items()) if len(splits) > 1]
+        side = split if split in ("train", "val", FOLD, "") else "test"
+        sides["/".join(name).casefold()].add(side)
+    names = {"/".join(name) for name, _ in labelled}
+    return sorted(name for name in names if len(sides[name.casefold()]) > 1)
 
 
 def _undecided(source: str, names: str, folds: bool, shared: list[str], setting: str) -> str:
@@ -200,6 +205,8 @@ def _undecided(source: str, names: str, folds: bool, shared: list[str], setting:
             f" that share classes ({_named(shared)}), and classes that are tested on must not be "
             "trained on"
         )
+        if len({name.casefold() for name in shared}) < len(shared):
+            what += " (those that differ in capitals alone are one thing: rename one side)"
     else:
         what += ", and some classes are in none of them"
     if setting == "split":

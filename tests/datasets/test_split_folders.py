@@ -147,6 +147,13 @@ def test_folders_of_the_same_names_are_told(tmp_path, capsys):
     assert same_names([("a", "images"), ("b", "images"), ("c", "x")]) == ""
 
 
+@pytest.mark.parametrize("test", ["test/cat", "holdout/cat", "Test/Cat"])
+def test_classes_of_one_name_in_any_case_are_no_split(tmp_path, test):
+    with pytest.raises(UserError, match=r"share classes.*split_folders=merge") as caught:
+        fetched(tmp_path, each("train/cat", "train/dog", test, f"{test.partition('/')[0]}/fox"))
+    assert ("rename one side" in str(caught.value)) == test.endswith("Cat")
+
+
 def test_words():
     assert split_word("trainval") == split_word("train_val") == (None, "train")
     assert split_word("Train (old)") is None
