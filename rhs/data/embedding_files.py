@@ -6,7 +6,6 @@ noticed, and a file names the model that made it, so that a stale one is.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rhs.errors import UserError
-from rhs.storage.atomic import flush
+from rhs.storage.atomic import atomic_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,8 +69,7 @@ def write_embedded(path: Path, embedded: Embeddings) -> None:
         pa.array(queries, pa.bool_(), mask=np.full(n, embedded.queries is None)),
     ]
     table = pa.Table.from_arrays(columns, schema=schema)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    with atomic_file(path) as partial:
         pq.write_table(
             table,
             partial,
@@ -80,11 +78,6 @@ def write_embedded(path: Path, embedded: Embeddings) -> None:
             use_dictionary=["class_name"],
             write_page_checksum=True,
         )
-        flush(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    flush(path.parent)
 
 
 def read_embedded(path: Path) -> Embeddings:

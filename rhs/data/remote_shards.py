@@ -4,7 +4,6 @@ They are plain files under `<cluster.storage>/data/shards/<dataset>/`, as in a f
 last; what else puts them there (`aws s3 cp --recursive`) does as well.
 """
 
-import errno
 import hashlib
 import json
 import re
@@ -17,7 +16,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from rhs.data.shards import load_manifest
-from rhs.errors import UserError
+from rhs.errors import UserError, is_disk_full
 from rhs.paths import project_folder
 from rhs.storage.atomic import flush
 from rhs.storage.locks import locked
@@ -26,7 +25,6 @@ from rhs.storage.store import is_url
 
 MANIFEST = "manifest.json"
 CHUNK = 2**20
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def find_shards(params: DictConfig) -> Path:
@@ -169,7 +167,7 @@ def _alone(folder: Path) -> Iterator[None]:
             f"{folder.name}: another process is fetching it",
         )
     except OSError as error:
-        if error.errno in DISK_FULL:
+        if is_disk_full(error):
             raise
         raise UserError(
             f"cluster.cache_folder {folder.parent} cannot be written ({error.strerror}): choose "
@@ -187,7 +185,7 @@ def _told(verb: str, store: ObjectStore) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in DISK_FULL:
+        if is_disk_full(error):
             raise
         raise UserError(
             f"Shards could not be {verb} {store.location} ({error}): run again once it can be "

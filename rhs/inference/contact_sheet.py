@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
-import uuid
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from rhs.data.thumbnail import thumbnail
 from rhs.inference.index import Hit
+from rhs.storage.atomic import atomic_file
 
 QUERY_SIDE = 144  # pixels
 STYLE = """
@@ -55,12 +54,8 @@ def write_sheet(
     """
     rows = "\n".join(_row(*query, hits) for query, hits in zip(queries, found, strict=True))
     page = PAGE.format(style=STYLE, about=escape(about), rows=rows)
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    with atomic_file(out) as partial:
         partial.write_text(page, encoding="utf-8", errors="replace")
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _row(name: str, data: bytes, hits: Sequence[Hit]) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
-import uuid
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -18,7 +16,7 @@ from torch import nn
 
 from rhs.errors import UserError
 from rhs.models.embedder import Embedder, load_config, load_embedder, model_digest
-from rhs.storage.atomic import flush
+from rhs.storage.atomic import atomic_file
 
 TOLERANCE = 1e-4  # greatest difference of a component; unit vectors, rounded in another order
 BATCHES = (1, 2, 5)  # the graph is traced with another
@@ -62,8 +60,7 @@ def export_onnx(folder: Path, out: Path, tolerance: float = TOLERANCE) -> float:
     _packages()
     config = load_config(folder)
     embedder = load_embedder(folder)
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    with atomic_file(out) as partial:
         about = {"rhs.model": model_digest(folder), "rhs.config": config, "rhs.input": INPUT}
         _write(partial, embedder, about)
         worst = difference(partial, embedder)
@@ -72,10 +69,6 @@ def export_onnx(folder: Path, out: Path, tolerance: float = TOLERANCE) -> float:
                 f"The ONNX model of {folder} differs from it by {worst:.1e} in some component, "
                 f"where {tolerance:.0e} is the most: {out} was not written."
             )
-        flush(partial)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     return worst
 
 

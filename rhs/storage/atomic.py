@@ -1,7 +1,8 @@
-"""Folders that exist whole or not at all."""
+"""Files and folders that exist whole or not at all."""
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,23 @@ def _alone(out: Path) -> Iterator[None]:
         # While it is held: who waits opens the path anew and takes no lock on a file without name.
         path.unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path`, where the block writes a file that becomes `path` when it ends.
+
+    The file is flushed to disk before that. If the block raises, it is removed, and an older `path`
+    stays as it was.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield partial
+        flush(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    flush(path.parent)
 
 
 def flush(path: Path) -> None:

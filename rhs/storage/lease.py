@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rhs.errors import UserError
+from rhs.errors import UserError, is_disk_full
 from rhs.storage.store import FolderStore, Store
 
 OWNER, LEASE = "owner", "lease.json"
@@ -194,7 +194,7 @@ def _told(store: Store, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise
         raise UserError(
             f"{what} cannot be kept in {store.location} ({error}): a place is needed that can be "

@@ -4,7 +4,6 @@ Keys, and for a store that is not AWS its address, come from the environment of 
 `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`.
 """
 
-import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rhs.errors import UserError
+from rhs.errors import UserError, is_disk_full
 
 # Stores that replace an object whole or not at all, and the package that fsspec needs for each.
 PACKAGES = {
@@ -139,7 +138,7 @@ class ObjectStore:
         except PermissionError as error:
             raise PermissionError(f"{where} is not permitted ({_shown(error)})") from error
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # of the disk that it is fetched to
+            if is_disk_full(error):  # of the disk that it is fetched to
                 raise
             raise OSError(f"{where} failed ({_shown(error)})") from error
         except Exception as error:  # each kind of store has exceptions of its own

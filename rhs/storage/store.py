@@ -2,12 +2,11 @@
 
 import os
 import re
-import uuid
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from rhs.storage.atomic import flush
+from rhs.storage.atomic import atomic_file
 from rhs.storage.object_store import ObjectStore
 
 
@@ -58,16 +57,8 @@ class FolderStore:
 
     def write(self, name: str, data: bytes) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.path / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path / name)
-        finally:
-            partial.unlink(missing_ok=True)
-        flush(self.path)
+        with atomic_file(self.path / name) as partial:
+            partial.write_bytes(data)
 
     def delete(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
@@ -77,7 +68,7 @@ class FolderStore:
 
     def delete_leftovers(self) -> None:
         for leftover in self.path.glob(".*.tmp"):
-            if re.fullmatch(r"\..+\.[0-9a-f]{4,}\.tmp", leftover.name):  # see `write`
+            if re.fullmatch(r"\..+\.[0-9a-f]{4,}\.tmp", leftover.name):  # of `atomic_file`
                 leftover.unlink(missing_ok=True)
 
 

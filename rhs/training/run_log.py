@@ -4,12 +4,13 @@ Ray can forward what workers print, with every library's remarks and a prefix on
 journal carries our lines alone, and stays with the run.
 """
 
-import errno
 import os
 import sys
 import time
 from functools import cache
 from pathlib import Path
+
+from rhs.errors import is_disk_full
 
 
 def of_epoch(row: dict, epochs: int) -> str:
@@ -36,7 +37,7 @@ def append(path: Path, line: str) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
         if path.exists():
             os.truncate(path, end)

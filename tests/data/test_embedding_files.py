@@ -18,6 +18,7 @@ from rhs.data.embedding_files import (
     write_embedded,
 )
 from rhs.errors import UserError
+from rhs.storage import atomic
 
 
 def some(count: int = 7, dim: int = 5, first: int = 0, **more) -> Embeddings:
@@ -92,7 +93,7 @@ def test_an_older_file_stays_when_writing_fails(tmp_path, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(embedding_files, "flush", full)
+    monkeypatch.setattr(atomic, "flush", full)
     with pytest.raises(OSError, match="No space"):
         write_embedded(tmp_path / "x.parquet", some(3))
     assert_same(read_embedded(tmp_path / "x.parquet"), some())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rhs.errors import UserError
-from rhs.storage.atomic import atomic_folder
+from rhs.storage.atomic import atomic_file, atomic_folder
 from rhs.storage.outputs import RAW, SHARDS
 
 ROOT = Path(__file__).parents[1]
@@ -139,3 +139,19 @@ def test_a_name_of_ours_without_what_tells_who_made_the_folder(tmp_path, made, a
     with pytest.raises(UserError, match="no stage made"), atomic_folder(tmp_path / "out", made):
         raise AssertionError
     assert (tmp_path / "out" / alone).read_text() == "mine"
+
+
+def test_a_file_is_there_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "file.txt"
+    with atomic_file(path) as partial:
+        partial.write_text("one")
+
+    def stop_within() -> None:
+        with atomic_file(path) as partial:
+            partial.write_text("two")
+            raise KeyError("stopped")
+
+    with pytest.raises(KeyError):
+        stop_within()
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
