@@ -147,7 +147,7 @@ def _found(rows: list[Row], folder: Path) -> tuple[dict[int, str], list[Refused]
         try:
             found[row.number] = paths.find(row.path)
         except FileNotFoundError as error:
-            refused.append(Refused(name, f"missing: row {row.number} names it, and it is {error}"))
+            refused.append(Refused(name, f"missing: row {row.number} names it, but {error}"))
         except OSError as error:
             refused.append(Refused(name, f"unreadable: {error.strerror}"))
     return found, refused

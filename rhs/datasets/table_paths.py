@@ -38,7 +38,8 @@ class Paths:
             path = unquote(urlsplit(path).path)
         elif _ADDRESS.match(path):
             raise FileNotFoundError(
-                "an address: images are read from the disk; download them, and give their paths"
+                "it is an address: images are read from the disk; download them, "
+                "and give their paths"
             )
         ways = [os.path.abspath(os.path.join(self._folder, way)) for way in _spellings(path)]
         for way in ways:
@@ -49,8 +50,8 @@ class Paths:
                 return near
         if _DRIVE.match(path):
             raise FileNotFoundError(
-                "a path of Windows, which this machine does not have; write paths relative to a "
-                "folder, and give that as dataset.fetch.root"
+                "it is a path of Windows, which this machine does not have; write paths relative "
+                "to a folder, and give that as dataset.fetch.root"
             )
         raise FileNotFoundError(
             f"there is no such file in {self._folder} (dataset.fetch.root is where paths start)"

@@ -149,20 +149,20 @@ def test_it_is_said_that_there_are_no_splits(pictures, capsys, column, split, no
 
 
 def test_columns_of_other_names_and_another_root(pictures, tmp_path_factory):
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    others = tmp_path_factory.mktemp("others")
     text = rows("2.5", "-1e3", header="file,class,angle,depth").replace("images/", "")
     text = text.replace("b_0.jpg", str(pictures / "images" / "b_0.jpg"))  # absolute
     options = {"path": "file", "label": "class", "values": ["depth", "angle"]}
-    made(elsewhere, text, root=str(pictures / "images"), **options)
-    assert index(elsewhere)["001_0.jpg"]["values"] == [-1000.0, 2.5]
-    assert index(elsewhere)[str(pictures / "images" / "b_0.jpg")]["class_name"] == "b"
+    made(others, text, root=str(pictures / "images"), **options)
+    assert index(others)["001_0.jpg"]["values"] == [-1000.0, 2.5]
+    assert index(others)[str(pictures / "images" / "b_0.jpg")]["class_name"] == "b"
     made(
-        elsewhere,
+        others,
         text.replace("001_0.jpg", "../images/./001_0.jpg"),
         root=str(pictures / "images"),
         **options,
     )
-    assert "../images/001_0.jpg" in index(elsewhere)
+    assert "../images/001_0.jpg" in index(others)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_row_without_a_split_among_rows_with_one(pictures):
 @pytest.mark.parametrize(
     ("text", "options", "sentence"),
     [
-        (rows("holdout", header="path,label,split"), {}, "Row 1 of .* 'holdout'; accepted: train"),
+        (rows("others", header="path,label,split"), {}, "Row 1 of .* 'others'; accepted: train"),
         (rows(), {"split": "set"}, r"no column 'set' \(dataset\.fetch\.split\)"),
         (rows(), {"values": "x"}, "must be a list of column names"),
         (rows(), {"values": None}, "must be a list of column names"),
