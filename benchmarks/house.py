@@ -1,6 +1,6 @@
 """Measures the structure of the code, so that a change can be held to it.
 
-    python -m benchmarks.house [FOLDER]
+    python -m benchmarks.house [FOLDER] [--list]
 
 Prints a table of the packages `rhs` and `pipelines` (or of those in another checkout): files and
 lines, functions that are longer than 45 lines, arguments given by position, shares
@@ -145,6 +145,23 @@ def measure(root: Path) -> dict[str, str]:
     }
 
 
+def offenders(root: Path) -> Iterator[str]:
+    """A line for each file, function and call that is over the bounds above."""
+    for path in modules(root).values():
+        text, place = path.read_text(encoding="utf-8"), path.relative_to(root)
+        if (lines := len(text.splitlines())) > LONGEST_FILE:
+            yield f"{place}: {lines} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > LONGEST_FUNCTION:
+                    yield f"{place}:{node.lineno}: {node.name} has {lines} lines"
+                if positional(node) > MOST_POSITIONAL:
+                    yield f"{place}:{node.lineno}: {node.name} takes {positional(node)} by position"
+            elif isinstance(node, ast.Call) and len(node.args) > MOST_POSITIONAL:
+                yield f"{place}:{node.lineno}: a call gives {len(node.args)} by position"
+
+
 def _over(counts: list[int]) -> str:
     return str(sum(count > MOST_POSITIONAL for count in counts))
 
@@ -157,12 +174,15 @@ def _is_getattr(node: ast.AST) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", nargs="?", default=".", type=Path, help="a checkout")
+    parser.add_argument("--list", action="store_true", help="name the offenders too")
     options = parser.parse_args()
     figures = measure(options.folder)
     print("| | |\n|---|---|")
     for name, figure in figures.items():
         print(f"| {name} | {figure} |")
     print(f"\nThe way to the loss: {' -> '.join(hops(options.folder))}")
+    if options.list:
+        print("", *offenders(options.folder), sep="\n")
 
 
 if __name__ == "__main__":
