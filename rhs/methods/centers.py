@@ -8,6 +8,7 @@ from torch import nn
 
 from rhs.errors import UserError, check_number
 from rhs.methods.class_statistics import ClassSums
+from rhs.methods.interfaces import Centers
 
 
 def learns(centers: nn.Module) -> bool:
@@ -30,7 +31,7 @@ def batch_sums(
     return classes_K, packed[:, :-1], packed[:, -1:], row_B
 
 
-class BatchCenters(nn.Module):
+class BatchCenters(nn.Module, Centers):
     """The mean of each class in the global batch; gradients flow through it.
 
     With two samples a class the mean is the pair's own midpoint, about which the rotation of
@@ -46,7 +47,7 @@ class BatchCenters(nn.Module):
         return (sums_KD / counts_K1)[row_B]
 
 
-class LeaveOneOutCenters(nn.Module):
+class LeaveOneOutCenters(nn.Module, Centers):
     """The mean of each class in the global batch without the sample itself, with gradient.
 
     As the center of a pair it leaves the anchor out. It takes three or more samples a class: with
@@ -64,7 +65,7 @@ class LeaveOneOutCenters(nn.Module):
         return others_BD / (counts_K1[row_B] - 1).clamp_min(1)
 
 
-class EMACenters(nn.Module):
+class EMACenters(nn.Module, Centers):
     """A moving average of each class's batch means, without gradient.
 
     c <- momentum c + (1 - momentum) batch mean, divided by 1 - momentum^t after t updates of that
@@ -111,7 +112,7 @@ class EMACenters(nn.Module):
         return self.average_CD[classes_K] / torch.where(updates_K1 > 0, weight_K1, 1.0)
 
 
-class SubCenters(nn.Module):
+class SubCenters(nn.Module, Centers):
     """Several moving averages a class, for classes with groups inside, without gradient.
 
     Each row joins the group of its class whose center is nearest to it; that center, after the
@@ -164,7 +165,7 @@ def _first_largest(values_B: torch.Tensor, class_B: torch.Tensor) -> torch.Tenso
     return place_B == first_B.scatter_reduce(0, class_B, place_B, "amin")[class_B]
 
 
-class EpochCenters(nn.Module):
+class EpochCenters(nn.Module, Centers):
     """The mean of each class over the whole training set, without gradient.
 
     Computed in evaluation mode, without augmentation, before the first epoch and every `every`
@@ -201,7 +202,7 @@ class EpochCenters(nn.Module):
         return self.center_CD[labels_B].to(x_BD.dtype)
 
 
-class SignatureCenters(nn.Module):
+class SignatureCenters(nn.Module, Centers):
     """Learned proxies: the signatures of the method's `signatures`, which train them.
 
     Args:

@@ -1,24 +1,62 @@
 """Which parts of a method go together; what does not is refused with a sentence."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from rhs.errors import UserError, check_number
 from rhs.methods.centers import SignatureCenters
 from rhs.methods.generators.combined import CombinedGenerators
+from rhs.methods.interfaces import (
+    Centers,
+    ContinuousLoss,
+    Generator,
+    LabelLoss,
+    Loss,
+    Miner,
+    Refreshed,
+    Signatures,
+    SimilarityLoss,
+    check_members,
+)
 from rhs.methods.mining.batch import BatchMiner
-from rhs.methods.mining.negatives import check_unit
 from rhs.methods.mining.pair_points import ORIGINAL
 from rhs.methods.mining.pairs import PairMiner
 from rhs.methods.similarity import check_measure
 
-if TYPE_CHECKING:
-    from rhs.methods.objective import Objective
+KINDS = {"mining": Miner, "generator": Generator, "centers": Centers, "signatures": Signatures}
 
 
-def check_combination(method: Objective) -> None:
+class Method(Protocol):
+    """What is looked at: the parts and settings of an rhs.methods.objective.Objective."""
+
+    loss: Any
+    mining: Any
+    measure: str
+    generator: Any
+    centers: Any
+    signatures: Any
+    signature_weight: float
+    normalize: bool
+    original_weight: float
+    l2: float
+
+
+def check_parts(method: Method) -> None:
+    """Raises UserError if a part lacks what the objective asks of it."""
+    check_members("loss", method.loss, Loss)
+    of_labels = ContinuousLoss if method.loss.continuous else LabelLoss
+    check_members("loss", method.loss, of_labels if method.loss.takes_labels else SimilarityLoss)
+    for key, kind in KINDS.items():
+        if getattr(method, key) is not None:
+            check_members(key, getattr(method, key), kind)
+    for key in ("loss", "generator", "centers", "signatures"):
+        part = getattr(method, key)
+        if part is not None and part.wants_refresh:
+            check_members(key, part, Refreshed)
+
+
+def check_combination(method: Method) -> None:
     """Raises UserError if the parts of a method do not go together."""
+    check_parts(method)
     check_measure(method.measure)
     check_number("method.original_weight", method.original_weight, least=0, most=1)
     check_number("method.l2", method.l2, least=0)
@@ -37,7 +75,7 @@ def check_combination(method: Objective) -> None:
             "method.centers is SignatureCenters, but method.signatures is null: choose "
             "rhs.methods.losses.normalized_softmax.NormalizedSoftmax for it."
         )
-    if getattr(method.loss, "takes_labels", False):
+    if method.loss.takes_labels:
         _check_loss_of_labels(method)
     else:
         _check_loss_of_rows(method)
@@ -50,7 +88,7 @@ def check_combination(method: Objective) -> None:
             )
 
 
-def _check_loss_of_labels(method: Objective) -> None:
+def _check_loss_of_labels(method: Method) -> None:
     loss = type(method.loss).__name__
     for name in ("mining", "generator"):  # centers without a generator are refused before
         if getattr(method, name) is not None:
@@ -60,7 +98,7 @@ def _check_loss_of_labels(method: Objective) -> None:
             )
 
 
-def _check_loss_of_rows(method: Objective) -> None:
+def _check_loss_of_rows(method: Method) -> None:
     loss, mining = method.loss, method.mining
     name = type(loss).__name__
     if mining is None:
@@ -73,35 +111,36 @@ def _check_loss_of_rows(method: Objective) -> None:
             f"method.measure is {method.measure!r}; the loss {name} takes "
             f"{' or '.join(loss.measures)}."
         )
-    wants_both = getattr(loss, "both_ends", False)
-    if wants_both and not mining.both_ends:
+    if loss.both_ends and not mining.both_ends:
         raise UserError(
             f"The loss {name} compares the sum of a pair's two ends with negatives: set "
             "method.mining to rhs.methods.mining.pairs.PairMiner with both_ends=true."
         )
-    if mining.both_ends and not wants_both:
+    if mining.both_ends and not loss.both_ends:
         raise UserError(f"method.mining.both_ends is for the angular loss, not for {name}.")
-    if getattr(loss, "needs_partner", False) and mining.per_positive:
+    if loss.needs_partner and mining.per_positive:
         raise UserError(
             f"method.mining.negatives is {mining.negatives!r}, which takes a negative for each "
             f"positive, but the loss {name} takes all negatives of both ends of a pair: choose "
             "all, easy or hardest, or loss.form=generalized."
         )
-    check_unit(getattr(mining, "negatives", ""), method.normalize)
+    if mining.needs_unit_length and not method.normalize:
+        raise UserError(
+            "mining.negatives is 'distance_weighted', which is about distances on the unit sphere: "
+            "set method.normalize=true or choose other negatives."
+        )
 
 
-def _check_generator(method: Objective) -> None:
+def _check_generator(method: Method) -> None:
     generator, mining = method.generator, method.mining
     name = type(generator).__name__
-    of_classes = getattr(generator, "for_classes", False)
-    if of_classes and getattr(method.loss, "needs_partner", False):
+    if generator.for_classes and method.loss.needs_partner:
         raise UserError(
             f"{name} makes positives that have no negatives of their own, but the loss "
             f"{type(method.loss).__name__} takes those of both ends of a pair: set "
             "loss.form=generalized."
         )
-    surfaces = {getattr(part, "surface", "") for part in getattr(generator, "parts", [generator])}
-    if "renormalized" in surfaces and not method.normalize:
+    if generator.needs_unit_length and not method.normalize:
         raise UserError(
             "method.generator.surface is 'renormalized', which puts points on the unit sphere, but "
             "method.normalize is false: choose euclidean."
@@ -114,7 +153,7 @@ def _check_generator(method: Objective) -> None:
             "instance rhs.methods.centers.EMACenters."
         )
     if isinstance(mining, PairMiner):
-        if of_classes:
+        if generator.for_classes:
             raise UserError(
                 f"{name} makes points for a whole class, not for pairs: set method.mining to "
                 "rhs.methods.mining.batch.BatchMiner."

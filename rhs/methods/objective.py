@@ -1,8 +1,7 @@
 """The composition of a method: centers -> generator -> mining -> loss, on the global batch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -40,7 +39,7 @@ class Objective(nn.Module):
     after `eval()` or under `no_grad` it leaves the state as it is.
 
     Args:
-        loss: of rows of anchors (`loss(rows)`), or of embeddings and labels (`takes_labels`).
+        loss: one of the losses of rhs.methods.interfaces, as the other parts are.
         mining: chooses positives and negatives among originals and synthetic points; None for a
             loss that takes embeddings and labels.
         measure: how two embeddings are compared: `dot`, `euclidean` or `squared_euclidean`.
@@ -77,7 +76,7 @@ class Objective(nn.Module):
         self.original_weight, self.l2 = original_weight, l2
         self.has_met = False  # whether what is learned and kept is rank 0's, if there are ranks
         check_combination(self)
-        if hasattr(loss, "set_measure"):
+        if not loss.takes_labels:
             loss.set_measure(measure)
 
     def prepare(self, num_classes: int, dim: int, **more) -> None:
@@ -89,10 +88,9 @@ class Objective(nn.Module):
         """
         with collectives.drawing_alike():
             for part in (self.centers, self.generator, self.signatures, self.loss):
-                if getattr(part, "continuous", False):
-                    part.prepare(num_classes, dim, **more)
-                elif hasattr(part, "prepare"):
-                    part.prepare(num_classes, dim)
+                if part is not None:
+                    takes_more = part is self.loss and self.loss.continuous
+                    part.prepare(num_classes, dim, **(more if takes_more else {}))
 
     def needs_refresh(self, epoch: int) -> bool:
         """Whether a part wants the whole training set's embeddings before this epoch, from 0."""
@@ -114,7 +112,7 @@ class Objective(nn.Module):
 
     def _refreshed(self) -> list:
         parts = (self.centers, self.generator, self.signatures, self.loss)
-        return [part for part in parts if getattr(part, "wants_refresh", False)]
+        return [part for part in parts if part is not None and part.wants_refresh]
 
     def forward(
         self,
@@ -166,7 +164,7 @@ class Objective(nn.Module):
 
     def _of_batch(self, raw_BD, labels_B, progress, values_BL):
         x_BD = F.normalize(raw_BD) if self.normalize else raw_BD
-        told = diagnostics.of_batch(x_BD, labels_B)
+        measured = diagnostics.of_batch(x_BD, labels_B)
         if values_BL is not None:
             loss = self.loss(x_BD, labels_B, values_BL)
         elif self.mining is None:
@@ -174,25 +172,22 @@ class Objective(nn.Module):
         else:
             c_BD = self._centers(x_BD, labels_B)
             batch = Batch(x_BD, raw_BD, labels_B, c_BD, self.normalize)
-            loss = self._mined(batch, progress, told)
+            loss = self._mined(batch, progress, measured)
         if self.signatures is not None:
             loss = loss + self.signature_weight * self.signatures(x_BD, labels_B)
         if self.l2:
             loss = loss + 0.5 * self.l2 * x_BD.square().sum(1).mean()
-        return loss, told
+        return loss, measured
 
-    def _mined(self, batch: Batch, progress: float, told: dict) -> torch.Tensor:
-        generate: Callable | None = None
-        if self.generator is not None:
-            generate = partial(self._generate, batch, progress)
+    def _mined(self, batch: Batch, progress: float, measured: dict) -> torch.Tensor:
+        generate = self.generator and (
+            lambda anchor_N, positive_N: self.generator(batch, anchor_N, positive_N, progress)
+        )
         mixed = self.original_weight > 0
         rows, plain = self.mining(batch, generate, self.measure, mixed)
-        told.update(rows.diagnostics)
+        measured.update(rows.diagnostics)
         loss = self.loss(rows)
         return torch.lerp(loss, self.loss(plain), self.original_weight) if plain else loss
-
-    def _generate(self, batch: Batch, progress: float, anchor_N, positive_N):
-        return self.generator(batch, anchor_N, positive_N, progress)
 
     def _centers(self, x_BD, labels_B) -> torch.Tensor | None:
         if self.centers is None:
@@ -213,7 +208,7 @@ def build_objective(config: dict) -> Objective:
 
 def takes_values(objective: Objective) -> bool:
     """Whether the loss is of continuous labels."""
-    return getattr(objective.loss, "continuous", False)
+    return objective.loss.continuous
 
 
 def check_method(config: dict, num_classes: int = 4, dim: int = 8, **more) -> Objective:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rhs.errors import UserError
+from rhs.methods.interfaces import LabelLoss
 from rhs.methods.objective import Objective
 
 # What the library calls the embedding's dimension.
@@ -28,7 +29,7 @@ def pml_objective(loss: Any, miner: Any = None, normalize: bool = False) -> Obje
     return Objective(PMLLoss(loss, miner), normalize=normalize)
 
 
-class PMLLoss(nn.Module):
+class PMLLoss(nn.Module, LabelLoss):
     """A loss called as `loss(embeddings, labels)`, or `loss(embeddings, labels, pairs)`.
 
     The objective gathers the embeddings of all ranks in rank order, so the value and the gradients
@@ -41,8 +42,6 @@ class PMLLoss(nn.Module):
             with each of the losses that another one is made of.
         miner: one of the library's miners, or None.
     """
-
-    takes_labels = True
 
     def __init__(self, loss, miner=None):
         super().__init__()

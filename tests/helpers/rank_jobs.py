@@ -72,7 +72,7 @@ def two_steps(method: dict, dtype_name: str, labels: list[int], progress: float)
         share = len(labels) // collectives.world_size()
         mine = slice(collectives.rank() * share, (collectives.rank() + 1) * share)
         values = None
-        if step and getattr(objective.loss, "continuous", False):  # the first step has the classes'
+        if step and objective.loss.continuous:  # the first step has the classes'
             values = images[mine, :2]
         loss, diagnostics = loop.training_step(
             trained, objective, optimizer, images[mine], targets[mine], progress, values=values

@@ -83,7 +83,7 @@ def prepared(
     random = torch.Generator().manual_seed(7)
     objective = build_objective(method_config(method) if isinstance(method, str) else method)
     more = {}
-    if getattr(objective.loss, "continuous", False):
+    if objective.loss.continuous:
         more["values_CL"] = torch.rand(classes, 2, generator=random, dtype=torch.float64)
     torch.manual_seed(0)  # of what is learned
     objective.prepare(classes, dim, **more)

@@ -6,7 +6,11 @@ import pytest
 import torch
 from brute_force_losses import entries, some_rows
 
+from rhs.errors import UserError
 from rhs.methods.interfaces import masked_mean
+from rhs.methods.losses.npair import NPair
+from rhs.methods.mining.pairs import PairMiner
+from rhs.methods.objective import Objective
 
 
 def test_absent_negatives_are_seen_by_no_maximum_and_no_exponential():
@@ -53,3 +57,32 @@ def test_the_mean_does_not_see_what_is_infinite_outside_of_the_mask(wild):
     mean = masked_mean(values, torch.tensor([True, False, True]))
     assert mean == 2
     assert torch.autograd.grad(mean, values)[0].tolist() == [0.5, 0, 0.5]
+
+
+def test_a_part_without_a_member_is_refused_by_the_member_s_name():
+    class Bare:
+        takes_labels, continuous, wants_refresh = False, False, False
+
+        def prepare(self, num_classes, dim):
+            pass
+
+        def set_measure(self, measure):
+            pass
+
+        def __call__(self, rows):
+            return rows.positive_RP.mean()
+
+    with pytest.raises(UserError, match=r"method\.loss is Bare.*no member 'measures'.*Similarity"):
+        Objective(Bare(), PairMiner())
+    Bare.measures = ("dot",)
+    with pytest.raises(UserError, match="no member 'both_ends'"):
+        Objective(Bare(), PairMiner())
+    Bare.both_ends, Bare.needs_partner = False, False
+    Objective(Bare(), PairMiner())
+    Bare.wants_refresh = True
+    with pytest.raises(UserError, match=r"no member 'every'.*interfaces\.Refreshed"):
+        Objective(Bare(), PairMiner())
+    with pytest.raises(UserError, match=r"method\.mining is str.*no member 'both_ends'"):
+        Objective(NPair(), "all")
+    with pytest.raises(UserError, match=r"method\.generator is str.*no member 'wants_refresh'"):
+        Objective(NPair(), PairMiner(), generator="rotation")

@@ -10,10 +10,10 @@ from typing import Any
 from rhs.errors import UserError
 from rhs.methods.generators.rotation import Rotation
 from rhs.methods.generators.symmetric import Symmetric
-from rhs.methods.interfaces import Batch, SyntheticPoints
+from rhs.methods.interfaces import Batch, Generator, SyntheticPoints
 
 
-class CombinedGenerators:
+class CombinedGenerators(Generator):
     """Symm + RHS: positives from one generator of points for pairs, negatives from another.
 
     Args:
@@ -35,16 +35,8 @@ class CombinedGenerators:
                     "rhs.methods.generators.symmetric.Symmetric."
                 )
         self.positives, self.negatives = positives, negatives
-
-    @property
-    def parts(self) -> tuple[Any, Any]:
-        """The two generators."""
-        return self.positives, self.negatives
-
-    @property
-    def needs_centers(self) -> bool:
-        """Whether either of them rotates."""
-        return any(part.needs_centers for part in self.parts)
+        self.needs_centers = positives.needs_centers or negatives.needs_centers
+        self.needs_unit_length = positives.needs_unit_length or negatives.needs_unit_length
 
     def __call__(self, batch: Batch, anchor_N, positive_N, progress: float) -> SyntheticPoints:
         """Two points a pair, one of each kind."""

@@ -6,12 +6,12 @@ from torch import nn
 
 from rhs.errors import check_number
 from rhs.methods.class_statistics import ClassSums
-from rhs.methods.interfaces import Batch, SyntheticPoints
+from rhs.methods.interfaces import Batch, Generator, SyntheticPoints
 
 CHUNK = 2**22  # distances between classes that are held at a time
 
 
-class IntraClass(nn.Module):
+class IntraClass(nn.Module, Generator):
     """Around each sample z draw points from N(z, strength variance), the variance its class's.
 
     Classes are described by mean and diagonal variance over the training set, refreshed every few
@@ -33,7 +33,6 @@ class IntraClass(nn.Module):
     Learning, IEEE TMM 2022, equations 7 to 17.
     """
 
-    needs_centers = False
     for_classes = True  # its points are not made for pairs
     wants_refresh = True
     variance_CD: torch.Tensor

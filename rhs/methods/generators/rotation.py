@@ -11,7 +11,7 @@ import torch
 
 from rhs.errors import UserError, check_number
 from rhs.methods.generators import geometry
-from rhs.methods.interfaces import Batch, SyntheticPoints
+from rhs.methods.interfaces import Batch, Generator, SyntheticPoints
 
 SURFACES = ("euclidean", "renormalized", "spherical")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -19,7 +19,7 @@ GRADIENTS = ("full", "center_detached", "positive", "anchor")
 ROTATED = ("all", "same_side")
 
 
-class Rotation:
+class Rotation(Generator):
     """RHS-DML: rotate the positive about its class center, away from the anchor.
 
     Args:
@@ -69,6 +69,7 @@ class Rotation:
                 raise UserError(f"generator.{name} is {text!r}; it must be one of {known}.")
         self.start, self.end, self.schedule = start, end, schedule
         self.surface, self.gradient, self.delay, self.only = surface, gradient, delay, only
+        self.needs_unit_length = surface == "renormalized"
 
     def fraction(self, progress: float) -> float:
         """The fraction of the full rotation when `progress` of the training is done."""

@@ -4,18 +4,16 @@ import torch
 
 from rhs.errors import check_number
 from rhs.methods.generators import geometry
-from rhs.methods.interfaces import Batch, SyntheticPoints
+from rhs.methods.interfaces import Batch, Generator, SyntheticPoints
 
 
-class Symmetric:
+class Symmetric(Generator):
     """Symmetrical Synthesis: mirror the positive about the line of the anchor.
 
     x' = beta (alpha proj - x), where proj is the positive's projection on the anchor.
 
     Source: Gu and Ko, AAAI 2020 (alpha = 2 and beta = 1 in the paper).
     """
-
-    needs_centers = False
 
     def __init__(self, alpha: float = 2.0, beta: float = 1.0):
         check_number("generator.alpha", alpha)

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from rhs.errors import UserError, check_number
-from rhs.methods.interfaces import AnchorSimilarities, masked_mean
+from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss, masked_mean
 
 
-class Angular(nn.Module):
+class Angular(nn.Module, SimilarityLoss):
     """Bound the angle at a negative of the triangle it makes with a positive pair.
 
     Mean over pairs of log(1 + sum over negatives of exp(scale f)), with

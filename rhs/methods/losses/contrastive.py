@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from rhs.errors import check_number
-from rhs.methods.interfaces import AnchorSimilarities, masked_mean
+from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss, masked_mean
 
 
-class Contrastive(nn.Module):
+class Contrastive(nn.Module, SimilarityLoss):
     """1/2 d^2 for a positive pair, 1/2 [margin - d]_+^2 for a negative one.
 
     Each kind is averaged over its pairs that add anything, and the two means are added: a batch has

@@ -4,13 +4,13 @@ import torch
 from torch import nn
 
 from rhs.errors import UserError, check_number
-from rhs.methods.interfaces import AnchorSimilarities, masked_mean
+from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss, masked_mean
 from rhs.methods.similarity import NO_SIMILARITY
 
 FORMS = ("smooth", "exact", "generalized")
 
 
-class Lifted(nn.Module):
+class Lifted(nn.Module, SimilarityLoss):
     """Each positive pair against all negatives of both its ends, D being the distance.
 
     exact:  J_ij = D_ij + max(max_k (margin - D_ik), max_l (margin - D_jl))

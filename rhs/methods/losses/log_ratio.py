@@ -4,10 +4,11 @@ import torch
 from torch import nn
 
 from rhs.errors import UserError
+from rhs.methods.interfaces import ContinuousLoss
 from rhs.methods.similarity import matrix
 
 
-class LogRatio(nn.Module):
+class LogRatio(nn.Module, ContinuousLoss):
     """Make ratios of distances between embeddings equal to those between labels.
 
     For an anchor a and two others i and j:
@@ -25,8 +26,6 @@ class LogRatio(nn.Module):
     Source: Kim et al., Deep Metric Learning Beyond Binary Supervision, CVPR 2019, equation 5.
     """
 
-    takes_labels = True
-    continuous = True
     values_CL: torch.Tensor
 
     def __init__(self, smallest: float = 1e-12):

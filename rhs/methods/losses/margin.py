@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from rhs.errors import check_number
-from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss
 
 
-class Margin(nn.Module):
+class Margin(nn.Module, SimilarityLoss):
     """[d - beta + alpha]_+ for a positive pair, [beta - d + alpha]_+ for a negative one.
 
     The sum is divided by the number of pairs that add anything. beta is learned along with the

@@ -4,11 +4,11 @@ import torch
 from torch import nn
 
 from rhs.errors import check_number
-from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss
 from rhs.methods.similarity import NO_SIMILARITY
 
 
-class MultiSimilarity(nn.Module):
+class MultiSimilarity(nn.Module, SimilarityLoss):
     """Mean over anchors of
     1/alpha log(1 + sum_p exp(-alpha (S_ap - base))) + 1/beta log(1 + sum_n exp(beta (S_an - base)))
 

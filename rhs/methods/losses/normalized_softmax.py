@@ -6,9 +6,10 @@ from torch import nn
 
 from rhs.errors import check_number
 from rhs.methods.class_statistics import ClassSums
+from rhs.methods.interfaces import LabelLoss
 
 
-class NormalizedSoftmax(nn.Module):
+class NormalizedSoftmax(nn.Module, LabelLoss):
     """Cross-entropy of cosine similarities to one learned signature per class.
 
     L = mean of -log(exp(scale cos(x, w_y)) / sum_c exp(scale cos(x, w_c))).
@@ -26,7 +27,6 @@ class NormalizedSoftmax(nn.Module):
     Source: Zhai and Wu, Classification is a Strong Baseline for Deep Metric Learning, BMVC 2019.
     """
 
-    takes_labels = True
     every = 2**62  # epochs between refreshes: only before the first
 
     def __init__(
@@ -43,6 +43,7 @@ class NormalizedSoftmax(nn.Module):
             check_number("sampled of the softmax", sampled, least=0, most=10**6, whole=True)
         self.scale, self.sampled = scale, sampled
         self.from_means, self.lr_factor = from_means, lr_factor
+        self.wants_refresh = from_means  # before the first epoch
 
     def prepare(self, num_classes: int, dim: int) -> None:
         """Allocate the signatures [C, D], of unit length at the start."""
@@ -50,11 +51,6 @@ class NormalizedSoftmax(nn.Module):
         self.signatures.lr_factor = self.lr_factor  # type: ignore[assignment]
         with torch.no_grad():
             self.signatures.weight.copy_(F.normalize(self.signatures.weight))
-
-    @property
-    def wants_refresh(self) -> bool:
-        """Whether the training set is to be shown before the first epoch."""
-        return self.from_means
 
     def start_refresh(self) -> ClassSums:
         """What the pass over the training set adds its embeddings to."""

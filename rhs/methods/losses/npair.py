@@ -5,11 +5,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from rhs.errors import UserError, check_number
-from rhs.methods.interfaces import AnchorSimilarities, masked_mean
+from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss, masked_mean
 from rhs.methods.losses.triplet_sums import soft_triples
 
 
-class NPair(nn.Module):
+class NPair(nn.Module, SimilarityLoss):
     """Push the similarity of a positive above those of all negatives at once, or of each.
 
     mc:  mean over positives of log(1 + sum over negatives of exp(scale (negative - positive)))

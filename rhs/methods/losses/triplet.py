@@ -4,11 +4,11 @@ import torch
 from torch import nn
 
 from rhs.errors import UserError, check_number
-from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss
 from rhs.methods.losses.triplet_sums import hinge_triples, soft_triples
 
 
-class Triplet(nn.Module):
+class Triplet(nn.Module, SimilarityLoss):
     """Mean of [d(a, p) - d(a, n) + margin]_+ over the triples where it is above 0.
 
     Args:

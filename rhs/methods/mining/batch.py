@@ -10,6 +10,7 @@ from rhs.methods.interfaces import (
     AnchorSimilarities,
     Batch,
     Generate,
+    Miner,
     SyntheticPoints,
     masked_mean,
 )
@@ -34,7 +35,7 @@ class _Candidates:
     labels_B: torch.Tensor
 
 
-class BatchMiner:
+class BatchMiner(Miner):
     """One row a sample; or one for each of its positives, where each has a negative of its own.
 
     Args:
@@ -52,9 +53,6 @@ class BatchMiner:
     Sources: easy positives: Levi et al., ICCV 2021; semi-hard: Schroff et al., CVPR 2015;
     hardest: Hermans et al., 2017; distance-weighted: Wu et al., ICCV 2017.
     """
-
-    both_ends = False
-    uses_generator = False  # it may, but does as well without
 
     def __init__(
         self,
@@ -74,11 +72,8 @@ class BatchMiner:
                 )
         self.positives, self.negatives = positives, negatives
         self.synthetic, self.synthetic_negatives = synthetic, synthetic_negatives
-
-    @property
-    def per_positive(self) -> bool:
-        """Whether an anchor has a row for each positive."""
-        return self.negatives in PER_POSITIVE and self.positives == "all"
+        self.per_positive = negatives in PER_POSITIVE and positives == "all"
+        self.needs_unit_length = negatives == "distance_weighted"
 
     def __call__(
         self, batch: Batch, generate: Generate | None, measure: str, with_plain: bool = False

@@ -6,7 +6,6 @@ that every rank and every world size draws the same.
 
 import torch
 
-from rhs.errors import UserError
 from rhs.methods.interfaces import AnchorSimilarities
 from rhs.methods.similarity import NO_SIMILARITY
 
@@ -74,12 +73,3 @@ def _distance(similarity: torch.Tensor, measure: str) -> torch.Tensor:
         return -similarity
     squared = -similarity if measure == "squared_euclidean" else 2 - 2 * similarity
     return squared.clamp_min(0).sqrt()
-
-
-def check_unit(negatives: str, normalize: bool) -> None:
-    """Raises UserError where distance-weighted sampling would meet embeddings of any length."""
-    if negatives == "distance_weighted" and not normalize:
-        raise UserError(
-            "mining.negatives is 'distance_weighted', which is about distances on the unit sphere: "
-            "set method.normalize=true or choose other negatives."
-        )

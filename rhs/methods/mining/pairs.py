@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from rhs.errors import UserError
-from rhs.methods.interfaces import HARDER, AnchorSimilarities, Batch, Generate, masked_mean
+from rhs.methods.interfaces import HARDER, AnchorSimilarities, Batch, Generate, Miner, masked_mean
 from rhs.methods.mining.class_indices import pair_up
 from rhs.methods.mining.pair_points import ORIGINAL, SYNTHETIC, PairPoints
 from rhs.methods.similarity import rowwise
@@ -20,7 +20,7 @@ POSITIVES = ("original", "hardest", "synthetic", "combined")
 EVERY = tuple(itertools.product(ROLES, ROLES))
 
 
-class PairMiner:
+class PairMiner(Miner):
     """One row a pair: the anchor's positive, and its hardest negative in each other pair.
 
     Args:
@@ -32,8 +32,6 @@ class PairMiner:
         both_ends: add to each similarity that of the second role's point in i, as the angular loss
             wants: (u_i + v_i) . v_j for the roles (u, v).
     """
-
-    per_positive = False
 
     def __init__(self, positives: str = "original", negatives=(ORIGINAL,), both_ends: bool = False):
         if positives not in POSITIVES:
@@ -53,16 +51,13 @@ class PairMiner:
                 f"give pairs of {', '.join(ROLES)}, or all."
             )
         self.positives, self.combinations, self.both_ends = positives, combinations, both_ends
+        only_originals = positives in ("original", "combined") and self.used <= set(ORIGINAL)
+        self.uses_generator = not only_originals
 
     @property
     def used(self) -> set[str]:
         """The roles that negatives come from."""
         return set(itertools.chain(*self.combinations))
-
-    @property
-    def uses_generator(self) -> bool:
-        """Whether anything synthetic is compared with."""
-        return self.positives in ("hardest", "synthetic") or not self.used <= set(ORIGINAL)
 
     def __call__(
         self, batch: Batch, generate: Generate | None, measure: str, with_plain: bool = False
