@@ -198,9 +198,10 @@ def test_a_rank_that_was_cut_off_writes_nothing_beside_its_successor(keeper_of, 
 
 
 def test_leftovers_of_a_killed_writer_are_swept(keeper_of, tmp_path):
-    (tmp_path / ".000000003.json.tmp").touch()
+    (tmp_path / ".000000003.json.0a1b2c3d.tmp").touch()
+    (tmp_path / ".mine.tmp").touch()
     keeper_of()
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".mine.tmp"]
 
 
 def test_resume(keeper_of, tmp_path, parts):

@@ -60,10 +60,19 @@ def test_the_configuration_says_what_made_it(tmp_path, run):
 
 def test_an_older_model_is_replaced_as_a_whole(tmp_path, run):
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "stale.txt").write_text("of another run")
     export(small_params("train.epochs=2"), run[0], out)
-    assert not (out / "stale.txt").exists()
+    (out / "sha256.json").write_text("of another run")
+    export(small_params("train.epochs=2"), run[0], out)
+    assert not (out / "sha256.json").exists()
+
+
+def test_a_folder_with_a_file_of_the_users_is_not_replaced(tmp_path, run):
+    mine = tmp_path / "out" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("of the user")
+    with pytest.raises(UserError, match=r"holds mine\.txt, which no stage made"):
+        export(small_params("train.epochs=2"), run[0], mine.parent)
+    assert mine.read_text() == "of the user"
 
 
 def test_history(tmp_path):
