@@ -5,6 +5,7 @@ has not loaded already.
 """
 
 import _thread
+import atexit
 import os
 import signal
 import sys
@@ -45,6 +46,14 @@ def end_at_once(line: str = AGAIN) -> None:
 
     for which in ASKING:
         signal.signal(which, end)
+    atexit.register(_ignore)  # registered first, so called last
+
+
+def _ignore() -> None:
+    """All work is done. While the interpreter takes itself apart it would drop our handlers, and a
+    signal would end the process without a line."""
+    for which in ASKING:
+        signal.signal(which, signal.SIG_IGN)
 
 
 @contextmanager

@@ -119,6 +119,23 @@ stage(main)
     assert command.interrupted(signal.SIGTERM, 0.0) == (130, f"{LINE}\n")
 
 
+def test_when_all_is_done_it_changes_nothing(tmp_path):
+    program = """
+import time
+from rhs.signals import end_at_once
+end_at_once()
+class Late:
+    def __del__(self, sleep=time.sleep, print=print):
+        print("taken apart", flush=True)
+        sleep(0.5)
+late = Late()
+time.sleep(0.3)
+"""
+    command = Command("-c", program, cwd=tmp_path)
+    assert command.process.stdout.readline() == "taken apart\n"
+    assert command.interrupted(signal.SIGINT, 0.1, 2) == (0, "")
+
+
 def test_in_a_destructor_it_is_not_lost(photos):
     program = """
 import os, signal, time
@@ -157,16 +174,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        # What has been read before is remembered beside the outputs, once a file is not just made.
+        if path.is_file() and "__pycache__" not in path.parts and ".seen" not in path.suffixes
     }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["fetch", "preprocess", "data_report"])
+@pytest.mark.parametrize("stage", ["inputs", "fetch", "preprocess", "data_report"])
 @pytest.mark.parametrize("signum", STATUS)
 def test_at_random_moments(photos, stage, signum):
     """The stages that take seconds; training and what follows it: test_killed_ray.py."""
-    stages = ["fetch", "preprocess", "data_report"]
+    stages = ["inputs", "fetch", "preprocess", "data_report"]
     for earlier in stages[: stages.index(stage)]:
         status, said = Command("-m", f"pipelines.{earlier}", *SMALL, cwd=photos).ends()
         assert status == 0, said

@@ -63,6 +63,8 @@ def read_text(file: Path) -> str:
     try:
         if file.is_dir():
             raise UserError(f"{file} is a folder; it must be a text file.")
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise UserError(f"{file} is no regular file; it must be a text file.")
         if file.stat().st_size > LARGE:
             raise UserError(f"{file} has {file.stat().st_size:,} bytes; it must be a text file.")
         return file.read_bytes().decode("utf-8-sig")

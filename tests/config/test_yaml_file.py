@@ -127,6 +127,13 @@ def test_a_folder_in_its_place(params):
     assert "is a folder" in refused()
 
 
+def test_a_pipe_in_its_place_is_not_waited_for(params):
+    params.unlink()
+    os.mkfifo(params)
+    with pytest.raises(UserError, match=r"params\.yaml is no regular file"):
+        load_params()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_that_may_not_be_read(params):
     params.chmod(0)
