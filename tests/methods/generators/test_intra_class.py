@@ -204,13 +204,13 @@ def test_a_pass_over_the_training_set_leaves_the_corrected_variances():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"draws": 0}, r"generator\.draws is 0; it must be a whole number at least 1\."),
+        ({"draws": 0}, r"generator\.draws is 0; .* at least 1 and at most 10,000\."),
         ({"every": 0}, r"generator\.every is 0; it must be a whole number"),
-        ({"neighbors": 0}, r"generator\.neighbors is 0; .* at least 1\."),
+        ({"neighbors": 0}, r"generator\.neighbors is 0; .* at least 1 and at most 10,000\."),
         ({"strength": -1.0}, r"generator\.strength is -1\.0; it must be a number at least 0\."),
         ({"gamma": 1.5}, r"generator\.gamma is 1\.5; .*at least 0 and at most 1\."),
         ({"beta": -0.1}, r"generator\.beta is -0\.1; it must be a number at least 0\."),
-        ({"draws": 1.5}, r"generator\.draws is 1\.5; it must be a whole number at least 1\."),
+        ({"draws": 1.5}, r"generator\.draws is 1\.5; .* at least 1 and at most 10,000\."),
         ({"few": -1}, r"generator\.few is -1; it must be a number at least 0\."),
         ({"sigma_mean": 0}, r"generator\.sigma_mean is 0; it must be a number above 0\."),
         ({"sigma_variance": "x"}, r"generator\.sigma_variance is 'x'; .* above 0\."),
