@@ -109,7 +109,7 @@ def test_the_token_is_not_written_to_the_home(tmp_path, monkeypatch):
         check=True,
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     assert int(done.stdout.split()[0]) >= 32
     assert done.stdout.split()[1] == "[]"

@@ -141,7 +141,9 @@ def test_the_first_largest_of_each_class():
 
 @pytest.mark.parametrize("groups", [0, -1, 1.5])
 def test_groups_out_of_range(groups):
-    with pytest.raises(UserError, match=r"centers\.groups is .*; .* whole number at least 1\."):
+    with pytest.raises(
+        UserError, match=r"centers\.groups is .*; .* at least 1 and at most 1,000\."
+    ):
         SubCenters(groups, 0.5)
 
 

@@ -21,7 +21,7 @@ from rhs.datasets.download.downloads import Downloads, Unavailable
 from rhs.errors import UserError
 from rhs.explain import explain
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHILD = """
 import sys
 from rhs.datasets.download.downloads import Downloads, RemoteFile
