@@ -142,7 +142,7 @@ def test_a_full_disk_of_one_node_ends_the_run_on_all(gloo_pool, tiny_shards, tmp
     params = to_container(small_params())
     said = gloo_pool.run(open_on_a_full_disk, 2, params, tiny_shards, tmp_path, 1)
     assert said == [
-        "Elsewhere: Another worker could not open its images.",
+        "FailedOnAnotherRank: Another worker could not open its images.",
         "UserError: no space here",
     ]
 

@@ -17,7 +17,7 @@ from rhs.distributed import collectives
 from rhs.distributed.supervisor import deferred_signals
 from rhs.errors import UserError
 from rhs.storage.store import FolderStore
-from rhs.training import checkpoint, loop, preflight, worker
+from rhs.training import checkpoint, components, loop, worker
 from rhs.training.checkpointer import TrainingStopped
 
 FEATURES, DIM = 12, 8
@@ -171,14 +171,14 @@ def refused_world(plan) -> str:
 
 
 def open_on_a_full_disk(params: dict, shards: Path, checkpoints: Path, full: int) -> str:
-    """What `work` raises where the disk of one rank has no space."""
+    """What `train_rank` raises where the disk of one rank has no space."""
 
     def open_images(*_):
         if collectives.rank() == full:
             raise UserError("no space here")
         return ShardedImages(shards, "train")
 
-    with unittest.mock.patch.object(preflight, "open_images", open_images):
+    with unittest.mock.patch.object(components, "open_images", open_images):
         try:
             worker.train_rank(
                 params, shards, FolderStore(checkpoints), torch.device("cpu"), print, print
