@@ -58,7 +58,10 @@ def look(params: dict, shards: Path, monkeypatch) -> None:
     check(params, shards)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "default" else pytest.mark.slow) for name in FILES],
+)
 def test_no_damage_ends_in_a_traceback(name, tiny_shards, monkeypatch):
     monkeypatch.chdir(ROOT)
     look(good(name), tiny_shards, monkeypatch)
