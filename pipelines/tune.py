@@ -8,7 +8,6 @@ it continues. It is no stage of the default pipeline.
 
 import shlex
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from rhs.data.shards import load_manifest
 from rhs.datasets.input_guard import refuse_inputs
 from rhs.errors import UserError
 from rhs.paths import project_folder
-from rhs.run import Run, code_digest
+from rhs.run import Run
 from rhs.stage import stage
 from rhs.storage.lease import exclusive
 from rhs.tracking.tracker import tracked
@@ -80,8 +79,7 @@ def main(params: DictConfig, arguments: list[str]) -> None:
         tracked(params, run, manifest) as tracker,
     ):
         found = search(base, settings, shards, folder, tracker)
-        date = time.strftime("%Y-%m-%d", time.gmtime())
-        origin = Provenance(command, manifest["dataset"], manifest["digest"], code_digest(), date)
+        origin = Provenance(command, {manifest["dataset"]: manifest["digest"]})
         write_results(folder / "results", settings, found, params, origin)
         tracker.artifacts(folder / "results", "tuning")
         file = write_experiment(base, settings, found, origin)

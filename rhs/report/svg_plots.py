@@ -6,7 +6,6 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -15,21 +14,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from rhs.report.plot_style import BASE
+
 # matplotlib wants literal colors; these stand-ins become the page's CSS variables afterwards.
 _NAMES = ("ink", "muted", "rule", "accent", "right", "wrong", "warn")
 STAND_IN = {name: "#" + 3 * f"0{place}" for place, name in enumerate(_NAMES, start=1)}
-STYLE: dict[Any, Any] = {
+STYLE = BASE | {
     "svg.fonttype": "none",  # real text: the page's font, searchable, a tenth of the size
     "font.family": "sans-serif",
-    "font.size": 10,
     "text.color": STAND_IN["ink"],
     "axes.edgecolor": STAND_IN["rule"],
     "axes.labelcolor": STAND_IN["muted"],
     "axes.grid": True,
     "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "axes.spines.left": False,
     "grid.color": STAND_IN["rule"],
     "grid.linewidth": 0.8,

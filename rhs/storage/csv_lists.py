@@ -1,7 +1,8 @@
 """Lists for people: CSV files that any spreadsheet opens, and that survive a stage's refusal."""
 
 import csv
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def write_list(path: Path, rows: Sequence[Sequence[object]]) -> None:
     if len(rows) > 1:
         with path.open("w", newline="", encoding="utf-8-sig", errors="backslashreplace") as stream:
             csv.writer(stream).writerows([safe_cell(cell) for cell in row] for row in rows)
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows, the first of them the header, as CSV for programs and for people."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([safe_cell(cell) for cell in row] for row in rows)
+    return text.getvalue()
 
 
 def safe_cell(cell: object) -> object:

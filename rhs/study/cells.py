@@ -7,7 +7,6 @@ cells/<run>/        its checkpoints while it runs, and its log
 import json
 import shlex
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from rhs.config.quoting import readable
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
-from rhs.explain import explain
 from rhs.memory import keep_freed_memory
 from rhs.metrics.retrieval import score
 from rhs.models.embedder import Embedder, build_embedder
@@ -28,7 +26,13 @@ from rhs.storage.store import FolderStore, open_store
 from rhs.tracking.hardware import describe_hardware
 from rhs.training.checkpointer import BEST
 from rhs.training.model_selection import embed_split, load_selected
-from rhs.tuning.trial import check_unchanged, run_trial, trial_params
+from rhs.tuning.trial import (
+    check_unchanged,
+    one_line,
+    run_trial,
+    trial_params,
+    write_traceback,
+)
 
 WHICH = ("chosen", "last")  # epochs that a study tells of; which is chosen its objective says
 SCORED = ("last", *BEST)  # those that are scored, as `train.select` calls them
@@ -134,10 +138,8 @@ def try_cell(params: dict, shards: Path, folder: Path, digest: str) -> dict:
     except UserError as error:
         return {"failed": str(error)}
     except Exception as error:  # whatever it is, other cells go on
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "failure.txt").write_text(traceback.format_exc())
-        first = (str(error).splitlines() or [""])[0]
-        return {"failed": explain(error) or f"{type(error).__name__}: {first}"}
+        write_traceback(folder)
+        return {"failed": one_line(error)}
 
 
 def run_cell(params: dict, shards: Path, folder: Path) -> dict:

@@ -11,25 +11,14 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rhs.report.plot_style import ACCENT, MUTED, PNG, WRONG
 from rhs.study.cells import UNTRAINED
 from rhs.study.statistics import Estimate
 from rhs.study.summary import Summary
 
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.edgecolor": "#999999",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "ytick.major.size": 0,
-    "figure.dpi": 150,
-}
+STYLE = PNG | {"axes.spines.left": False, "axes.grid": True, "ytick.major.size": 0}
 METRIC = "recall@1"
-COLORS = ("#1f6fb4", "#c0392b", "#2e8b57", "#8e44ad")  # by baseline
-ACCENT, MUTED = COLORS[0], "#8a8a8a"
+COLORS = (ACCENT, WRONG, "#2e8b57", "#8e44ad")  # by baseline
 WIDTH, ROW = 4.0, 0.36  # inches: of a data set, of a method
 
 
@@ -42,10 +31,10 @@ def draw_all(
 ) -> None:
     """Write scores.png and, where there are baselines, differences.png."""
     with rc_context(STYLE):
-        _scores(summary, data, methods).savefig(folder / "scores.png", bbox_inches="tight")
+        _scores(summary, data, methods).savefig(folder / "scores.png")
         if baselines:
             figure = _differences(summary, data, methods, baselines)
-            figure.savefig(folder / "differences.png", bbox_inches="tight")
+            figure.savefig(folder / "differences.png")
 
 
 def _panels(data: Sequence[str], rows: int) -> tuple[Figure, list[Axes]]:

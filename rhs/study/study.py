@@ -8,7 +8,6 @@ Each search and each cell is kept under what it depends on, so the same call con
 """
 
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from tqdm import tqdm
 
 from rhs.data.shards import has_split, load_manifest
 from rhs.errors import UserError
-from rhs.run import code_digest
 from rhs.storage.atomic import atomic_folder
 from rhs.storage.outputs import RESULTS
 from rhs.study.cells import UNTRAINED, Cell, Cells, make_cell, selected_scores
@@ -26,10 +24,11 @@ from rhs.study.plots import draw_all
 from rhs.study.ray_tasks import run_on_ray
 from rhs.study.settings import StudySettings
 from rhs.study.summary import Summary, summarize
-from rhs.study.tables import Provenance, TunedSetting, cells_csv, markdown, table_csv
+from rhs.study.tables import TunedSetting, cells_csv, markdown, table_csv
 from rhs.study.tracking import track_cell
 from rhs.tracking.tracker import NullTracker
 from rhs.training.preflight import check
+from rhs.tuning.results import Provenance
 from rhs.tuning.search import AllFailed, search
 from rhs.tuning.search_space import check_paths
 from rhs.tuning.trial import check_range_ends
@@ -162,10 +161,9 @@ class Study:
         self.finished.sort(key=lambda each: _place(each[0], settings))
         summary = summarize(self.finished, done, order, settings.baselines, settings.seeds)
         digests = {data: load_manifest(self.shards[data])["digest"] for data in done}
-        date = time.strftime("%Y-%m-%d", time.gmtime())
         machines = {r.get("machine", "not known") for _, r in self.finished if "failed" not in r}
         machine = "; ".join(sorted(machines))
-        origin = Provenance(self.command, machine, date, code_digest(), digests)
+        origin = Provenance(self.command, digests, machine)
         text = markdown(settings, summary, self.tuned, self.finished, origin)
         with atomic_folder(self.folder / "results", RESULTS) as folder:
             (folder / "table.md").write_text(text, encoding="utf-8")

@@ -1,15 +1,15 @@
 """A study's tables: for people in Markdown, for machines in CSV."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rhs.storage.csv_lists import csv_text
 from rhs.study.cells import METRICS, UNTRAINED, WHICH, Cell
 from rhs.study.settings import ENOUGH, StudySettings
 from rhs.study.statistics import Estimate
 from rhs.study.summary import Comparison, Row, Summary
+from rhs.tuning.results import Provenance
 
 TITLES = {"recall@1": "Recall@1", "map@r": "MAP@R"}
 GAP = "-"
@@ -30,22 +30,6 @@ class TunedSetting:
     value: float | None = None
     ended: Mapping[str, int] = field(default_factory=dict)
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a study comes from.
-
-    Attributes:
-        digests: of the shards, by data set.
-        code: digest of the code that trained.
-    """
-
-    command: str
-    machine: str
-    date: str
-    code: str
-    digests: Mapping[str, str]
 
 
 def markdown(
@@ -212,7 +196,7 @@ def table_csv(summary: Summary) -> str:
         count = 0 if c.difference is None else c.difference.count
         p = "" if c.difference is None or math.isnan(c.difference.p) else c.difference.p
         lines.append([*head, count, *_numbers(c.difference)[:3], p, corrected])
-    return _csv([*columns, "seeds", "mean", "low", "high", "p", "p_holm"], lines)
+    return csv_text([[*columns, "seeds", "mean", "low", "high", "p", "p_holm"], *lines])
 
 
 def _numbers(estimated: Estimate | None) -> list[float | str]:
@@ -232,11 +216,4 @@ def cells_csv(finished: Sequence[tuple[Cell, dict]]) -> str:
         told = [scores.get(w, {}).get(what, "") for w in WHICH for what in (*METRICS, "epoch")]
         more = [result.get("seconds", ""), result.get("failed", ""), cell.command]
         lines.append([cell.data, cell.method, cell.seed, cell.run, *told, *more])
-    return _csv([*heads, "seconds", "failed", "command"], lines)
-
-
-def _csv(heads: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows([heads, *lines])
-    return buffer.getvalue()
+    return csv_text([[*heads, "seconds", "failed", "command"], *lines])

@@ -14,20 +14,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from rhs.report.plot_style import ACCENT, MUTED, PNG, WRONG
 from rhs.tuning.search_space import Dimension, label
 from rhs.tuning.trial_log import Trial
 
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#999999",
-    "grid.color": "#e4e4e4",
-    "axes.axisbelow": True,
-    "figure.dpi": 150,
-    "savefig.bbox": "tight",
-}
-INK, MUTED, ACCENT, WRONG = "#222222", "#8a8a8a", "#1f6fb4", "#c0392b"
+INK = "#222222"
 COLORS = "viridis"
 LEGEND = "one line a trial; red: the best; below an axis: a trial without that parameter"
 ABSENT = -0.12  # where a line passes a parameter that its trial does not have
@@ -45,7 +36,7 @@ def draw_all(
     Args:
         importances: shares by path, see rhs.tuning.results.importances.
     """
-    with rc_context(STYLE):
+    with rc_context(PNG):
         _history(trials, objective).savefig(folder / "history.png")
         _parallel(trials, space, objective).savefig(folder / "parallel_coordinates.png")
         if importances:

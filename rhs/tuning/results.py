@@ -1,11 +1,11 @@
 """What a search leaves: tables, pictures and an experiment file that repeats the best setting."""
 
-import csv
-import io
 import json
+import time
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from rhs.config.overrides import assigned
 from rhs.config.redact import without_secrets
 from rhs.errors import UserError
+from rhs.run import code_digest
 from rhs.storage.atomic import atomic_folder
+from rhs.storage.csv_lists import csv_text
 from rhs.storage.outputs import RESULTS
 from rhs.storage.store import FolderStore
 from rhs.tuning.search import SearchResult
@@ -29,21 +31,21 @@ ENOUGH = 4  # trials, for importances to mean something
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a result comes from.
+    """Where results come from.
 
     Attributes:
-        command: that found it.
-        data: name of the data set.
-        digest: of its shards.
+        command: that made them.
+        digests: of the shards, by data set.
+        machine: that trained; empty where it is not recorded.
         code: digest of the code that trained.
         date: of the end, as YYYY-MM-DD.
     """
 
     command: str
-    data: str
-    digest: str
-    code: str
-    date: str
+    digests: Mapping[str, str]
+    machine: str = ""
+    code: str = field(default_factory=code_digest)
+    date: str = field(default_factory=lambda: time.strftime("%Y-%m-%d", time.gmtime()))
 
 
 def experiment_file(name: str) -> Path:
@@ -68,12 +70,13 @@ def write_experiment(
     states = Counter(trial["state"] for trial in found.trials)
     setting = as_config([*_chosen(base, settings, found), *found.overrides])
     best = found.trials[found.number]
+    data = ", ".join(f"{name} {digest[:16]}" for name, digest in provenance.digests.items())
     command = without_secrets(provenance.command)
     lines = [
         "# @package _global_",
         f"{MARK}; the next search of this name replaces it.",
         f"#   command:    {command}",
-        f"#   data:       {provenance.data} {provenance.digest[:16]}",
+        f"#   data:       {data}",
         f"#   objective:  {settings.objective} {found.value:.2%} on held-out training classes",
         f"#   trial:      {found.number}, best after epoch {best['best_epoch']}",
         f"#   trials:     {states['finished']} finished, {states['stopped']} stopped early, "
@@ -131,6 +134,7 @@ def write_results(
     from rhs.tuning.plots import draw_all
 
     record = TrialLog(found.folder / "trials.jsonl")
+    ((data, digest),) = provenance.digests.items()
     trials = record.trials[: settings.trials]
     with atomic_folder(folder, RESULTS) as out:
         (out / "trials.csv").write_text(_table(found.trials), encoding="utf-8")
@@ -142,8 +146,11 @@ def write_results(
             "trial": found.number,
             "epoch": found.trials[found.number]["best_epoch"],
             "trials": Counter(trial["state"] for trial in found.trials),
-            **vars(provenance),
             "command": without_secrets(provenance.command),
+            "data": data,
+            "digest": digest,
+            "code": provenance.code,
+            "date": provenance.date,
         }
         (out / "best.json").write_text(json.dumps(best, indent=1) + "\n", encoding="utf-8")
         mattered = importances(settings, record, base)
@@ -154,13 +161,11 @@ def _table(trials: list[dict]) -> str:
     """A row a trial, a column a parameter."""
     paths = list(dict.fromkeys(path for trial in trials for path in trial["values"]))
     about = ("number", "state", "objective", "best_epoch", "epochs")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*about, *paths, "reason"])
+    rows = [[*about, *paths, "reason"]]
     for trial in trials:
         values = [trial["values"].get(path, "") for path in paths]
-        writer.writerow([*(trial[name] for name in about), *values, trial["reason"]])
-    return text.getvalue()
+        rows.append([*(trial[name] for name in about), *values, trial["reason"]])
+    return csv_text(rows)
 
 
 def importances(settings: TuneSettings, record: TrialLog, base: DictConfig) -> dict[str, float]:

@@ -194,12 +194,22 @@ def tune_trainable(config: dict, shards: Path, home: Path, column: str, digest: 
         run_trial(config["params"], shards, folder, report)
         check_unchanged(shards, digest)
     except Exception as error:  # whatever it is, it does not stop the search
-        with suppress(OSError):  # where the disk is full, that is told below
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "failure.txt").write_text(traceback.format_exc())
-        first = (str(error).splitlines() or [""])[0]
-        refusal = explain(error) or f"{type(error).__name__}: {first}"
-        tune.report({"refusal": refusal, "halts": _is_of_the_disk(error)})
+        halts = _is_of_the_disk(error)
+        with suppress(OSError):  # the disk may be full, which the report says
+            write_traceback(folder)
+        tune.report({"refusal": one_line(error), "halts": halts})
+
+
+def write_traceback(folder: Path) -> None:
+    """Write the exception that is being handled to folder/failure.txt, for whoever looks closer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "failure.txt").write_text(traceback.format_exc())
+
+
+def one_line(error: Exception) -> str:
+    """The sentence on an error, or its type and the first line of its text."""
+    first = (str(error).splitlines() or [""])[0]
+    return explain(error) or f"{type(error).__name__}: {first}"
 
 
 def _is_of_the_disk(error: BaseException | None) -> bool:

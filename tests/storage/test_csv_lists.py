@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from rhs.errors import UserError
-from rhs.storage.csv_lists import lists, safe_cell, write_list
+from rhs.storage.csv_lists import csv_text, lists, safe_cell, write_list
 
 ROWS = [("name", "why"), ("a.jpg", "truncated"), ("b\n,.jpg", 'a "quote"')]
 
@@ -56,3 +56,7 @@ def test_other_cells_stay(cell):
 def test_any_name_can_be_written(tmp_path):
     write_list(tmp_path / "x.csv", [("name",), ("写真\udcff.jpg",)])
     assert read(tmp_path / "x.csv")[1] == ("写真\\udcff.jpg",)
+
+
+def test_tables_hold_no_formula_either():
+    assert csv_text([("name", "value"), ("=1+1", -0.5)]) == "name,value\n'=1+1,-0.5\n"

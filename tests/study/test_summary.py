@@ -11,10 +11,13 @@ from rhs.study.cells import Cell, selected_scores
 from rhs.study.plots import draw_all
 from rhs.study.settings import Method
 from rhs.study.summary import summarize
-from rhs.study.tables import Provenance, TunedSetting, cells_csv, markdown, table_csv
+from rhs.study.tables import TunedSetting, cells_csv, markdown, table_csv
+from rhs.tuning.results import Provenance
 
 RECALLS = {"npair": (0.50, 0.52, 0.51), "rhs": (0.55, 0.56, 0.56), "symm": (0.50, 0.51, 0.53)}
-ORIGIN = Provenance("python -m pipelines.study", "2 x Chip", "2026-01-02", "c0de", {"tiny": "da7a"})
+ORIGIN = Provenance(
+    "python -m pipelines.study", {"tiny": "da7a"}, "2 x Chip", code="c0de", date="2026-01-02"
+)
 
 
 def cell(method: str, seed: int) -> Cell:

@@ -22,7 +22,9 @@ from rhs.tuning.results import (
 )
 from rhs.tuning.trial_log import TrialLog
 
-ORIGIN = Provenance("python -m pipelines.tune", "glyphs", "ab" * 32, "cd" * 32, "2026-11-22")
+ORIGIN = Provenance(
+    "python -m pipelines.tune", {"glyphs": "ab" * 32}, code="cd" * 32, date="2026-11-22"
+)
 BASE = [
     "experiment=photos",
     "dataset.source='s3://user:word@b/x'",

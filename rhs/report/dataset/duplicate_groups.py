@@ -12,6 +12,7 @@ import numpy as np
 from rhs.report.dataset.duplicates import KEYS, KINDS, Copies, Kind
 from rhs.report.dataset.fingerprints import SPLITS, Fingerprints
 from rhs.report.pictures import Picture
+from rhs.storage.csv_lists import safe_cell
 
 GROUPS_SHOWN = 30  # of each kind
 MEMBERS_SHOWN = 5  # of each group
@@ -156,8 +157,8 @@ def write_csv(path: Path, images: Fingerprints, copies: Copies) -> None:
                     copies.group_N[i],
                     images.pixels_N[i],
                     SPLITS[images.split_N[i]],
-                    images.class_names[images.label_N[i]],
-                    images.names[i],
+                    safe_cell(images.class_names[images.label_N[i]]),
+                    safe_cell(images.names[i]),
                     images.sha256[i],
                     *kinds,
                     f"{copies.correlation_NK[i, best]:.4f}",
