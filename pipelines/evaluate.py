@@ -19,7 +19,7 @@ from rhs.models.embedder import load_config
 from rhs.models.remote_models import find_model
 from rhs.run import run_by_name
 from rhs.stage import stage
-from rhs.storage.atomic import atomic_folder
+from rhs.storage.atomic import atomic_file, atomic_folder
 from rhs.storage.outputs import INDEX
 from rhs.tracking.tracker import NullTracker, tracked
 
@@ -84,12 +84,8 @@ def _leave_out(folder: Path, params: DictConfig) -> None:
 
 def write(metrics: dict) -> None:
     """metrics.json, whole or not at all."""
-    partial = METRICS.with_suffix(".tmp")
-    try:
+    with atomic_file(METRICS) as partial:
         partial.write_text(json.dumps(metrics, indent=2) + "\n")
-        partial.rename(METRICS)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def track(

@@ -43,7 +43,7 @@ def test_a_run_moves_from_machine_to_machine(store, gloo_pool, tiny_shards, tmp_
     assert "continuing after" in said
     assert "model put to s3://bucket/rhs/models/glyphs" in said
     (run,) = {path.parent.name for path in machines[1].glob("runs/*/log.txt")}
-    tensors, state = checkpoint.load_latest(store.child("runs").child(run).child("checkpoints"))
+    tensors, state = checkpoint.load_latest(open_store(f"{store.location}/runs/{run}/checkpoints"))
 
     config = OmegaConf.to_container(small_params(*LONG))
     gloo_pool.run(train_until, 2, config, tiny_shards, tmp_path / "straight")

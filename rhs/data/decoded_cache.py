@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rhs.data import decode
+from rhs.data.cache_lock import lock_cache
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
 from rhs.storage.atomic import atomic_folder
-from rhs.storage.locks import locked
 from rhs.storage.outputs import CACHE
 
 GIB = 1 << 30
@@ -42,17 +42,8 @@ class DecodedImages(ShardedImages):
         super().__init__(folder, split)
         where = cache_path(folder, split, cache)
         if not self._is_whole(where):
-            try:
-                cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-                lock = locked(
-                    cache / f".{where.name}.lock", f"another process is decoding {where.name}"
-                )
-            except OSError as error:
-                raise UserError(
-                    f"cluster.cache_folder {cache} cannot be written ({error.strerror}): choose "
-                    "another one, or cluster.input=shards."
-                ) from None
-            with lock:
+            doing = f"another process is decoding {where.name}"
+            with lock_cache(cache, where.name, doing, ", or cluster.input=shards"):
                 if not self._is_whole(where):
                     self._check_space(cache)
                     self._make(where, threads)

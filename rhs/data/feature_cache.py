@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from rhs.data import transforms
 from rhs.data.batch_sampler import BatchIndices
+from rhs.data.cache_lock import lock_cache
 from rhs.data.decoded_cache import GIB, cache_path
 from rhs.data.loader import TrainLoader, evaluation_batches
 from rhs.data.shards import ShardedImages
 from rhs.errors import UserError
 from rhs.models.embedder import Embedder, feature_size
 from rhs.storage.atomic import atomic_folder
-from rhs.storage.locks import locked
 from rhs.storage.outputs import CACHE
 
 AT_ONCE = 32  # images through the trunk; part of what decides the last digit
@@ -61,17 +61,7 @@ class Features(ShardedImages):
         super().__init__(folder, split)
         where = cache / f"{cache_path(folder, split, cache).name}-{_digest(embedder, device)}"
         if not self._is_whole(where):
-            try:
-                cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-                lock = locked(
-                    cache / f".{where.name}.lock", f"another process is computing {where.name}"
-                )
-            except OSError as error:
-                raise UserError(
-                    f"cluster.cache_folder {cache} cannot be written ({error.strerror}): choose "
-                    "another one."
-                ) from None
-            with lock:
+            with lock_cache(cache, where.name, f"another process is computing {where.name}"):
                 if not self._is_whole(where):
                     self._make(where, embedder.to(device), device, threads)
         self.x_NF: NDArray[np.float32] = np.load(where / FILE, mmap_mode="r")

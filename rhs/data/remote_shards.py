@@ -4,7 +4,6 @@ They are plain files under `<cluster.storage>/data/shards/<dataset>/`, as in a f
 last; what else puts them there (`aws s3 cp --recursive`) does as well.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -15,16 +14,16 @@ from typing import Any
 from omegaconf import DictConfig
 from tqdm import tqdm
 
+from rhs.data.cache_lock import lock_cache
 from rhs.data.shards import load_manifest
 from rhs.errors import UserError, is_disk_full
 from rhs.paths import project_folder
-from rhs.storage.atomic import flush
-from rhs.storage.locks import locked
+from rhs.storage.atomic import atomic_file
+from rhs.storage.digest import file_digest
 from rhs.storage.object_store import ObjectStore
-from rhs.storage.store import is_url
+from rhs.storage.store import FolderStore, is_url
 
 MANIFEST = "manifest.json"
-CHUNK = 2**20
 
 
 def find_shards(params: DictConfig) -> Path:
@@ -60,9 +59,11 @@ def local_shards(storage: str, name: str, cache: Path) -> Path:
         folder = cache / f"{name}-{manifest['digest'][:12]}"
         if _holds(folder, text):
             return folder
-        with _alone(folder):
+        with lock_cache(cache, folder.name, f"{folder.name}: another process is fetching it"):
+            here = FolderStore(folder)
+            here.delete_leftovers()
             _bring(source, manifest["shards"], folder)  # nothing, if another process just did
-            _write(folder / MANIFEST, text)
+            here.write(MANIFEST, text)
     return folder
 
 
@@ -124,59 +125,23 @@ def _sums(manifest: dict[str, Any]) -> dict[str, str]:
 
 
 def _bring(source: ObjectStore, shards: list[dict[str, Any]], folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     missing = [shard for shard in shards if not (folder / shard["file"]).exists()]
     sizes = [source.size(shard["file"]) or 0 for shard in missing]
     with _bar(f"fetch {folder.name}", sum(sizes)) as bar:
         for shard in missing:
-            partial = folder / f".{shard['file']}.tmp"
-            try:
+            with atomic_file(folder / shard["file"]) as partial:
                 source.fetch(shard["file"], partial, bar.update)
-                if _sha256(partial) != shard["sha256"]:
+                if file_digest(partial) != shard["sha256"]:
                     raise UserError(
                         f"{source.location}/{shard['file']} is not the file of its manifest: if it "
                         "is being replaced, wait; otherwise run the preprocess stage again."
                     )
-                flush(partial)
-                partial.replace(folder / shard["file"])
-            finally:
-                partial.unlink(missing_ok=True)
-    flush(folder)
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.tmp")
-    partial.write_bytes(data)
-    flush(partial)
-    partial.replace(path)
-    flush(path.parent)
 
 
 def _holds(folder: Path, manifest: bytes) -> bool:
     path = folder / MANIFEST
     return path.exists() and path.read_bytes() == manifest
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Make `folder` and hold its lock, which belongs to this machine alone."""
-    try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(exist_ok=True)
-        lock = locked(
-            folder.with_name(f".{folder.name}.lock"),
-            f"{folder.name}: another process is fetching it",
-        )
-    except OSError as error:
-        if is_disk_full(error):
-            raise
-        raise UserError(
-            f"cluster.cache_folder {folder.parent} cannot be written ({error.strerror}): choose "
-            "another one."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -191,14 +156,6 @@ def _told(verb: str, store: ObjectStore) -> Iterator[None]:
             f"Shards could not be {verb} {store.location} ({error}): run again once it can be "
             "reached."
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(CHUNK):
-            digest.update(data)
-    return digest.hexdigest()
 
 
 def _bar(what: str, total: int) -> tqdm:

@@ -20,7 +20,6 @@ import numpy as np
 from scipy.io import loadmat
 
 from rhs.data.image_formats import IMAGE_ENDINGS, ending
-from rhs.datasets.cars196_classes import CLASSES
 from rhs.datasets.download.downloads import Downloads, RemoteFile
 from rhs.datasets.published import (
     ANEW,
@@ -37,6 +36,7 @@ from rhs.storage.atomic import atomic_folder
 from rhs.storage.outputs import RAW
 
 NAME = "cars196"
+CLASSES = Path(__file__).with_name("cars196_classes.txt").read_text().splitlines()  # by id, from 1
 PAGE = "https://github.com/pytorch/vision/issues/7545"
 
 

@@ -21,6 +21,7 @@ from rhs.datasets import archive, table_columns
 from rhs.datasets.table_paths import Paths
 from rhs.errors import UserError
 from rhs.paths import locate, project_folder
+from rhs.storage.digest import file_digest
 from rhs.storage.store import FolderStore
 
 KINDS = {
@@ -34,7 +35,6 @@ INPUTS = Path("data/inputs")
 CLASS_LISTS = ("train_classes", "test_classes")
 FOLDER, TABLE = "rhs.datasets.folder.fetch", "rhs.datasets.table.fetch"
 ACCEPTED = {FOLDER: archive.ACCEPTED, TABLE: table_columns.ACCEPTED}
-CHUNK = 1 << 20  # bytes
 SETTLED = 2.0  # seconds: a file that is younger may change again without a new time
 
 
@@ -61,7 +61,7 @@ class Seen:
         if self._old.get(path, [None])[:-1] == identity:
             digest = str(self._old[path][-1])
         else:
-            digest = _sha256(path)
+            digest = file_digest(path)
         if max(times) / 1e9 < time.time() - SETTLED:
             self._new[path] = [*identity, digest]
         return digest
@@ -208,11 +208,3 @@ def _kind(status: os.stat_result) -> str:
 
 def _why(error: OSError) -> str:
     return f"unreadable: {error.strerror}"
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while data := stream.read(CHUNK):
-            digest.update(data)
-    return digest.hexdigest()

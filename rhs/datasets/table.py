@@ -1,6 +1,5 @@
 """Your own images as a table: a CSV or Parquet file with a path and a label in every row."""
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,9 +21,8 @@ from rhs.errors import UserError
 from rhs.paths import locate
 from rhs.storage.atomic import atomic_folder
 from rhs.storage.csv_lists import Lists, lists
+from rhs.storage.digest import file_digest
 from rhs.storage.outputs import RAW
-
-CHUNK = 1 << 20  # bytes
 
 
 def fetch(
@@ -194,12 +192,8 @@ def _image(row: Row, found: str) -> ImageFile | Refused:
     try:
         if not file.is_file():
             return Refused(name, "not a regular file")
-        digest, size = hashlib.sha256(), 0
-        with file.open("rb") as stream:
-            while data := stream.read(CHUNK):
-                digest.update(data)
-                size += len(data)
+        size, digest = file.stat().st_size, file_digest(file)
     except OSError as error:
         return Refused(name, f"unreadable: {error.strerror}")
-    position = (str(file), 0, size, digest.hexdigest())
+    position = (str(file), 0, size, digest)
     return ImageFile(name, row.label, *position, row.split, row.values)

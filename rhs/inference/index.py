@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from rhs.errors import UserError
 from rhs.inference.index_items import Item, Items
 from rhs.models.embedder import model_digest
+from rhs.storage.digest import file_digest
 
 VECTORS, ITEMS, FACTS = "index.faiss", "items.parquet", "index.json"
 LEFT_OUT = "left_out.txt"  # in place of an index: why there is none
-BLOCK = 1 << 20  # bytes read at a time
 AGAIN = "run the evaluate stage again"
 
 
@@ -131,12 +131,3 @@ def index_digest(folder: Path) -> str:
     facts = read_facts(folder)
     made_from = [facts["model"], facts["sha256"][ITEMS], facts["settings"]]
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -18,10 +18,11 @@ from rhs.inference.faiss_index import (
     create_index,
     recall_against_exact,
 )
-from rhs.inference.index import FACTS, ITEMS, VECTORS, file_digest
+from rhs.inference.index import FACTS, ITEMS, VECTORS
 from rhs.inference.index_items import write_items
 from rhs.metrics.cosine import unit_rows
 from rhs.models.embedder import load_config, model_digest
+from rhs.storage.digest import file_digest
 
 if TYPE_CHECKING:
     from rhs.data.embedding_files import Embeddings

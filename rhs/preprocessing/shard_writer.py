@@ -1,6 +1,5 @@
 """Rows to Parquet shards, with little of them in memory; the bytes depend on the rows alone."""
 
-import hashlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from rhs.data.shards import SHARD_SCHEMA
 from rhs.errors import check_number
+from rhs.storage.digest import file_digest
 
 ROW_GROUP_BYTES = 2**24  # of images; what the writer holds in memory
 # Images are compressed already, and each is different: no dictionary, no second try.
@@ -78,11 +78,9 @@ class ShardWriter:
             return
         self._parquet.close()
         self._parquet = None
-        path, digest = self._path(), hashlib.sha256()
-        with path.open("rb") as stream:
-            while piece := stream.read(2**20):
-                digest.update(piece)
-        self.shards.append({"file": path.name, "rows": self._rows, "sha256": digest.hexdigest()})
+        path = self._path()
+        digest = file_digest(path)
+        self.shards.append({"file": path.name, "rows": self._rows, "sha256": digest})
         self._rows = 0
 
     def _path(self) -> Path:

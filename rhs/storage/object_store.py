@@ -66,9 +66,6 @@ class ObjectStore:
         with self._told(name) as files, suppress(FileNotFoundError):
             files.rm_file(self._path(name))
 
-    def child(self, name: str) -> "ObjectStore":
-        return ObjectStore(f"{self.location}/{name}")
-
     def delete_leftovers(self) -> None:
         """Drop uploads of large objects that never ended: they have no name, but are paid for."""
         if self._protocol != "s3":

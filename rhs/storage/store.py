@@ -34,9 +34,6 @@ class Store(Protocol):
     def delete(self, name: str) -> None:
         """Nothing happens where there is none of that name."""
 
-    def child(self, name: str) -> "Store":
-        """The store below."""
-
     def delete_leftovers(self) -> None:
         """Delete what unfinished writes have left; the caller is the only writer."""
 
@@ -62,9 +59,6 @@ class FolderStore:
 
     def delete(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
-
-    def child(self, name: str) -> "FolderStore":
-        return FolderStore(self.path / name)
 
     def delete_leftovers(self) -> None:
         for leftover in self.path.glob(".*.tmp"):

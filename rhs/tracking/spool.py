@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rhs.storage.atomic import atomic_file
+
 CURVES = ("train", "step", "system")  # groups whose steps only grow; others are scores
 LEFT = 60.0  # seconds after which a file that is written at once is a leftover
 
@@ -57,7 +59,7 @@ class Spool:
         sent = self.sent()
         if sent is not None and sent.bytes > whole:
             self.cursor.unlink()  # of a spool that was deleted since
-        for leftover in folder.glob(f"{self.cursor.name}.*tmp"):  # killed while noting
+        for leftover in folder.glob(f"*{self.cursor.name}.*tmp"):  # killed while noting
             with suppress(FileNotFoundError):  # another stage's, at work just now
                 if leftover.stat().st_mtime < time.time() - LEFT:
                     leftover.unlink()
@@ -139,12 +141,8 @@ class Spool:
     def note(self, sent: Sent) -> None:
         """Remember, whole or not at all, what an MLflow run has."""
         # Two stages of a run may be at work at once.
-        partial = self.cursor.with_name(f"{self.cursor.name}.{os.getpid()}.tmp")
-        try:
+        with atomic_file(self.cursor) as partial:
             partial.write_text(json.dumps(sent._asdict()))
-            partial.replace(self.cursor)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def waiting(self) -> int:
         """Rows of numbers that were not sent yet."""

@@ -74,7 +74,7 @@ def files_of(folder: Path) -> list[str]:
 @lru_cache
 def at(storage: str):
     """Where the shards of "tiny" are."""
-    return open_store(storage).child("data").child("shards").child("tiny")
+    return open_store(f"{storage}/data/shards/tiny")
 
 
 def change(folder: Path, file: str, data: bytes) -> None:

@@ -9,7 +9,7 @@ import pytest
 from fake_archives import Shelf, indexed, put, splits_of
 
 from rhs.datasets import cars196
-from rhs.datasets.cars196_classes import CLASSES
+from rhs.datasets.cars196 import CLASSES
 from rhs.datasets.download.downloads import Downloads, Unavailable
 from rhs.errors import UserError
 

@@ -63,9 +63,9 @@ def test_what_did_not_change_is_not_read_again(images, tmp_path, monkeypatch):
     with Seen(tmp_path / "seen.json") as seen:
         first = look(images, seen)
     read = []
-    original = source_fingerprints._sha256
+    original = source_fingerprints.file_digest
     monkeypatch.setattr(
-        source_fingerprints, "_sha256", lambda path: read.append(path) or original(path)
+        source_fingerprints, "file_digest", lambda path: read.append(path) or original(path)
     )
     with Seen(tmp_path / "seen.json") as seen:
         assert look(images, seen) == first
@@ -114,7 +114,7 @@ def test_a_file_without_permission(images, monkeypatch):
     def no_permission(path):
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(source_fingerprints, "_sha256", no_permission)
+    monkeypatch.setattr(source_fingerprints, "file_digest", no_permission)
     assert looked(images) != before
 
 

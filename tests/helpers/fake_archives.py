@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.io import savemat
 from tiny_project import class_image
 
-from rhs.datasets.cars196_classes import CLASSES
+from rhs.datasets.cars196 import CLASSES
 from rhs.datasets.download.downloads import RemoteFile, Unavailable
 from rhs.datasets.published import Expected
 from rhs.datasets.raw_folder import read_raw

@@ -11,9 +11,10 @@ from searchable import save_model, unit
 
 from rhs.errors import UserError
 from rhs.inference.faiss_index import check_index_settings, create_index
-from rhs.inference.index import FACTS, ITEMS, LEFT_OUT, VECTORS, Index, file_digest, open_index
+from rhs.inference.index import FACTS, ITEMS, LEFT_OUT, VECTORS, Index, open_index
 from rhs.inference.index_builder import build_index
 from rhs.inference.index_items import Item, Items
+from rhs.storage.digest import file_digest
 
 
 def test_the_nearest_images_are_those_of_a_brute_force_search(made):

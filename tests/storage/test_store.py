@@ -53,8 +53,7 @@ def test_what_is_written_is_read(store):
 
 
 def test_a_store_below(store):
-    below = store.child("below")
-    assert below.location == f"{store.location}/below"
+    below = open_store(f"{store.location}/below")
     assert below.names() == []
     store.write("name", b"above")
     below.write("name", b"below")
@@ -161,7 +160,7 @@ def test_a_check_leaves_nothing(s3):
     store.check()
     assert objects(store) == set()
     store.write("name", b"")
-    store.child("below").write("name", b"")
+    open_store(f"{store.location}/below").write("name", b"")
     assert objects(store) == {"name", "below/name"}
 
 

@@ -108,11 +108,11 @@ def test_two_stages_at_once_note_what_they_sent(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_stage_left_is_removed(tmp_path):
-    for age, name in ((3600, "metrics.sent.12.tmp"), (0, "metrics.sent.13.tmp")):
+    for age, name in ((3600, ".metrics.sent.12.tmp"), (0, ".metrics.sent.13.tmp")):
         (tmp_path / name).write_text("{")
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     Spool(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.sent.13.tmp"]  # being written
+    assert [path.name for path in tmp_path.iterdir()] == [".metrics.sent.13.tmp"]  # being written
 
 
 def test_a_full_disk_leaves_whole_lines(small_disk, tmp_path):

@@ -24,7 +24,6 @@ from rhs.datasets.download.partial_file import (
     check_space,
     human_size,
     naming_errors,
-    without_login,
 )
 
 CONNECT = 10.0  # seconds: a machine without internet should learn it soon
@@ -67,7 +66,7 @@ class HTTPTransfer:
         self, url: str, part: PartialFile, patience: Patience, size: int | None, checked: bool
     ):
         self.url, self.part, self.patience = url, part, patience
-        self.shown = without_login(url)
+        self.shown = without_secrets(url)
         self.size, self.checked = size, checked
         self.session = requests.Session()
 

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,11 +79,6 @@ def check_space(path: Path, needed: int) -> None:
 
 def human_size(size: float) -> str:
     return tqdm.format_sizeof(size, "B")
-
-
-def without_login(text: str) -> str:
-    """The text without user and password in the addresses of it: logs are read by others."""
-    return re.sub(r"(?<=://)[^/?#\s]*@", "", text)
 
 
 def byte_bar(name: str, total: int | None, done: int = 0) -> tqdm:
