@@ -101,7 +101,7 @@ def track(
         from rhs.inference.mlflow_model import register  # brings MLflow along
 
         name, score = params.tracking.registered_model, metrics.get("val", {}).get("recall@1")
-        return register(model, name, score, run_id, data_digest, example, index)
+        return register(model, name, score, run_id, data_digest, example, index=index)
 
     registered = tracker.register(model, log)
     for split, values in metrics.items():

@@ -49,6 +49,7 @@ class TrainLoader:
         image_size: int,
         rank: int = 0,
         world_size: int = 1,
+        *,
         threads: int = 1,
         values_NL: np.ndarray | None = None,
     ):

@@ -38,15 +38,13 @@ def split_classes(
             the first half of the sorted names (rounded down) trains and the rest tests; if one is
             None, it is what the other leaves.
         test_classes: likewise.
-        validation: fraction of the train classes that is held out, evenly spaced over their sorted
-            names: settings are compared on them, since settings chosen on the test classes would
-            be fitted to them. Two at least, or none if so few classes cannot spare two.
+        validation: fraction of the train classes that is held out to compare settings on, evenly
+            spaced over their sorted names. Two at least, or none if so few cannot spare two.
         official: class name -> split, as the data set has it (see `official_split`). It holds
             unless `train_classes` or `test_classes` is given, and its "val", if it has one, takes
             the place of `validation`.
         sizes: class name -> images. Where the classes chosen by name to test or to validate on,
-            or those left to train on, have one image each, so that nothing could be found among
-            them, others are chosen, as far as there are any.
+            or those left to train on, have one image each, others are chosen, if there are any.
 
     Raises:
         UserError: unknown names, a class in both, fewer than two to train or test on, ...
@@ -61,12 +59,17 @@ def split_classes(
         )
     train = _resolve(names, train_classes, "train_classes")
     test = _resolve(names, test_classes, "test_classes")
-    if train is None and test is None:
-        train = _first_half(names, sizes)
     if train is None:
-        train = sorted(set(names) - set(test or ()))
-    if test is None:
-        test = sorted(set(names) - set(train))
+        train = _first_half(names, sizes) if test is None else sorted(set(names) - set(test))
+    test = sorted(set(names) - set(train)) if test is None else test
+    _check_split(train, val, test, as_given)
+    held_out = set(val or _evenly(train, validation, sizes))
+    split = {name: "val" if name in held_out else "train" for name in {*train, *val}}
+    return dict(sorted((split | dict.fromkeys(test, "test")).items()))
+
+
+def _check_split(train: list[str], val: list[str], test: list[str], as_given: bool) -> None:
+    """Raises UserError unless train and test have two classes at least, and share none."""
     if both := sorted(set(train) & set(test)):
         raise UserError(
             f"dataset.train_classes and dataset.test_classes share {_some(both)}: "
@@ -77,9 +80,6 @@ def split_classes(
             raise UserError(_too_few(which, len(chosen), as_given))
     if len(val) == 1:
         raise UserError(_too_few("val", 1, as_given))
-    held_out = set(val or _evenly(train, validation, sizes))
-    split = {n: "val" if n in held_out else "train" for n in {*train, *val}}
-    return dict(sorted({**split, **dict.fromkeys(test, "test")}.items()))
 
 
 def official_split(class_N: Sequence[str], split_N: Sequence[str]) -> dict[str, str] | None:

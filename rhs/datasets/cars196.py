@@ -108,7 +108,7 @@ def _index(out: Path, source: str, number: int, paths: list[Path]) -> dict[str, 
         if PACKINGS[number] not in (ORIGINAL, CLASSIFICATION):
             notes["original_images"] = _original_images(archives[0])
         refused = [entry for archive in archives for entry in archive.refused]
-        return write_raw(raw, out.name, source, images, refused, notes)
+        return write_raw(raw, out.name, source, images, refused=refused, notes=notes)
 
 
 def _original(paths: list[Path], raw: Path) -> tuple[list[Archive], list[ImageFile]]:

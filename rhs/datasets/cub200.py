@@ -54,7 +54,7 @@ def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
         images = archive.images(entries, "images.txt")
         check_counts(images, EXPECTED, str(path))
         notes = notes_on([archive], images)
-        return write_raw(raw, out.name, source, images, archive.refused, notes)
+        return write_raw(raw, out.name, source, images, refused=archive.refused, notes=notes)
 
 
 def _column(archive: Archive, file: str, what: str) -> dict[str, str]:

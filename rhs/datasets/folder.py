@@ -52,14 +52,7 @@ def fetch(
             then.
     """
     split_folders = check_setting(split_folders)
-    path = locate(source)
-    if not path.exists():
-        raise UserError(
-            f"dataset.source {without_secrets(source)} does not exist; accepted: {ACCEPTED}."
-        )
-    if not (path.is_dir() or path.is_file()) or not os.access(path, os.R_OK):
-        why = "cannot be read" if path.is_dir() or path.is_file() else "is no file or folder"
-        raise UserError(f"dataset.source {without_secrets(source)} {why}; accepted: {ACCEPTED}.")
+    path = _locate(source)
     with atomic_folder(out, RAW) as raw, lists(out, raw) as named:
         listing = _list_directory(path) if path.is_dir() else list_archive(path, raw)
         if not any(listing):
@@ -77,14 +70,28 @@ def fetch(
             notes["other_files"] = others
         short = f"{_passed(passed, files)}; all in {named.beside('passed_over')}" if passed else ""
         why = "; ".join(filter(None, (hint, short)))
-        made = write_raw(raw, out.name, source, images, refused, notes, why)
+        description = write_raw(
+            raw, out.name, source, images, refused=refused, notes=notes, hint=why
+        )
         if passed:
             print(f"folder: {_passed(passed, files)}; all in {named.inside('passed_over')}")
         classes = [image.class_name for image in images]
         folders = same_names([tuple(name.split("/")) for name in classes])
-        for said in filter(None, (hint, alike(classes), folders)):
-            print(f"folder: {said}", flush=True)
-        return made
+        for sentence in filter(None, (hint, alike(classes), folders)):
+            print(f"folder: {sentence}", flush=True)
+        return description
+
+
+def _locate(source: str) -> Path:
+    """Where `source` is; raises UserError unless it is a file or folder that can be read."""
+    path, shown = locate(source), without_secrets(source)
+    if not path.exists():
+        raise UserError(f"dataset.source {shown} does not exist; accepted: {ACCEPTED}.")
+    is_either = path.is_dir() or path.is_file()
+    if not is_either or not os.access(path, os.R_OK):
+        why = "cannot be read" if is_either else "is no file or folder"
+        raise UserError(f"dataset.source {shown} {why}; accepted: {ACCEPTED}.")
+    return path
 
 
 def name_classes(found: list[Found]) -> tuple[list[ImageFile], list[Refused]]:

@@ -55,7 +55,7 @@ def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
         images = archive.images(entries, LIST.name)
         check_counts(images, EXPECTED, f"{path} with {LIST.name}")
         notes = notes_on([archive], images) | {"items_of_several_kinds": _several_kinds(listed)}
-        return write_raw(raw, out.name, source, images, archive.refused, notes)
+        return write_raw(raw, out.name, source, images, refused=archive.refused, notes=notes)
 
 
 def _listed(path: Path) -> list[tuple[str, str, str]]:

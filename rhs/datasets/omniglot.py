@@ -65,7 +65,7 @@ def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
         check_counts(images, EXPECTED, " with ".join(map(str, paths)))
         refused = [entry for archive in archives for entry in archive.refused]
         notes = notes_on(archives, images)
-        return write_raw(raw, out.name, source, images, refused, notes)
+        return write_raw(raw, out.name, source, images, refused=refused, notes=notes)
 
 
 def _entries(archive: Archive) -> Iterator[Entry]:

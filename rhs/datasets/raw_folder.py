@@ -79,6 +79,7 @@ def write_raw(
     dataset: str,
     source: str,
     images: Sequence[ImageFile],
+    *,
     refused: Sequence[Refused] = (),
     notes: dict[str, Any] | None = None,
     hint: str = "",

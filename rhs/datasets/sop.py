@@ -49,7 +49,7 @@ def fetch(out: Path, source: str, downloads: Downloads) -> dict[str, Any]:
         images = archive.images(entries, "Ebay_train.txt with Ebay_test.txt")
         check_counts(images, EXPECTED, str(path))
         notes = notes_on([archive], images)
-        return write_raw(raw, out.name, source, images, archive.refused, notes)
+        return write_raw(raw, out.name, source, images, refused=archive.refused, notes=notes)
 
 
 def _listed(archive: Archive, split: str) -> list[Entry]:

@@ -75,36 +75,43 @@ def arrange(folders: Sequence[Parts], setting: str, source: str) -> Arranged:
             )
         return Arranged(list(folders), [""] * len(folders), "")
     names = _named(level.splits)
+    classes = [p[: level.at] + p[level.at + 1 :] for p in folders]
+    _check_level(level, classes, source)
+    splits = [level.splits[p[level.at]] if len(p) > level.at else "" for p in folders]
+    outside = ""
+    if without := classes.count(()):
+        where = sorted({p[level.at] for p, c in zip(folders, classes, strict=True) if not c})
+        outside = f"{without} images lie right in {_named(where)}, in no folder of a class"
+        outside += ": passed over"
+    labelled = [(c, s) for c, s in zip(classes, splits, strict=True) if c]
+    found = {split for _, split in labelled}
+    if setting == "merge" or (len(found) == 1 and FOLD not in found):
+        how = f"{names} are no part of the classes' names, and no split"
+        splits = [""] * len(folders)
+    else:
+        shared = _shared(labelled)
+        if FOLD in found or shared or "" in found:
+            raise UserError(_undecided(source, names, FOLD in found, shared, setting))
+        splits, how = _as_split(splits, found, names)
+    note = "; ".join(filter(None, (f"{how} ({SETTING}: {', '.join(ACCEPTED)})", outside)))
+    return Arranged([c or None for c in _inside(classes)], splits, note)
+
+
+def _check_level(level: _Level, classes: Sequence[Parts], source: str) -> None:
+    """Raises UserError unless all folders are of the split, and some hold folders of classes."""
+    names = _named(level.splits)
     if level.others:
         raise UserError(
             f"{source} has the folders {names}, as of a split, and beside them "
             f"{_named(level.others)}: move those elsewhere, or say {SETTING}=none, and each of "
             "them is part of a class's name."
         )
-    classes = [p[: level.at] + p[level.at + 1 :] for p in folders]
-    splits = [level.splits[p[level.at]] if len(p) > level.at else "" for p in folders]
     if not any(classes):
         raise UserError(
             f"The images of {source} lie right in {names}, in no folder of a class: make one "
             f"folder per class, list them in a table (dataset=table), or say {SETTING}=none if "
             "these are the classes."
         )
-    told = ""
-    if without := classes.count(()):
-        said = sorted({p[level.at] for p, c in zip(folders, classes, strict=True) if not c})
-        told = f"{without} images lie right in {_named(said)}, in no folder of a class: passed over"
-    labelled = [(c, s) for c, s in zip(classes, splits, strict=True) if c]
-    there = {split for _, split in labelled}
-    if setting == "merge" or (len(there) == 1 and FOLD not in there):
-        how = f"{names} are no part of the classes' names, and no split"
-        splits = [""] * len(folders)
-    else:
-        shared = _shared(labelled)
-        if FOLD in there or shared or "" in there:
-            raise UserError(_undecided(source, names, FOLD in there, shared, setting))
-        splits, how = _as_split(splits, there, names)
-    told = "; ".join(filter(None, (f"{how} ({SETTING}: {', '.join(ACCEPTED)})", told)))
-    return Arranged([c or None for c in _inside(classes)], splits, told)
 
 
 def same_names(classes: Sequence[Parts]) -> str:

@@ -29,6 +29,7 @@ def fetch(
     out: Path,
     source: str,
     downloads: Downloads,
+    *,
     path: str = "path",
     label: str = "label",
     split: str | None = "split",
@@ -62,9 +63,7 @@ def fetch(
     """
     file = locate(source)
     wanted = _wanted(path, label, split, values)
-    folder = file.parent if root is None or root == "" else locate(str(root))
-    if folder != file.parent and not folder.is_dir():
-        raise UserError(f"dataset.fetch.root {root} does not exist or is no folder.")
+    folder = _root(root) or file.parent
     words = empty_words(empty)
     columns = read_columns(file, wanted, ("split",) if split == "split" else (), encoding)
     rows, refused = read_rows(file, columns, [wanted[str(i)] for i in range(len(values))], words)
@@ -72,18 +71,22 @@ def fetch(
     found, missing = _found(rows, folder)
     rows, repeated = _once(rows, found)
     with atomic_folder(out, RAW) as raw, lists(out, raw) as named:
-        images: list[ImageFile] = []
-        refused += missing + repeated
-        for row in tqdm(rows, "table", unit=" images", disable=None):
-            image = _image(row, found[row.number])
-            if isinstance(image, ImageFile):
-                images.append(image)
-            else:
-                refused.append(image)
+        images, unreadable = _images(rows, found)
+        refused += missing + repeated + unreadable
         named.rows["refused"] = [Refused._fields, *sorted(refused)]
         named.rows["respelled"] = _respelled(rows, found, folder)
         _tell(named, refused, images)
-        return write_raw(raw, out.name, source, images, refused, notes)
+        return write_raw(raw, out.name, source, images, refused=refused, notes=notes)
+
+
+def _root(root: str | None) -> Path | None:
+    """The folder that `root` names, if it names one; raises UserError if that is none."""
+    if root is None or root == "":
+        return None
+    folder = locate(str(root))
+    if not folder.is_dir():
+        raise UserError(f"dataset.fetch.root {root} does not exist or is no folder.")
+    return folder
 
 
 def _wanted(path: object, label: object, split: object, values: object) -> dict[str, str]:
@@ -183,6 +186,18 @@ def _difference(first: Row, other: Row) -> str:
     fields = zip(Row._fields[2:], first[2:], other[2:], strict=True)
     field, a, b = next((f, a, b) for f, a, b in fields if a != b)
     return f"the {field} is {a!r} in row {first.number} and {b!r} in row {other.number}"
+
+
+def _images(rows: list[Row], found: dict[int, str]) -> tuple[list[ImageFile], list[Refused]]:
+    """The images of rows, whose files `found` gives by the row's number, and the unreadable."""
+    images, refused = [], []
+    for row in tqdm(rows, "table", unit=" images", disable=None):
+        image = _image(row, found[row.number])
+        if isinstance(image, ImageFile):
+            images.append(image)
+        else:
+            refused.append(image)
+    return images, refused
 
 
 def _image(row: Row, found: str) -> ImageFile | Refused:

@@ -52,13 +52,7 @@ def read_rows(
     has_splits = not all(is_empty(name, words) for name in columns[2])
     numbers = [table[str(i)].to_pylist() for i in range(len(values))]
     for number, (path, label, split) in enumerate(zip(*columns, strict=True), 1):
-        split = "" if is_empty(split, words) else split.strip().lower()
-        split = WORDS.get(split, split)
-        if split not in ("", *KNOWN_SPLITS):
-            raise UserError(
-                f"Row {number} of {file} has the split {split!r}; accepted: "
-                f"{', '.join(KNOWN_SPLITS)}."
-            )
+        split = "" if is_empty(split, words) else _split(split, number, file)
         if "\n" in f"{path}{label}":
             raise UserError(f"Row {number} of {file} has a path or label of more than one line.")
         path = "" if is_empty(path, words) else path.strip()
@@ -82,6 +76,17 @@ def read_rows(
             numbered = tuple(value for value in continuous if value is not None)
             rows.append(Row(number, path, label, split, numbered or None))
     return rows, refused
+
+
+def _split(cell: str, number: int, file: Path) -> str:
+    """One of KNOWN_SPLITS; raises UserError where a row names another."""
+    name = cell.strip().lower()
+    split = WORDS.get(name, name)
+    if split not in ("", *KNOWN_SPLITS):
+        raise UserError(
+            f"Row {number} of {file} has the split {split!r}; accepted: {', '.join(KNOWN_SPLITS)}."
+        )
+    return split
 
 
 def _number(value: str | float | None) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -47,15 +47,14 @@ def embed_folder(
 ) -> tuple[Embeddings, list[Refused]]:
     """Embed every file beneath a folder, in the order of their names; systems' are passed over.
 
-    An image's name is its path below the folder. Its class is the path of the folder it lies in,
-    as in training (rhs.datasets.folder); those right in `folder` have none (label -1). Links to
-    folders are not followed, but named.
+    An image's name is its path below the folder. Its class is the path of the folder it lies in, as
+    in training; right in `folder` it has none (label -1). Links to folders are named, not followed.
 
     Args:
         digest: of the model, kept with the embeddings.
 
     Returns:
-        The embeddings, and the files that are no image or a damaged one, with the reason.
+        The embeddings, and the files that cannot be embedded, with the reason.
 
     Raises:
         UserError: no such folder, or no image in it.
@@ -64,7 +63,7 @@ def embed_folder(
         raise UserError(f"{folder} is not a folder; a folder with images is needed.")
     refused: list[Refused] = []
     paths = sorted(_files(folder, refused), key=lambda path: path.relative_to(folder).parts)
-    names, classes, embedded = [], [], [np.empty((0, model.dim), np.float32)]
+    names, folders, embedded = [], [], [np.empty((0, model.dim), np.float32)]
     with (
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
         tqdm(total=len(paths), desc="embed", unit="image", disable=None) as bar,
@@ -72,25 +71,29 @@ def embed_folder(
         for start in range(0, len(paths), BATCH):
             part = paths[start : start + BATCH]
             pixels = []
-            for path, seen in zip(
-                part, pool.map(lambda path: _see(path, model), part), strict=True
-            ):
+            looks = pool.map(lambda path: _see(path, model), part)
+            for path, seen in zip(part, looks, strict=True):
                 name = printable(path.relative_to(folder).as_posix())
                 if isinstance(seen, str):
                     refused.append(Refused(name, seen))
                 else:
                     names.append(name)
-                    classes.append(one_spelling(path.relative_to(folder).parent.as_posix()))
+                    folders.append(one_spelling(path.relative_to(folder).parent.as_posix()))
                     pixels.append(seen)
             embedded.append(model.embed(pixels))
             bar.update(len(part))
     if not names:
         why = f": {refused[0].name} is refused ({refused[0].reason})" if refused else ""
         raise UserError(f"{folder} holds no image that can be embedded{why}.")
-    numbers = {name: i for i, name in enumerate(sorted(set(classes) - {"."}))}
-    labels = np.array([numbers.get(name, -1) for name in classes], np.int64)
-    class_names = ["" if name == "." else printable(name) for name in classes]
-    return Embeddings(np.concatenate(embedded), labels, names, class_names, None, digest), refused
+    x_ND, (labels_N, class_names) = np.concatenate(embedded), _labels(folders)
+    return Embeddings(x_ND, labels_N, names, class_names, None, digest), refused
+
+
+def _labels(folders: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """Each image's label [N] and class by its folder; "." is no class: -1 and ""."""
+    numbers = {name: i for i, name in enumerate(sorted(set(folders) - {"."}))}
+    labels_N = np.array([numbers.get(name, -1) for name in folders], np.int64)
+    return labels_N, ["" if name == "." else printable(name) for name in folders]
 
 
 def _files(folder: Path, refused: list[Refused]) -> Iterator[Path]:

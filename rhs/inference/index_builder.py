@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,31 +38,26 @@ def build_index(
     """Write `index.faiss`, `items.parquet` and `index.json` into the existing folder `out`.
 
     Args:
-        embedded: of each split of `settings.splits` that the shards have; others are not looked at.
+        embedded: of each split of `settings.splits` that the shards have.
         model: folder of the model that made the embeddings.
         settings: as in conf/index; those left out have the values there.
 
     Returns:
         What `index.json` says: `kind`, `dim`, `images`, `splits` ({split: images}), `model`
-        (digest), `recall_at_10` against exact search and the number of sampled `queries` that it
-        was measured with, `bytes_per_vector`, `settings`, and the SHA-256 of the two other files.
+        (digest), `recall_at_10` against exact search of so many sampled `queries`,
+        `bytes_per_vector`, `settings`, and the `sha256` of the two other files.
 
     Raises:
-        UserError: settings that are wrong or impossible for these images, embeddings that are
-            missing, of another model or not of these images, NaN or infinity.
+        UserError: impossible settings; embeddings missing, not finite, or of others than these.
     """
-    whole = check_index_settings(settings)
-    splits = [split for split in whole["splits"] if has_split(shards, split)]
-    for split in splits:
-        _check(split, shards, embedded, model)
-    if not splits:
-        raise UserError(f"index.splits is {whole['splits']}; {shards} has no image of them.")
+    settings = check_index_settings(settings)
+    splits = _splits(settings["splits"], shards, embedded, model)
     unit_ND = unit_rows(np.concatenate([embedded[split].embeddings for split in splits]))
-    kind = choose_kind(len(unit_ND), whole)
-    index = create_index(kind, unit_ND, whole)
-    recall, queries = recall_against_exact(index, unit_ND, whole["seed"])
+    kind = choose_kind(len(unit_ND), settings)
+    index = create_index(kind, unit_ND, settings)
+    recall, queries = recall_against_exact(index, unit_ND, settings["seed"])
     faiss.write_index(index, str(out / VECTORS))
-    write_items(out / ITEMS, shards, splits, whole["thumbnail"])
+    write_items(out / ITEMS, shards, splits, settings["thumbnail"])
     facts = {
         "kind": kind,
         "dim": unit_ND.shape[1],
@@ -72,12 +67,24 @@ def build_index(
         "recall_at_10": recall,
         "queries": queries,
         "bytes_per_vector": round((out / VECTORS).stat().st_size / len(unit_ND), 1),
-        "settings": whole,
+        "settings": settings,
         "sha256": {name: file_digest(out / name) for name in (VECTORS, ITEMS)},
     }
     (out / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     print(summary(facts))
     return facts
+
+
+def _splits(
+    wanted: Sequence[str], shards: Path, embedded: Mapping[str, Embeddings], model: Path
+) -> list[str]:
+    """Those of the wanted splits that the shards have; raises UserError as `build_index` says."""
+    splits = [split for split in wanted if has_split(shards, split)]
+    for split in splits:
+        _check(split, shards, embedded, model)
+    if not splits:
+        raise UserError(f"index.splits is {wanted}; {shards} has no image of them.")
+    return splits
 
 
 def summary(facts: Mapping[str, Any]) -> str:

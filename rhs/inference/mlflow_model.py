@@ -71,12 +71,12 @@ def register(
     run_id: str,
     data_digest: str,
     example: bytes,
+    *,
     index: Path | None = None,
 ) -> str:
     """Log a saved model and its index to the active MLflow run and register them, once the same.
 
-    The alias `champion` moves to it unless the present champion has a higher score on the same
-    data; scores on other data say nothing about this one.
+    The alias `champion` moves to it unless the present one has a higher score on the same data.
 
     Args:
         model: folder that `rhs.models.embedder.save_embedder` wrote.

@@ -26,67 +26,15 @@ odd or alone in its class.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rhs.data.splits import RETRIEVAL, SPLITS
 from rhs.errors import UserError
+from rhs.preprocessing.tally import Tally
 
 NAMED = 8  # refused images in a message
-
-
-class Tally:
-    """Counts what becomes of each image.
-
-    Attributes:
-        kept: (class name, checksum) of each image that is in a shard.
-        sides: {"query" | "gallery": {class name: images}}, where the test split has these two.
-        ambiguous: images kept although an exact copy stands in another class.
-        refused: the manifest's entries; begins with what the fetch stage refused.
-        odd: the manifest's entries.
-        chosen: what is to be said of how the classes were split.
-    """
-
-    def __init__(self, refused_by_fetch: list[dict[str, str]], chosen: str = "") -> None:
-        self.chosen = chosen
-        self._name_of: dict[str, str] = {}  # class -> one of its images
-        self.kept: list[tuple[str, str]] = []
-        self.refused = [{**entry, "class_name": ""} for entry in refused_by_fetch]
-        self.odd: list[dict[str, str]] = []
-        self.converted: Counter[str] = Counter()
-        self.resized = 0
-        self.sides: dict[str, Counter[str]] = {side: Counter() for side in RETRIEVAL}
-        self.ambiguous = 0
-
-    def refuse(self, row: dict[str, Any]) -> None:
-        self.refused.append({key: row[key] for key in ("name", "class_name", "why")})
-
-    def keep(self, row: dict[str, Any], ambiguous: bool = False) -> None:
-        self.kept.append((row["class_name"], row["sha256"]))
-        self._name_of[row["class_name"]] = row["name"]
-        self.ambiguous += ambiguous
-        if row["split"] in self.sides:
-            self.sides[row["split"]][row["class_name"]] += 1
-        self.resized += row["resized"]
-        about = {key: row[key] for key in ("name", "class_name")}
-        self.odd += [{**about, "what": what} for what in row["odd"]]
-        if row["converted"]:
-            self.converted[row["converted"]] += 1
-
-    def refused_rows(self) -> list[Sequence[object]]:
-        """What was refused, as a list for people."""
-        header = ("name", "class_name", "why")
-        return [header, *(tuple(entry[key] for key in header) for entry in self.refused)]
-
-    def kept_rows(self) -> list[Sequence[object]]:
-        """What was kept though it is odd or alone in its class, as a list for people."""
-        header = ("name", "class_name", "what")
-        sizes = Counter(class_name for class_name, _ in self.kept)
-        odd = [tuple(entry[key] for key in header) for entry in self.odd]
-        alone = "alone in its class: kept in the gallery, never a query or an anchor"
-        single = [(self._name_of[c], c, alone) for c, n in sorted(sizes.items()) if n == 1]
-        return [header, *odd, *single]
 
 
 def kind_of(why: str) -> str:
@@ -124,30 +72,28 @@ def build_manifest(
     Args:
         description: of the raw folder, see `rhs.datasets.raw_folder`.
         split_of: class name -> split; absent classes were left out.
-        shards: {"file", "rows", "sha256"} of each, in order.
+        shards: see above, in order.
 
     Raises:
         UserError: fewer than two train or two test classes kept an image, or all that kept any in
             a split kept one; or one validation class is left.
     """
     sizes = Counter(class_name for class_name, _ in tally.kept)
-    splits = _count_splits(split_of, sizes, tally)
-    digest = hashlib.sha256("".join(f"{s['file']} {s['sha256']}\n" for s in shards).encode())
-    reasons = Counter(kind_of(entry["why"]) for entry in tally.refused)
+    listed = "".join(f"{shard['file']} {shard['sha256']}\n" for shard in shards)
     manifest = {
         "dataset": description["dataset"],
-        "digest": digest.hexdigest(),
+        "digest": hashlib.sha256(listed.encode()).hexdigest(),
         "classes": len(sizes),
         "images": len(tally.kept),
-        "splits": splits,
+        "splits": _count_splits(split_of, sizes, tally),
         "class_names": class_names,
         "singletons": sorted(name for name, n in sizes.items() if n == 1),
         "refused": tally.refused,
-        "refused_by_reason": dict(sorted(reasons.items())),
+        "refused_by_reason": _count_kinds(entry["why"] for entry in tally.refused),
         "converted": dict(sorted(tally.converted.items())),
         "resized": tally.resized,
         "odd": tally.odd,
-        "odd_by_kind": dict(sorted(Counter(kind_of(entry["what"]) for entry in tally.odd).items())),
+        "odd_by_kind": _count_kinds(entry["what"] for entry in tally.odd),
         "duplicates_within_class": len(tally.kept) - len(set(tally.kept)),
         "copies_across_classes": tally.ambiguous,
         "notes": description["notes"],
@@ -155,10 +101,14 @@ def build_manifest(
         "shards": shards,
         "settings": settings,
     }
-    emptied = sorted(set(split_of) - set(sizes))
-    left_out = sorted(set(class_names) - set(split_of))
-    manifest["warnings"] = _warnings(manifest, tally, emptied, left_out)
+    emptied, left_out = set(split_of) - set(sizes), set(class_names) - set(split_of)
+    manifest["warnings"] = _warnings(manifest, tally, sorted(emptied), sorted(left_out))
     return manifest
+
+
+def _count_kinds(reasons: Iterable[str]) -> dict[str, int]:
+    """How often each kind of reason occurs, by name."""
+    return dict(sorted(Counter(map(kind_of, reasons)).items()))
 
 
 def _count_splits(

@@ -37,7 +37,7 @@ from rhs.datasets.raw_folder import read_raw
 from rhs.distributed.ray_cluster import ordered_and_quiet
 from rhs.distributed.worker_deaths import KILLED, MEMORY, NODE, PREPARING, death
 from rhs.errors import UserError
-from rhs.preprocessing.manifest import Tally, build_manifest, check_refused
+from rhs.preprocessing.manifest import build_manifest, check_refused
 from rhs.preprocessing.prepare_image import MAX_PIXELS
 from rhs.preprocessing.prepare_rows import (
     CHANGED,
@@ -47,6 +47,7 @@ from rhs.preprocessing.prepare_rows import (
     prepare_rows,
 )
 from rhs.preprocessing.shard_writer import ShardWriter
+from rhs.preprocessing.tally import Tally
 from rhs.storage.atomic import atomic_folder
 from rhs.storage.csv_lists import lists
 from rhs.storage.outputs import SHARDS

@@ -67,4 +67,5 @@ def picture(
     """Image i of a split, ready for a page."""
     uri, width, height = thumbnail(images.bytes(int(i)))
     class_name = images.class_names[int(images.labels[i])]
-    return Picture(uri, width, height, class_name, images.names[i], similarity, right)
+    name = images.names[i]
+    return Picture(uri, width, height, class_name, name, similarity=similarity, right=right)

@@ -172,13 +172,14 @@ def loader_of(
     """This rank's batches: of features, of images, or, with `cluster.input=ray`, of images that
     are decoded elsewhere in the cluster."""
     what = (images, plan_of(params, labels), augmentation_of(params), image_size)
-    where = (collectives.rank(), collectives.world_size(), input_threads(params["cluster"]))
+    where = (collectives.rank(), collectives.world_size())
     values_NL = images.values if takes_values(objective) else None
+    threads = input_threads(params["cluster"])
     if isinstance(images, Features):
-        return FeatureLoader(*what, *where, values_NL)
+        return FeatureLoader(*what, *where, threads=threads, values_NL=values_NL)
     if params["cluster"]["input"] == "ray":
-        return RayTrainLoader(shards, *what, *where, values_NL)
-    return TrainLoader(*what, *where, values_NL)
+        return RayTrainLoader(shards, *what, *where, threads=threads, values_NL=values_NL)
+    return TrainLoader(*what, *where, threads=threads, values_NL=values_NL)
 
 
 def settings_of(params: dict) -> Settings:

@@ -108,7 +108,7 @@ def test_batches_are_the_plans(tiny_shards, tmp_path, embedder, world_size):
     plan = BalancedBatchSampler(kept.labels, 4, 2, seed=0)
     values_NL = np.arange(len(kept), dtype=float)[:, None]
     loaders = [
-        FeatureLoader(kept, plan, Augmentation(), 16, rank, world_size, 1, values_NL)
+        FeatureLoader(kept, plan, Augmentation(), 16, rank, world_size, values_NL=values_NL)
         for rank in range(world_size)
     ]
     shares = [list(loader.epoch(2, start=1)) for loader in loaders]

@@ -49,9 +49,10 @@ def indexed(store, tmp_path_factory):
     mlflow.set_experiment("tiny")
     with mlflow.start_run() as active:
         run_id = active.info.run_id
-        arguments = (run_id, "data-3", EXAMPLE, made.index)
-        first = register(made.model, "rhs-indexed", 0.5, *arguments)
-        assert register(made.model, "rhs-indexed", 0.5, *arguments) == first, "registered twice"
+        arguments = (run_id, "data-3", EXAMPLE)
+        first = register(made.model, "rhs-indexed", 0.5, *arguments, index=made.index)
+        again = register(made.model, "rhs-indexed", 0.5, *arguments, index=made.index)
+        assert again == first, "registered twice"
     return made, run_id
 
 
@@ -84,7 +85,7 @@ def test_another_index_is_another_version(indexed, tmp_path):
     other = make_searchable(tmp_path, seed=6, thumbnail=4)
     with mlflow.start_run() as run:
         models = [
-            register(made.model, "rhs-two", None, run.info.run_id, "data-3", EXAMPLE, index)
+            register(made.model, "rhs-two", None, run.info.run_id, "data-3", EXAMPLE, index=index)
             for index in (made.index, other.index, None)
         ]
     versions = MlflowClient().search_model_versions("name = 'rhs-two'")

@@ -10,7 +10,6 @@ All of it may be deleted at any time, and is then brought again.
 """
 
 import errno
-import hashlib
 import json
 import os
 import time
@@ -24,13 +23,12 @@ from urllib.parse import quote
 from rhs.config.redact import without_secrets as shown
 from rhs.datasets.download.http_transfer import HTTPTransfer, Patience
 from rhs.datasets.download.partial_file import (
-    CHUNK,
     DownloadFailed,
     PartialFile,
-    byte_bar,
     copy,
     human_size,
     naming_errors,
+    wrong_digest,
 )
 from rhs.errors import UserError, check_number
 from rhs.paths import in_project, locate
@@ -172,7 +170,7 @@ class Downloads:
         else:
             checked = file.digest is not None
             HTTPTransfer(address, part, self.patience, file.size, checked).run()
-        wrong = _wrong(part.path, file.digest)
+        wrong = wrong_digest(part.path, file.digest)
         if wrong:
             part.discard()
         return wrong
@@ -199,27 +197,11 @@ class Downloads:
             lock.release()
 
 
-def _wrong(path: Path, digest: str | None) -> str | None:
-    """None if the file has this digest, otherwise a few words that name both."""
-    if digest is None:
-        return None
-    kind, _, expected = digest.partition(":")
-    assert kind in ("md5", "sha256"), digest
-    hasher = hashlib.new(kind, usedforsecurity=False)
-    with path.open("rb") as stream, byte_bar(f"check {path.name}", path.stat().st_size) as bar:
-        while data := stream.read(CHUNK):
-            hasher.update(data)
-            bar.update(len(data))
-    if hasher.hexdigest() == expected.lower():
-        return None
-    return f"wrong bytes, {kind}:{hasher.hexdigest()} instead of {digest}"
-
-
 def _set_aside_if_wrong(target: Path, digest: str | None) -> list[str]:
     """Rename a file that is there but not the published one; returns what to say about it."""
     if not target.is_file() or (digest and _stamped(target, digest)):
         return []
-    wrong = _wrong(target, digest)
+    wrong = wrong_digest(target, digest)
     if wrong is None:
         _stamp(target, digest)
         return []

@@ -1,6 +1,7 @@
 """A file that is not yet whole: its bytes, its progress, and the disk that must hold it."""
 
 import errno
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -88,11 +89,27 @@ def byte_bar(name: str, total: int | None, done: int = 0) -> tqdm:
     )
 
 
+def wrong_digest(path: Path, digest: str | None) -> str | None:
+    """None if the file has this digest, otherwise a few words that name both."""
+    if digest is None:
+        return None
+    kind, _, expected = digest.partition(":")
+    assert kind in ("md5", "sha256"), digest
+    hasher = hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as stream, byte_bar(f"check {path.name}", path.stat().st_size) as bar:
+        while data := stream.read(CHUNK):
+            hasher.update(data)
+            bar.update(len(data))
+    if hasher.hexdigest() == expected.lower():
+        return None
+    return f"wrong bytes, {kind}:{hasher.hexdigest()} instead of {digest}"
+
+
 def copy(source: Path, part: PartialFile) -> None:
     """Copy a file of a mirror folder.
 
     Raises:
-        Failed: it cannot be read.
+        DownloadFailed: it cannot be read.
         UserError: not enough space for it.
     """
     if not source.is_file():

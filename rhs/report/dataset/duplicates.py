@@ -118,7 +118,15 @@ def find_copies(images: Fingerprints, mirrored: bool) -> Copies:
             links.append(np.stack([members[:-1], members[1:]], 1))
     first_U = np.array([members[0] for members in same], dtype=np.int64)
     for a, b, correlation, flipped in _near_pairs(images.gray_NHW, first_U, mirrored):
-        _note(copies, images, same[a], same[b], copies.near_NK, correlation, flipped)
+        _note(
+            copies,
+            images,
+            same[a],
+            same[b],
+            copies.near_NK,
+            correlation=correlation,
+            mirrored=flipped,
+        )
         links.append(np.array([[same[a][0], same[b][0]]]))
     copies.group_N[:] = _groups(n, np.concatenate(links))
     return copies
@@ -157,6 +165,7 @@ def _note(
     some: np.ndarray,
     others: np.ndarray,
     flag_NK: np.ndarray,
+    *,
     correlation: float = 1.0,
     mirrored: bool = False,
 ) -> None:
