@@ -126,7 +126,9 @@ def prepared_benchmark(project, monkeypatch):
             put(project / "here" / name, file, content)
         module = import_module(f"rhs.datasets.{name}")
         monkeypatch.setattr(module, "EXPECTED", counts)
-        monkeypatch.setattr(preprocessing, "_prepared", one_piece)  # as through Ray: tests/data
+        monkeypatch.setattr(
+            preprocessing, "prepare_on_ray", one_piece
+        )  # as through Ray: tests/data
         raw, shards = project / "data/raw" / name, project / "data/shards" / name
         module.fetch(raw, params.dataset.source, Shelf(project / "here"))
         kept = params.dataset.copies_across_classes

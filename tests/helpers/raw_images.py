@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from rhs.datasets import folder
-from rhs.preprocessing import preprocess
+from rhs.preprocessing import ray_preparation
 from rhs.preprocessing.prepare_rows import prepare_rows
 
 
@@ -38,9 +38,9 @@ def make_raw(tmp_path: Path, changes: dict[str, bytes | None] | None = None) -> 
 
 
 def one_piece(plan, raw, how):
-    """What Ray's tasks do, done here; to take the place of `preprocess._prepared`."""
+    """What Ray's tasks do, done here; to take the place of `prepare_on_ray`."""
     done = 0
-    for block in preprocess._blocks(plan):
+    for block in ray_preparation._blocks(plan):
         for table in prepare_rows(block, raw, **how):
-            yield preprocess._joined(plan, table, done)
+            yield ray_preparation._joined(plan, table, done)
             done += len(table)

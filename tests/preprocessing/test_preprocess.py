@@ -15,12 +15,13 @@ from raw_images import make_raw, noise_image, one_piece
 from rhs.data.shards import SHARD_SCHEMA, ShardedImages, load_manifest
 from rhs.errors import UserError
 from rhs.preprocessing import preprocess as module
+from rhs.preprocessing import ray_preparation
 from rhs.preprocessing.preprocess import preprocess
 
 
 @pytest.fixture
 def in_process(monkeypatch):
-    monkeypatch.setattr(module, "_prepared", one_piece)
+    monkeypatch.setattr(module, "prepare_on_ray", one_piece)
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +138,13 @@ def test_settings_at_the_ends_of_their_ranges(in_process, raw_folder, tmp_path, 
 
 
 def test_tasks_are_bounded_in_images_and_in_bytes(monkeypatch):
-    monkeypatch.setattr(module, "BLOCK_ROWS", 4)
-    monkeypatch.setattr(module, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(ray_preparation, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(ray_preparation, "BLOCK_BYTES", 100)
     sizes = [10] * 6 + [60, 60, 40, 1, 500, 500, 99]
     texts = [str(i) for i in range(len(sizes))]
     columns = dict.fromkeys(("name", "file", "sha256"), texts)
     plan = pa.table({**columns, "size": sizes, "offset": [0] * len(sizes)})
-    blocks = module._blocks(plan)
+    blocks = ray_preparation._blocks(plan)
     assert [b["size"].to_pylist() for b in blocks] == [
         [10] * 4,
         [10, 10, 60],

@@ -22,13 +22,12 @@ from rhs.report.dataset.duplicate_groups import (
 from rhs.report.dataset.duplicates import (
     KEYS,
     KINDS,
-    MORE_NEIGHBORS,
-    NEIGHBORS,
     Copies,
     find_copies,
     queries_with_answers,
 )
 from rhs.report.dataset.fingerprints import SPLITS, Fingerprints, read_fingerprints
+from rhs.report.dataset.near_copies import MORE_NEIGHBORS, NEIGHBORS
 from rhs.report.run.tables import Figure, data_facts, named_images, percent
 from rhs.report.svg_plots import histogram
 from rhs.report.templating import render

@@ -25,7 +25,7 @@ def write_explorer(path: Path, data: Mapping[str, Any], shared: Mapping[str, Any
     """Write the page.
 
     Args:
-        data: as `rhs.report.explorer.page_data.explored` gives it.
+        data: as `rhs.report.explorer.page_data.build_page_data` gives it.
         shared: what every page's template asks for.
     """
     script = _script()

@@ -46,7 +46,7 @@ def choose_shown(labels_N: np.ndarray, most: int) -> np.ndarray:
     return np.flatnonzero(taken_C[class_N])
 
 
-def explored(
+def build_page_data(
     images: Images,
     found: RetrievalResults,
     shown_S: np.ndarray,
@@ -77,12 +77,7 @@ def explored(
     classes_C, label_N = np.unique(found.labels_N, return_inverse=True)
     label_I = label_N[kept]
     pairs, pairs_in_all = _pairs(found, label_N)
-    pictures: dict[str, int] = {}
-    pictured_I = np.isin(kept, _pictured(shown_S, near_Qk))
-    thumbs = [
-        pictures.setdefault(_small(images, i) if pictured else _BLANK, len(pictures))
-        for i, pictured in zip(kept, pictured_I, strict=True)
-    ]
+    thumbs, pictures = _thumbnails(images, kept, np.isin(kept, _pictured(shown_S, near_Qk)))
     return {
         "format": FORMAT,
         "about": {**about, "data": data_digest(images)},
@@ -93,7 +88,7 @@ def explored(
         "names": [images.names[i] for i in kept],
         "labels": label_I.tolist(),
         "thumbs": thumbs,
-        "pictures": list(pictures),
+        "pictures": pictures,
         "queries": np.searchsorted(kept, found.asking_Q[rows]).tolist(),
         "neighbors": np.searchsorted(kept, near_Qk).tolist(),
         "similarities": _rounded(found.similarities_Qk[rows, :NEIGHBORS], 4),
@@ -125,8 +120,16 @@ def data_digest(images: Images) -> str:
     return digest.hexdigest()[:16]
 
 
-def _small(images: Images, i: int) -> str:
-    return thumbnail(images.bytes(int(i)), _SIDE, "webp")[0]
+def _thumbnails(
+    images: Images, kept_I: np.ndarray, pictured_I: np.ndarray
+) -> tuple[list[int], list[str]]:
+    """Each image's place among the pictures, and these as data URIs; one blank one for the rest."""
+    place: dict[str, int] = {}
+    thumbs = []
+    for i, pictured in zip(kept_I, pictured_I, strict=True):
+        uri = thumbnail(images.bytes(int(i)), _SIDE, "webp")[0] if pictured else _BLANK
+        thumbs.append(place.setdefault(uri, len(place)))
+    return thumbs, list(place)
 
 
 def _ranks(found: RetrievalResults, rows: np.ndarray) -> list[int | None]:

@@ -14,7 +14,7 @@ from rhs.evaluation.intervals import interval
 from rhs.metrics.retrieval_results import RetrievalResults, search
 from rhs.report.embedding_map import Projection, draw_map, project
 from rhs.report.explorer.page import write_explorer
-from rhs.report.explorer.page_data import NEIGHBORS, choose_shown, explored
+from rhs.report.explorer.page_data import NEIGHBORS, build_page_data, choose_shown
 from rhs.report.pictures import Images, Picture
 from rhs.report.run import curves
 from rhs.report.run.collapse import collapse_section
@@ -92,7 +92,7 @@ def build_report(out: Path, results: Results, *, explorer_images: int = EXPLORER
     out.mkdir(parents=True, exist_ok=True)
     for name, values in (("index.html", index), ("failures.html", {"failures": failures})):
         (out / name).write_text(render(name, **shared, **values), encoding="utf-8")
-    data = explored(images, found, shown_S, placed, _about(results, found))
+    data = build_page_data(images, found, shown_S, placed, _about(results, found))
     write_explorer(out / "explorer.html", data, shared)
 
 

@@ -10,16 +10,15 @@ from photos import EDITS, encoded, mirrored, photo, photo_shards
 from PIL import Image, ImageDraw
 
 from rhs.data.shards import load_manifest
-from rhs.report.dataset import duplicates
+from rhs.report.dataset import near_copies
 from rhs.report.dataset.duplicates import (
-    CORRELATION,
-    DIFFERENCE,
     KEYS,
     find_copies,
     kind_of_pair,
     queries_with_answers,
 )
 from rhs.report.dataset.fingerprints import SPLITS, read_fingerprints
+from rhs.report.dataset.near_copies import CORRELATION, DIFFERENCE
 from rhs.report.dataset.thumbnail_alignment import compare, normalized
 
 Row = tuple[str, str, bytes]
@@ -78,7 +77,7 @@ def test_a_pair_that_is_alike_both_ways_is_told_once():
     noise = np.random.default_rng(0).integers(-2, 3, picture.shape)
     two = np.stack([picture, (picture + noise).clip(0, 255).astype(np.uint8)])
     for grays in (two, two[:, ::-1]):
-        pairs = list(duplicates._near_pairs(grays, np.arange(2), mirrored=True))
+        pairs = list(near_copies.near_pairs(grays, np.arange(2), mirrored=True))
         assert [(a, b, flipped) for a, b, _, flipped in pairs] == [(0, 1, False)]
 
 
@@ -160,7 +159,7 @@ def test_what_is_left_in_a_blank_page_is_no_picture(tmp_path):
 
 
 def test_more_copies_than_neighbors_make_one_group(tmp_path, monkeypatch):
-    monkeypatch.setattr(duplicates, "NEIGHBORS", 3)
+    monkeypatch.setattr(near_copies, "NEIGHBORS", 3)
     rows = [
         ("test", "x", encoded(photo(0), "JPEG", quality=quality)) for quality in range(50, 90, 4)
     ]
@@ -171,7 +170,7 @@ def test_more_copies_than_neighbors_make_one_group(tmp_path, monkeypatch):
 
 def test_each_of_many_copies_of_a_training_image_is_told(tmp_path, monkeypatch):
     """Though the nearest of each are the other copies, and not the one in training."""
-    monkeypatch.setattr(duplicates, "NEIGHBORS", 3)
+    monkeypatch.setattr(near_copies, "NEIGHBORS", 3)
     rows = [
         ("test", "x", encoded(photo(0), "JPEG", quality=quality)) for quality in range(70, 90, 2)
     ]
@@ -232,9 +231,9 @@ def test_test_images_ask_for_others_of_their_class(tmp_path):
 
 def test_nothing_alike_at_all():
     random = np.random.default_rng(0).integers(0, 256, (5, 32, 32), dtype=np.uint8)
-    assert list(duplicates._near_pairs(random, np.arange(5), mirrored=True)) == []
+    assert list(near_copies.near_pairs(random, np.arange(5), mirrored=True)) == []
     blank = np.full((3, 32, 32), 7, dtype=np.uint8)
-    assert list(duplicates._near_pairs(blank, np.arange(3), mirrored=True)) == []
+    assert list(near_copies.near_pairs(blank, np.arange(3), mirrored=True)) == []
 
 
 def test_the_search_misses_no_pair(tmp_path):
@@ -243,11 +242,11 @@ def test_the_search_misses_no_pair(tmp_path):
     rows += [("test", "x", edit(photo(seed))) for seed in range(3) for edit in EDITS.values()]
     images, _, _ = found(tmp_path, rows)
     n = len(images)
-    near = duplicates._near_pairs(images.gray_NHW, np.arange(n), mirrored=False)
+    near = near_copies.near_pairs(images.gray_NHW, np.arange(n), mirrored=False)
     a, b = np.triu_indices(n, 1)
     x = normalized(images.gray_NHW)
     correlation, difference = compare(x[a], x[b])
-    likely = np.einsum("phw,phw->p", x[a], x[b]) >= duplicates.CANDIDATE
+    likely = np.einsum("phw,phw->p", x[a], x[b]) >= near_copies.CANDIDATE
     good = likely & (correlation >= CORRELATION) & (difference <= DIFFERENCE)
     assert good.sum() > 20
     assert sorted((i, j) for i, j, *_ in near) == sorted(zip(a[good], b[good], strict=True))

@@ -12,14 +12,20 @@ from pages import NASTY, FakeImages, clusters, write
 from rhs.metrics.retrieval import score
 from rhs.metrics.retrieval_results import search
 from rhs.report.explorer.page import as_json
-from rhs.report.explorer.page_data import _BLANK, NEIGHBORS, choose_shown, data_digest, explored
+from rhs.report.explorer.page_data import (
+    _BLANK,
+    NEIGHBORS,
+    build_page_data,
+    choose_shown,
+    data_digest,
+)
 
 
 def data_of(embeddings, labels, shown=None, queries=None):
     images = FakeImages(labels, queries=queries)
     found = search(embeddings, labels, queries, NEIGHBORS)
     shown = np.arange(len(labels)) if shown is None else shown
-    return explored(images, found, shown, None, {}), images
+    return build_page_data(images, found, shown, None, {}), images
 
 
 def test_a_sample_is_of_whole_classes_and_the_same_for_every_run():
@@ -102,7 +108,7 @@ def test_equal_pictures_are_stored_once():
     embeddings, labels = clusters(20, 4)
     images = FakeImages(labels)
     images.bytes = lambda i: FakeImages(labels).bytes(i % 3)
-    data = explored(images, search(embeddings, labels, None, 3), np.arange(20), None, {})
+    data = build_page_data(images, search(embeddings, labels, None, 3), np.arange(20), None, {})
     assert len(data["pictures"]) == 3
     assert data["thumbs"][3:6] == data["thumbs"][:3] == [0, 1, 2]
 
