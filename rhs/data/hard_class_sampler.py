@@ -86,7 +86,9 @@ class HardClassBatchSampler(BalancedBatchSampler):
             draw[place], drawn[row] = drawn[row], drawn[row] + 1
         return BatchIndices(here, draw)
 
-    def _compose_batch(self, epoch: int, step: int, x_ND, signatures_CD) -> np.ndarray:
+    def _compose_batch(
+        self, epoch: int, step: int, x_ND: np.ndarray, signatures_CD: np.ndarray
+    ) -> np.ndarray:
         random = np.random.default_rng([self.seed, epoch, step, COMPOSE])
         rows = self._members[self._anchor_class(epoch * self.steps + step)]
         own = self.labels[rows[0]]
@@ -100,7 +102,9 @@ class HardClassBatchSampler(BalancedBatchSampler):
         chosen = random.choice(np.sort(pool), min(wanted, len(pool)), replace=False)
         return np.concatenate([anchors, np.resize(chosen, wanted)])
 
-    def hard_classes(self, own: int, anchors_eD, signatures_CD) -> np.ndarray:
+    def hard_classes(
+        self, own: int, anchors_eD: np.ndarray, signatures_CD: np.ndarray
+    ) -> np.ndarray:
         """P_c: labels of the classes most similar to any of the anchors."""
         similarity_C = _most_similar(anchors_eD, signatures_CD)
         usable_K = np.array([self.labels[rows[0]] for rows in self._members])
@@ -108,7 +112,9 @@ class HardClassBatchSampler(BalancedBatchSampler):
         count = int(self.alpha * (self.classes - 1))
         return others[np.argsort(-similarity_C[others], kind="stable")[:count]]
 
-    def hard_samples(self, hard_classes, anchors_eD, x_ND) -> np.ndarray:
+    def hard_samples(
+        self, hard_classes: np.ndarray, anchors_eD: np.ndarray, x_ND: np.ndarray
+    ) -> np.ndarray:
         """P_s: the images of these classes most similar to any of the anchors."""
         candidates = np.flatnonzero(np.isin(self.labels, hard_classes))
         similarity = _most_similar(anchors_eD, x_ND[candidates])

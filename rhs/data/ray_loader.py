@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class RayTrainLoader(TrainLoader):
         more: as for TrainLoader, whose images are of the split "train".
     """
 
-    def __init__(self, shards: Path, *more, **named):
+    def __init__(self, shards: Path, *more: Any, **named: Any) -> None:
         super().__init__(*more, **named)
         self.shards = shards.resolve()
 
@@ -42,15 +43,15 @@ class RayTrainLoader(TrainLoader):
         )
         rows = [{"index": slot.index, "repeat": slot.repeat} for slot in slots]
         with ordered_and_quiet():
-            made = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            batches = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                 make, num_cpus=1, concurrency=self.threads
             )
-            for batch in made.iter_batches(batch_size=None, prefetch_batches=self.threads):
+            for batch in batches.iter_batches(batch_size=None, prefetch_batches=self.threads):
                 # Copied: what lies in Ray's object store must not be written to.
                 yield from np.array(batch["pixels"])
 
 
-def _make(row: dict, shards: str, **settings) -> dict[str, np.ndarray]:
+def _make(row: dict, shards: str, **settings: Any) -> dict[str, np.ndarray]:
     """Runs in a process of Ray's, which keeps the shards open for the next batch."""
     return {
         "pixels": augmented_batch(

@@ -1,6 +1,7 @@
 """A small picture of an encoded image."""
 
 import io
+from typing import Any
 
 from PIL import Image
 
@@ -36,7 +37,7 @@ def shrink(encoded: bytes, side: int) -> Image.Image:
     return small
 
 
-def _encode(image: Image.Image, kind: str, **options) -> bytes:
+def _encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -35,7 +35,7 @@ class Augmentation:
     flip: bool = False
     jitter: Mapping[str, float] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, bounds, most in (("scale", self.scale, 1.0), ("ratio", self.ratio, 1e6)):
             pair = isinstance(bounds, Sequence) and len(bounds) == 2
             right = pair and all(isinstance(bound, (int, float)) for bound in bounds)

@@ -130,8 +130,8 @@ def _split(
         return [], []
     folders = [tuple(image.class_name.split("/")) for image in images]
     arranged = arrange(folders, setting, source)
-    if arranged.told:
-        print(f"folder: {arranged.told}", flush=True)
+    if arranged.note:
+        print(f"folder: {arranged.note}", flush=True)
     kept, unlabelled = [], []
     for image, parts, split in zip(images, arranged.classes, arranged.splits, strict=True):
         if parts is None:

@@ -33,7 +33,7 @@ class Arranged(NamedTuple):
 
     classes: list[Parts | None]  # the folders that name the class; None: it has none
     splits: list[str]  # "" where none is said
-    told: str  # a sentence for people; "" if there is nothing to say
+    note: str  # a sentence for people; "" if there is nothing to say
 
 
 class _Level(NamedTuple):

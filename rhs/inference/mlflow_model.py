@@ -7,13 +7,14 @@ weights beside it are safetensors. Nothing is unpickled.
 import io
 from contextlib import redirect_stderr
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import ModelSignature, set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 CHAMPION = "champion"
@@ -33,12 +34,17 @@ PACKAGES = (
 class MLflowEmbedder(PythonModel):
     """`predict` takes encoded images (JPEG, PNG, ...) and returns their embeddings."""
 
-    def load_context(self, context) -> None:
+    def load_context(self, context: PythonModelContext) -> None:
         from rhs.inference.image_embedder import ImageEmbedder
 
         self.model = ImageEmbedder(Path(context.artifacts["model"]))
 
-    def predict(self, context, model_input: pd.DataFrame, params=None) -> np.ndarray:
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> np.ndarray:
         """L2-normalized embeddings, float32 [N, D].
 
         Args:

@@ -12,7 +12,7 @@ from rhs.storage.outputs import refuse_others
 
 
 @contextmanager
-def atomic_folder(out: Path, made: Sequence[str]) -> Iterator[Path]:
+def atomic_folder(out: Path, patterns: Sequence[str]) -> Iterator[Path]:
     """Yield an empty folder beside `out` that becomes `out` when the block ends well.
 
     Everything in it is flushed to disk before the rename. If the block raises, the folder is
@@ -21,7 +21,7 @@ def atomic_folder(out: Path, made: Sequence[str]) -> Iterator[Path]:
     folder stays. A block must not open another one of the same `out`: it would wait for itself.
 
     Args:
-        made: patterns of the names that its files may have, see `rhs.storage.outputs`.
+        patterns: of the names that its files may have, see `rhs.storage.outputs`.
 
     Raises:
         UserError: what is to be replaced or removed holds files of other names, now or at the end.
@@ -30,8 +30,8 @@ def atomic_folder(out: Path, made: Sequence[str]) -> Iterator[Path]:
     with _alone(out):
         if old.exists() and not out.exists():
             old.rename(out)  # killed between the two renames below
-        for there in (out, building, old):
-            refuse_others(there, made)
+        for folder in (out, building, old):
+            refuse_others(folder, patterns)
         for leftover in (building, old):
             shutil.rmtree(leftover, ignore_errors=True)
         building.mkdir()
@@ -40,7 +40,7 @@ def atomic_folder(out: Path, made: Sequence[str]) -> Iterator[Path]:
             for path in [*building.rglob("*"), building]:
                 flush(path)
             if out.exists():
-                refuse_others(out, made)
+                refuse_others(out, patterns)
                 out.rename(old)  # a folder cannot be renamed over one that is not empty
             building.rename(out)
             flush(out.parent)

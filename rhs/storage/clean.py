@@ -18,7 +18,7 @@ def clean(root: Path) -> list[str]:
     Returns:
         A line on each thing that stays: what no stage made, and links with all behind them.
     """
-    left = [line for folder, made in _folders(root) for line in _emptied(folder, made)]
+    left = [line for folder, patterns in _folders(root) for line in _emptied(folder, patterns)]
     for output in OUTPUTS:
         parent = root / output.removesuffix("/*")
         if output.endswith("/*") and parent.is_dir() and not parent.is_symlink():
@@ -32,23 +32,23 @@ def clean(root: Path) -> list[str]:
 def _folders(root: Path) -> Iterator[tuple[Path, Sequence[str]]]:
     """Each folder of OUTPUTS that is there, and the names of its files."""
     known = {root / output for output in OUTPUTS}
-    for output, made in OUTPUTS.items():
+    for output, patterns in OUTPUTS.items():
         parent = root / output.removesuffix("/*")
         if parent.is_symlink() or not output.endswith("/*"):
             if parent.exists() and not parent.parent.is_symlink():
-                yield parent, made
+                yield parent, patterns
         elif parent.is_dir():
-            there = sorted(path for path in parent.iterdir() if path.is_dir())
-            yield from ((folder, made) for folder in there if folder not in known)
+            folders = sorted(path for path in parent.iterdir() if path.is_dir())
+            yield from ((folder, patterns) for folder in folders if folder not in known)
 
 
-def _emptied(folder: Path, made: Sequence[str]) -> list[str]:
+def _emptied(folder: Path, patterns: Sequence[str]) -> list[str]:
     """Delete our files in a folder, and the folder with them where nothing else is in it."""
     if folder.is_symlink():
         return [f"{folder}: it is a link"]
     if folder.is_file():
         return [f"{folder}: it is a file that no stage made"]
-    stay = list(others(folder, made))
+    stay = list(others(folder, patterns))
     _delete(folder, {folder / path for path in stay})
     names = ", ".join(map(str, stay[:SHOWN]))
     more = f" and {len(stay) - SHOWN:,} more" if len(stay) > SHOWN else ""

@@ -10,7 +10,7 @@ from rhs.errors import UserError
 
 
 class Lists:
-    """Lists of the folder `out`, which is being made.
+    """Lists of the folder `out`, which is being written.
 
     Attributes:
         rows: name -> the lines of a list, the first of them its header.
@@ -21,11 +21,11 @@ class Lists:
         self.rows: dict[str, list[Sequence[object]]] = {}
 
     def inside(self, name: str) -> Path:
-        """Where a list is, once `out` is made."""
+        """Where a list is, once `out` is written."""
         return self._out / f"{name}.csv"
 
     def beside(self, name: str) -> Path:
-        """Where a list is if `out` is not made."""
+        """Where a list is if `out` is not written."""
         return self._out.with_name(f"{self._out.name}.{name}.csv")
 
 
@@ -36,15 +36,15 @@ def lists(out: Path, folder: Path) -> Iterator[Lists]:
     `folder` becomes `out` later (`rhs.storage.atomic.atomic_folder`). Empty lists are not written;
     what an earlier refusal left beside `out` is removed.
     """
-    made = Lists(out)
+    written = Lists(out)
     try:
-        yield made
+        yield written
     except UserError:
-        for name, rows in made.rows.items():
-            write_list(made.beside(name), rows)
+        for name, rows in written.rows.items():
+            write_list(written.beside(name), rows)
         raise
-    for name, rows in made.rows.items():
-        made.beside(name).unlink(missing_ok=True)
+    for name, rows in written.rows.items():
+        written.beside(name).unlink(missing_ok=True)
         write_list(folder / f"{name}.csv", rows)
 
 

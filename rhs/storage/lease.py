@@ -5,7 +5,7 @@ store has no locks. There the holder writes `lease.json` again every few seconds
 watches whether it changes, by his own clock alone, and takes over from a holder that is silent.
 
 A holder may be cut off, taken over, and come back. So each names itself in the object `owner`, and
-who writes for it asks `still_owner` first.
+who writes for it asks `is_owner` first.
 """
 
 import errno
@@ -32,7 +32,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of a network's file
 def exclusive(
     store: Store | Path, what: str, beat: float = 10.0, silence: float = 25.0
 ) -> Iterator[str]:
-    """Hold `store` while the block runs; yields the holder's name, for `still_owner`.
+    """Hold `store` while the block runs; yields the holder's name, for `is_owner`.
 
     Args:
         what: is held, for messages: "run glyphs-npair-convnet-1a2b3c4d".
@@ -70,7 +70,7 @@ def exclusive(
 
 
 def is_owner(store: Store, owner: str) -> bool:
-    """Whether the holder that `alone` named `owner` has neither ended nor been taken over.
+    """Whether the holder that `exclusive` named `owner` has neither ended nor been taken over.
 
     Raises:
         OSError: the store is away, which says nothing about that.
@@ -164,7 +164,7 @@ def _sign(store: Store, me: str, beats: int) -> None:
 
 
 def _name() -> str:
-    """Which process this is, for people, with a part that no other `alone` has."""
+    """Which process this is, for people, with a part that no other holder has."""
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     process = f"process {os.getpid()} on {socket.gethostname()} since {since}"
     return f"{process} ({uuid.uuid4().hex[:12]})"

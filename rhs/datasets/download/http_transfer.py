@@ -58,7 +58,7 @@ class HTTPTransfer:
             another address, or of a server that names no version, worth continuing.
 
     Raises:
-        Failed: from `run`: the address does not have the file, or `patience` is at its end.
+        DownloadFailed: from `run`: the address does not have the file, or `patience` is at its end.
         UserError: from `run`: the disk has no room for it.
     """
 
@@ -71,7 +71,7 @@ class HTTPTransfer:
         self.session = requests.Session()
 
     def run(self) -> None:
-        """Raises Failed at the end of `patience`; what came stays in `part`."""
+        """Raises DownloadFailed at the end of `patience`; what came stays in `part`."""
         part, patience = self.part, self.patience
         most, failed, answered = part.size, 0, False
         with self.session:
@@ -174,7 +174,7 @@ class HTTPTransfer:
 
 
 def _check_answer(response: requests.Response) -> None:
-    """Raises Failed or _Again unless the server is ready to give the file."""
+    """Raises DownloadFailed or _Again unless the server is ready to give the file."""
     status, kind = response.status_code, response.headers.get("Content-Type", "")
     why = f"answered {status} {response.reason}".strip()
     if status in (408, 429) or status >= 500:
@@ -225,5 +225,5 @@ def _cause(error: BaseException) -> str:
     """The innermost reason, without the names of the classes it passed through."""
     if error.args and isinstance(getattr(error.args[0], "reason", None), BaseException):
         error = error.args[0].reason
-    said = re.sub(r"^.*?\): |\(Caused by.*", "", without_secrets(str(error))).strip()
-    return said or type(error).__name__
+    reason = re.sub(r"^.*?\): |\(Caused by.*", "", without_secrets(str(error))).strip()
+    return reason or type(error).__name__

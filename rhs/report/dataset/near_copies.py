@@ -73,7 +73,7 @@ class _Thumbnails:
     def __len__(self) -> int:
         return len(self.chosen_V)
 
-    def __getitem__(self, wanted) -> np.ndarray:
+    def __getitem__(self, wanted: slice | np.ndarray) -> np.ndarray:
         return normalized(self.gray_NHW[self.chosen_V[wanted]])
 
     def halved(self, wanted: slice | np.ndarray, flipped: bool = False) -> np.ndarray:
