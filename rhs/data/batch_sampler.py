@@ -4,11 +4,15 @@ The plan speaks of the global batch, so it is the same for every number of worke
 the three numbers is needed to continue it.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
+from torch.utils.data import Sampler
 
+from rhs.distributed import collectives
 from rhs.errors import UserError, check_number
 
 
@@ -32,8 +36,19 @@ class BatchIndices:
         return BatchIndices(self.index[mine], self.repeat[mine])
 
 
-class BalancedBatchSampler:
+class BalancedBatchSampler(Sampler[list[int]]):
     """Class-balanced batches: `classes` distinct classes, `per_class` images of each.
+
+    A batch sampler for any `torch.utils.data.DataLoader`, distributed or not: each rank is given
+    its share of the same global batches, whatever the number of ranks.
+
+        sampler = BalancedBatchSampler(labels, classes=32, per_class=4, seed=0)
+        loader = DataLoader(dataset, batch_sampler=sampler, num_workers=4)
+
+    Each pass over it is another epoch: the next one, or the one that `set_epoch` names.
+    `state_dict` holds the place within an epoch; a `torchdata.stateful_dataloader` keeps it with
+    its own state. (A plain DataLoader with workers fetches ahead: there the sampler's state is that
+    of the fetched batches, and `load_state_dict` wants the steps that were trained.)
 
     An epoch deals out every image of every class with two or more images at least once, in groups
     of `per_class`. A last group that is short is filled up with images of its class drawn again,
@@ -45,9 +60,9 @@ class BalancedBatchSampler:
     epochs. `left_out` counts them.
 
     Args:
-        labels: [N] class of each training image.
-        classes, per_class: K and M; a batch has B = K M images, in K runs of M.
-        seed: of the whole run.
+        labels: [N] class of each training image, whole numbers.
+        classes, per_class: K and M; a global batch has B = K M images, in K runs of M.
+        seed: of the whole run, the same on every rank.
 
     Raises:
         UserError: more classes asked for than there are, or fewer than two classes or images each;
@@ -56,19 +71,26 @@ class BalancedBatchSampler:
 
     adaptive = False  # whether `plan_epoch` wants the training set's embeddings before each epoch
 
-    def __init__(self, labels: np.ndarray, classes: int, per_class: int, seed: int):
-        for name, value in (("train.classes", classes), ("train.per_class", per_class)):
+    def __init__(
+        self,
+        labels: Sequence[int] | np.ndarray | torch.Tensor,
+        classes: int,
+        per_class: int,
+        seed: int = 0,
+    ):
+        for name, value in (("classes", classes), ("per_class", per_class)):
             check_number(name, value, least=1, whole=True)
         check_number("seed", seed, most=10**12, whole=True)
         if per_class < 2:
-            raise UserError(f"train.per_class is {per_class}; a class needs 2 images or more.")
+            raise UserError(f"per_class is {per_class}; a class needs 2 images or more.")
         if seed < 0:
             raise UserError(f"seed is {seed}; it must be 0 or more.")
+        labels = _as_labels(labels)
         _, counts = np.unique(labels, return_counts=True)
         usable = int((counts > 1).sum())
         if not 2 <= classes <= usable:
             raise UserError(
-                f"train.classes is {classes}; it must be between 2 and {usable}, the number of "
+                f"classes is {classes}; it must be between 2 and {usable}, the number of "
                 "training classes with two or more images."
             )
         self.labels, self.classes, self.per_class, self.seed = labels, classes, per_class, seed
@@ -79,6 +101,46 @@ class BalancedBatchSampler:
         self._groups = np.minimum(groups, self.steps)
         self.steps = -(-int(self._groups.sum()) // classes)
         self._groups = np.minimum(self._groups, self.steps)
+        self.epoch = self._step = self._first_step = 0
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The rows of this rank's share of each batch of the epoch."""
+        rank, world_size = collectives.rank(), collectives.world_size()
+        if self.batch_size % world_size:
+            raise UserError(
+                f"A batch of {self.classes} classes x {self.per_class} ({self.batch_size}) does "
+                f"not divide among {world_size} ranks: take a multiple of {world_size}."
+            )
+        epoch, first = self.epoch, self._first_step
+        self._first_step = 0
+        for step in range(first, self.steps):
+            self._step = step + 1
+            yield self.batch(epoch, step).local(rank, world_size).index.tolist()
+        self.epoch, self._step = epoch + 1, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next pass be that of this epoch, from 0."""
+        check_number("epoch", epoch, least=0, whole=True)
+        self.epoch, self._step, self._first_step = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the pass is: its epoch, the steps given out, and the seed."""
+        return {"epoch": self.epoch, "step": self._step, "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next pass go on from there. Raises UserError for a place that there is not."""
+        for key, most in (("epoch", 10**12), ("step", self.steps), ("seed", 10**12)):
+            check_number(f"{key} of the sampler's state", state.get(key), 0, most, whole=True)
+        if state["seed"] != self.seed:
+            raise UserError(
+                f"The sampler's state is of seed {state['seed']}, but its seed is {self.seed}."
+            )
+        self.epoch, self._step = state["epoch"], state["step"]
+        self._first_step = state["step"]
 
     @property
     def batch_size(self) -> int:
@@ -140,3 +202,16 @@ class BalancedBatchSampler:
             schedule[step] = np.argpartition(-priority, self.classes - 1)[: self.classes]
             left[schedule[step]] -= 1
         return schedule
+
+
+def _as_labels(labels: Sequence[int] | np.ndarray | torch.Tensor) -> np.ndarray:
+    """The labels [N]; refuses what are no whole numbers."""
+    if isinstance(labels, torch.Tensor):
+        labels = labels.detach().cpu().numpy()
+    array = np.asarray(labels)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise UserError(
+            f"labels have shape {array.shape} and type {array.dtype}; they must be whole numbers, "
+            "one for each image."
+        )
+    return array

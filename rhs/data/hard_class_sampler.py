@@ -3,7 +3,7 @@
 import numpy as np
 
 from rhs.data.batch_sampler import BalancedBatchSampler, BatchIndices
-from rhs.errors import check_number
+from rhs.errors import UserError, check_number
 
 COMPOSE, ANCHORS = 2, 3  # keep these random streams apart from the others
 DIGITS = 4  # of similarities: rounding, which world sizes differ in, should not order samples
@@ -63,8 +63,9 @@ class HardClassBatchSampler(BalancedBatchSampler):
             [self._compose_batch(epoch, step, x_ND, signatures_CD) for step in range(self.steps)]
         )
 
-    def set_epoch(self, epoch: int, image: np.ndarray) -> str:
+    def set_batches(self, epoch: int, image: np.ndarray) -> str:
         """Take these batches for the epoch, and say in words which images they hold."""
+        self.set_epoch(epoch)
         self._composed = {epoch: image}
         distinct = len(np.unique(self._composed[epoch]))
         return f"epoch {epoch + 1} holds {distinct} of {len(self.labels)} images, the hardest"
@@ -75,6 +76,11 @@ class HardClassBatchSampler(BalancedBatchSampler):
 
     def batch(self, epoch: int, step: int) -> BatchIndices:
         """Batch `step` of an epoch that has been composed."""
+        if epoch not in self._composed:
+            raise UserError(
+                f"The batches of epoch {epoch} have not been composed: call plan_epoch with the "
+                "embeddings of the training set, and set_batches, before each epoch."
+            )
         image = self._composed[epoch]
         # How often an image came before in the epoch, so that its augmentation differs.
         here, before = image[step], np.isin(image[:step], image[step])

@@ -194,8 +194,10 @@ class Generator(Part, Protocol):
         needs_centers: it reads `batch.centers_BD`.
         for_classes: its points are made for whole classes, not for pairs.
         needs_unit_length: it puts points on the unit sphere, where the batch must be too.
+        uses_progress: its points change with the share of training done.
     """
 
+    uses_progress: bool = False
     needs_centers: bool = False
     for_classes: bool = False
     needs_unit_length: bool = False
@@ -243,7 +245,7 @@ class AdaptiveSampler(Protocol):
         """The images [steps, B] of an epoch, of the unit embeddings of all training images and
         the unit signatures of all classes."""
 
-    def set_epoch(self, epoch: int, image: np.ndarray) -> str:
+    def set_batches(self, epoch: int, image: np.ndarray) -> str:
         """Take these [steps, B] for the epoch, and say in words what they hold."""
 
 

@@ -82,15 +82,16 @@ class Objective(nn.Module):
     def prepare(self, num_classes: int, dim: int, **more) -> None:
         """Allocate what is kept per class. Call once, before training or loading a checkpoint.
 
+        No rank waits for another here: in the first forward pass rank 0's values reach all.
+
         Args:
             more: for a loss that takes continuous labels: `values_CL`, those of the classes, or
                 `images_have_values=True`, if `forward` will be given each image's own.
         """
-        with collectives.drawing_alike():
-            for part in (self.centers, self.generator, self.signatures, self.loss):
-                if part is not None:
-                    takes_more = part is self.loss and self.loss.continuous
-                    part.prepare(num_classes, dim, **(more if takes_more else {}))
+        for part in (self.centers, self.generator, self.signatures, self.loss):
+            if part is not None:
+                takes_more = part is self.loss and self.loss.continuous
+                part.prepare(num_classes, dim, **(more if takes_more else {}))
 
     def needs_refresh(self, epoch: int) -> bool:
         """Whether a part wants the whole training set's embeddings before this epoch, from 0."""

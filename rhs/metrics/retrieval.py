@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import digamma
+import torch
 from tqdm import tqdm
 
 from rhs.errors import UserError
@@ -146,13 +146,17 @@ def per_query(some: Ranks, ks: Sequence[int]) -> np.ndarray:
     # At place before + m of a group: with probability `share` right, and then preceded by the right
     # ones before the group and, on average, by (m - 1) `slope` of its own.
     slope_QG = (some.right - 1) / np.maximum(tied_QG - 1, 1)
-    harmonic_QG = digamma(before_QG + inside_QG + 1.0) - digamma(before_QG + 1.0)
+    harmonic_QG = _digamma(before_QG + inside_QG + 1.0) - _digamma(before_QG + 1.0)
     first_QG = some.right_before + 1.0
     sum_QG = slope_QG * inside_QG + (first_QG - slope_QG * (before_QG + 1)) * harmonic_QG
     exact_QG = np.where(inside_QG == 1, first_QG / (before_QG + 1), sum_QG)
     precise_QG = np.where(inside_QG > 0, share_QG * exact_QG, 0)
     rates = [_row_sums(found_QG) / some.relevant, _row_sums(precise_QG) / some.relevant]
     return np.stack([*recalls, *rates], axis=1)
+
+
+def _digamma(values: np.ndarray) -> np.ndarray:
+    return torch.special.digamma(torch.from_numpy(values)).numpy()
 
 
 def _row_sums(values_QG: np.ndarray) -> np.ndarray:

@@ -209,7 +209,7 @@ def resume(
     checkpoint.load_state_tensors(tensors, *parts)
     progress = Progress(**state)
     if batches is not None:
-        plan.set_epoch(progress.epochs_done, batches.numpy())
+        plan.set_batches(progress.epochs_done, batches.numpy())
     where = f"after epoch {progress.epochs_done}"
     if progress.step:
         where = f"after step {progress.step}/{plan.steps} of epoch {progress.epochs_done + 1}"

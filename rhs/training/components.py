@@ -144,7 +144,11 @@ def plan_of(params: dict, labels: np.ndarray) -> BalancedBatchSampler:
     sizes = {"classes": settings["classes"], "per_class": settings["per_class"]}
     given = ("labels", "seed", *sizes)
     check_target("method.batches", batches, "rhs.data.", given=given)
-    return build(batches, within="rhs.data.", labels=labels, **sizes, seed=params["seed"])
+    try:
+        return build(batches, within="rhs.data.", labels=labels, **sizes, seed=params["seed"])
+    except UserError as error:
+        own = str(error).startswith(tuple(f"{name} is" for name in sizes))
+        raise UserError(f"train.{error}" if own else str(error)) from None
 
 
 def augmentation_of(params: dict) -> Augmentation:

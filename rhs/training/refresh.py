@@ -48,4 +48,4 @@ def refresh_statistics(
     image = plan.plan_epoch(epoch, x_ND.cpu().numpy(), signatures_CD.cpu().numpy())  # type: ignore
     # The first rank's: processors may differ in the last digit, and batches must not.
     image = collectives.broadcast_from_first(torch.from_numpy(image), device).numpy()
-    say(plan.set_epoch(epoch, image))  # type: ignore[attr-defined]
+    say(plan.set_batches(epoch, image))  # type: ignore[attr-defined]

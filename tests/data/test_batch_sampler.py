@@ -159,11 +159,11 @@ def test_large_plans_are_quick():
 @pytest.mark.parametrize(
     ("sizes", "classes", "per_class", "message"),
     [
-        ([4] * 5, 6, 2, r"train\.classes is 6.*between 2 and 5"),
-        ([4, 4, 1, 1, 1], 3, 2, r"train\.classes is 3.*between 2 and 2"),
-        ([4] * 5, 1, 2, r"train\.classes is 1"),
-        ([4] * 5, 4, 1, r"train\.per_class is 1.*2 images or more"),
-        ([1] * 5, 2, 2, r"train\.classes is 2"),
+        ([4] * 5, 6, 2, r"classes is 6.*between 2 and 5"),
+        ([4, 4, 1, 1, 1], 3, 2, r"classes is 3.*between 2 and 2"),
+        ([4] * 5, 1, 2, r"classes is 1"),
+        ([4] * 5, 4, 1, r"per_class is 1.*2 images or more"),
+        ([1] * 5, 2, 2, r"classes is 2"),
     ],
 )
 def test_what_the_data_cannot_satisfy(sizes, classes, per_class, message):

@@ -24,7 +24,7 @@ def composed(
     plan = HardClassBatchSampler(
         LABELS, **({"classes": 3, "per_class": 2, "seed": seed} | changes), alpha=alpha, beta=beta
     )
-    plan.set_epoch(epoch, plan.plan_epoch(epoch, *state()))
+    plan.set_batches(epoch, plan.plan_epoch(epoch, *state()))
     return plan, np.stack([plan.batch(epoch, step).index for step in range(plan.steps)])
 
 
@@ -95,7 +95,7 @@ def test_every_class_is_the_anchor_before_any_is_again():
     usable = {c for c in range(8) if c != 5}  # class 5 has one image
     own = []
     for epoch in range(6):
-        plan.set_epoch(epoch, plan.plan_epoch(epoch, *state()))
+        plan.set_batches(epoch, plan.plan_epoch(epoch, *state()))
         own += [LABELS[plan.batch(epoch, step).index[0]] for step in range(plan.steps)]
     for start in range(0, len(own) - 7, 7):
         assert set(own[start : start + 7]) == usable
@@ -128,7 +128,7 @@ def test_a_class_smaller_than_its_share_comes_with_repeats():
 
 def test_it_says_how_many_images_an_epoch_holds():
     plan = HardClassBatchSampler(LABELS, 3, 2, 0)
-    said = plan.set_epoch(2, plan.plan_epoch(2, *state()))
+    said = plan.set_batches(2, plan.plan_epoch(2, *state()))
     held = len({i for step in range(plan.steps) for i in plan.batch(2, step).index})
     assert said == f"epoch 3 holds {held} of {len(LABELS)} images, the hardest"
 

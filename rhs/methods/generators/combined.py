@@ -36,6 +36,7 @@ class CombinedGenerators(Generator):
                 )
         self.positives, self.negatives = positives, negatives
         self.needs_centers = positives.needs_centers or negatives.needs_centers
+        self.uses_progress = positives.uses_progress or negatives.uses_progress
         self.needs_unit_length = positives.needs_unit_length or negatives.needs_unit_length
 
     def __call__(self, batch: Batch, anchor_N, positive_N, progress: float) -> SyntheticPoints:

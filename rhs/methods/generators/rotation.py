@@ -70,6 +70,7 @@ class Rotation(Generator):
         self.start, self.end, self.schedule = start, end, schedule
         self.surface, self.gradient, self.delay, self.only = surface, gradient, delay, only
         self.needs_unit_length = surface == "renormalized"
+        self.uses_progress = delay > 0 or (schedule != "constant" and start != end)
 
     def fraction(self, progress: float) -> float:
         """The fraction of the full rotation when `progress` of the training is done."""
