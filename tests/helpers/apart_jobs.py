@@ -23,7 +23,7 @@ def shares(step: int) -> list[int]:
 
 
 def steps_apart(methods: list[dict]) -> list[list[dict]]:
-    """For each method what it starts from, and then, after each step, its loss, gradients and
+    """For each method, after each step, its loss, gradients and
     memories: of this rank, whose seed nobody else has."""
     return [_steps_apart(method) for method in methods]
 
@@ -37,7 +37,7 @@ def _steps_apart(method: dict) -> list[dict]:
         more["values_CL"] = torch.arange(2.0 * CLASSES, dtype=dtype).view(CLASSES, 2).square()
     objective.prepare(CLASSES, DIM, **more)
     objective.to(dtype)
-    seen = [arrays("start", objective.state_dict())]
+    seen = []
     with torch.no_grad():  # as of a loss that was built before the ranks met
         for p in objective.parameters():
             p += collectives.rank()
