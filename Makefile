@@ -8,10 +8,10 @@ export DVC_NO_ANALYTICS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 # faiss comes for the CPU unless `make setup EXTRA=gpu` has chosen before.
-EXTRA ?= $(or $(patsubst .venv/.installed-%,%,$(firstword $(wildcard .venv/.installed-*))),cpu)
+EXTRA ?= $(or $(patsubst .venv/.installed-%,%,$(firstword $(wildcard .venv/.installed-*))),search)
 PORT ?= 5000
 
-.PHONY: help repro data-report tune study test test-all golden lint audit ui clean setup
+.PHONY: help repro data-report tune study test test-all golden lint format wheel audit ui clean setup
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -43,6 +43,13 @@ lint: setup  ## style, types, and who imports whom
 	@ruff format --check .
 	@mypy
 	@said=$$(lint-imports --no-logo --no-cache) || { echo "$$said"; exit 1; }
+
+format: setup  ## put style right
+	@ruff check --fix-only -q .
+	@ruff format .
+
+wheel: setup  ## build dist/rhs_dml-*.whl, which needs torch alone; extras bring the pipeline
+	@pip wheel -q --no-deps --no-build-isolation -w dist . && rm -rf build && ls dist/*.whl
 
 audit: setup  ## known vulnerabilities of the pinned versions (asks the package index)
 	@python3 -m venv .venv/audit && .venv/audit/bin/pip install -qq pip-audit

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 
@@ -138,9 +140,15 @@ def rounding(dim: int) -> float:
     return 1.01 * dim * 2.0**-24 + 1e-9
 
 
+@cache
+def _has_faiss() -> bool:
+    """It makes no copies of the rows; the library's core does without it."""
+    return find_spec("faiss") is not None
+
+
 def pair_dots(x_ND: torch.Tensor, i_P: torch.Tensor, y_MD: torch.Tensor, j_P: torch.Tensor):
     """Dot products [P] of x[i] and y[j] in float32, see `rounding`."""
-    if x_ND.device.type != "cpu":
+    if x_ND.device.type != "cpu" or not _has_faiss():
         size = 1 + (1 << 24) // x_ND.shape[1]
         steps = zip(i_P.split(size), j_P.split(size), strict=True)
         return torch.cat([(x_ND[i] * y_MD[j]).sum(1) for i, j in steps])

@@ -43,3 +43,21 @@ def test_a_batch_that_does_not_divide(gloo_pool):
     assert len(next(iter(sampler))) == 9
     answers = gloo_pool.attempt(of_nine, 2, LABELS)
     assert all("does not divide among 2 ranks" in what for _, what in answers)
+
+
+def test_a_stateful_data_loader_goes_on_where_it_was():
+    loader_of = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
+    for workers in (0, 1):
+        made = {"batch_sampler": rhs.BalancedBatchSampler(LABELS, 4, 3, seed=5)}
+        loader = loader_of(range(len(LABELS)), num_workers=workers, **made)
+        expected = [batch.tolist() for batch in [*loader, *loader]]
+        sampler = rhs.BalancedBatchSampler(LABELS, 4, 3, seed=5)
+        loader = loader_of(range(len(LABELS)), batch_sampler=sampler, num_workers=workers)
+        passes = iter(loader)
+        first = [next(passes).tolist() for _ in range(2)]
+        state = loader.state_dict()
+        sampler = rhs.BalancedBatchSampler(LABELS, 4, 3, seed=5)
+        again = loader_of(range(len(LABELS)), batch_sampler=sampler, num_workers=workers)
+        again.load_state_dict(state)
+        rest = [batch.tolist() for batch in [*again, *again]]
+        assert first + rest == expected
