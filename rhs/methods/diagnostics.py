@@ -2,6 +2,8 @@
 
 import torch
 
+from rhs.methods.interfaces import HARDER, masked_mean
+
 ROWS = 128  # of the batch, at most, for the effective rank: a small product at any batch size
 
 
@@ -11,6 +13,22 @@ def of_batch(x_BD: torch.Tensor, labels_B: torch.Tensor) -> dict[str, torch.Tens
     return {
         "intra_inter_ratio": intra_inter_ratio(x_BD, labels_B),
         "effective_rank": effective_rank(x_BD),
+    }
+
+
+@torch.no_grad()
+def hardness(gained_N: torch.Tensor, counts_N: torch.Tensor | None = None) -> dict:
+    """How much harder synthetic positives are, by name: the mean gain, and the share that gain.
+
+    Args:
+        gained_N: similarity of the original positive to its anchor, minus that of the synthetic.
+        counts_N: which entries count; None: all.
+    """
+    if counts_N is None:
+        counts_N = torch.ones_like(gained_N, dtype=torch.bool)
+    return {
+        "hardness_gained": masked_mean(gained_N, counts_N),
+        "synthetic_harder": masked_mean((gained_N > HARDER).to(gained_N.dtype), counts_N),
     }
 
 

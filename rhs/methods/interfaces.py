@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from rhs.errors import UserError
@@ -234,19 +233,6 @@ class Miner(Protocol):
     uses_generator: bool = False
     per_positive: bool = False
     needs_unit_length: bool = False
-
-
-class AdaptiveSampler(Protocol):
-    """What a batch sampler with `adaptive` offers: batches composed of what the model confuses."""
-
-    adaptive: bool
-
-    def plan_epoch(self, epoch: int, x_ND: np.ndarray, signatures_CD: np.ndarray) -> np.ndarray:
-        """The images [steps, B] of an epoch, of the unit embeddings of all training images and
-        the unit signatures of all classes."""
-
-    def set_batches(self, epoch: int, image: np.ndarray) -> str:
-        """Take these [steps, B] for the epoch, and say in words what they hold."""
 
 
 def check_members(key: str, part: Any, kind: type) -> None:

@@ -1,12 +1,47 @@
-"""Moving points about: the rotation of RHS-DML and the reflection of Symmetrical Synthesis.
+"""The rotation of RHS-DML, and the reflection of Symmetrical Synthesis.
 
 All functions work row by row on [N, D] tensors in the tensors' own precision, and have finite
 gradients everywhere, also where points coincide.
 """
 
 import torch
+import torch.nn.functional as F
 
-from rhs.methods.ops.fused_rotation import EPSILON, MAX_LEVERAGE, _dot, _Rotate
+from rhs.methods.ops.fused_rotation import EPSILON, MAX_LEVERAGE, FusedRotation, row_dots
+
+
+def rotation(
+    anchor_ND: torch.Tensor,
+    positive_ND: torch.Tensor,
+    center_ND: torch.Tensor,
+    fraction: float = 1.0,
+) -> torch.Tensor:
+    """The rotation of RHS-DML, in plain lines: c + r (A u + B v).
+
+    The positive p lies at the distance r = |p - c| from its class center c, in the direction
+    u = (p - c) / r. The ray from the anchor a through the center goes on in the direction
+    v = (c - a) / |c - a|. With the angle w between u and v, and a fraction t of it to turn by,
+
+        A = sin((1 - t) w) / sin w,    B = sin(t w) / sin w.
+
+    `rotate`, which training calls, gives the same points and gradients, and knows what to do where
+    these lines divide by zero.
+
+    Args:
+        anchor_ND, positive_ND, center_ND: [N, D], one triplet a row.
+        fraction: t, above 0 (unchanged) to 1 (the full rotation).
+
+    Returns:
+        [N, D] rotated positives.
+    """
+    u_ND = F.normalize(positive_ND - center_ND)
+    v_ND = F.normalize(center_ND - anchor_ND)
+    r_N1 = (positive_ND - center_ND).norm(dim=1, keepdim=True)
+    cos_N1 = (u_ND * v_ND).sum(1, keepdim=True)
+    w_N1 = torch.atan2((u_ND - cos_N1 * v_ND).norm(dim=1, keepdim=True), cos_N1)
+    a_N1 = torch.sin((1 - fraction) * w_N1) / torch.sin(w_N1)
+    b_N1 = torch.sin(fraction * w_N1) / torch.sin(w_N1)
+    return center_ND + r_N1 * (a_N1 * u_ND + b_N1 * v_ND)
 
 
 def rotate(
@@ -14,13 +49,12 @@ def rotate(
     positive_ND: torch.Tensor,
     center_ND: torch.Tensor,
     fraction: float = 1.0,
-) -> torch.Tensor:
-    """Rotate each positive about its class center, away from its anchor.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotate each positive about its class center, away from its anchor: `rotation`, everywhere.
 
-    With r = |p - c|, u = (p - c) / r and v = (c - a) / |c - a|, the full rotation is p' = c + r v:
-    it lies on the reverse extension of the ray from the anchor through the center, so
-    |a - p'| = |a - c| + |c - p|, the farthest any point of that sphere can be from the anchor. A
-    fraction t moves the positive that share of the angle between u and v, in their plane;
+    The full rotation p' lies on the reverse extension of the ray from the anchor through the
+    center, so |a - p'| = |a - c| + |c - p|, the farthest any point of that sphere can be from the
+    anchor. A fraction t moves the positive that share of the angle between u and v, in their plane;
     |a - p_t| grows strictly with t.
 
     Rows where the anchor or the positive is the center have no angle and come back unchanged, and
@@ -28,31 +62,21 @@ def rotate(
     another gradient, and rounding must not decide which of the two a minimum over both takes. Where
     u = -v, to within UNMOVED, the plane is undefined and any fraction above 0 gives the full
     rotation. The slope of v, and with it that of p' by the anchor, grows as r / |a - c|: where that
-    is above LEVER, v is taken as a constant. The slopes of a partial rotation grow as u nears -v:
-    where its share of u is above LEVER, they are those of the full rotation.
+    is above MAX_LEVERAGE, v is taken as a constant. The slopes of a partial rotation grow as u
+    nears -v: where its share of u is above MAX_LEVERAGE, they are those of the full rotation.
 
     Args:
         anchor_ND, positive_ND, center_ND: [N, D], one triplet a row.
         fraction: 0 (unchanged) to 1 (the full rotation).
 
     Returns:
-        [N, D] rotated positives.
+        [N, D] rotated positives, and which rows [N] a full rotation moves, by UNMOVED or more.
 
     Source: Zhang, Yan, Wei and Liang, J. Shanxi Univ. (Nat. Sci.) 47(5), 2024 (the full rotation);
     the partial one is derived here.
     """
-    return rotate_and_tell(anchor_ND, positive_ND, center_ND, fraction)[0]
-
-
-def rotate_and_tell(
-    anchor_ND: torch.Tensor,
-    positive_ND: torch.Tensor,
-    center_ND: torch.Tensor,
-    fraction: float = 1.0,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `rotate`; and which rows [N] a full rotation moves, by UNMOVED or more."""
-    made_ND, moved_N = _Rotate.apply(anchor_ND, positive_ND, center_ND, fraction)
-    return (positive_ND if fraction == 0.0 else made_ND), moved_N
+    rotated_ND, moved_N = FusedRotation.apply(anchor_ND, positive_ND, center_ND, fraction)
+    return (positive_ND if fraction == 0.0 else rotated_ND), moved_N
 
 
 def rotate_on_sphere(
@@ -60,7 +84,7 @@ def rotate_on_sphere(
     positive_ND: torch.Tensor,
     center_ND: torch.Tensor,
     fraction: float = 1.0,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Rotate each positive about the axis of its class center, away from its anchor.
 
     With h = c / |c|, the part of p along h stays, and the part across it turns from its direction
@@ -68,18 +92,11 @@ def rotate_on_sphere(
     rotation has |p'| = 1, p'.h = cos P and a.p' = cos(A + P), the least that any point at the angle
     P from h can have. The axis of a center at the origin is undefined: p comes back unchanged.
 
+    Returns:
+        [N, D] rotated positives, and which rows [N] a full rotation moves.
+
     Source: derived here; with p = a it is the reflection of Symmetrical Synthesis about c.
     """
-    return rotate_on_sphere_and_tell(anchor_ND, positive_ND, center_ND, fraction)[0]
-
-
-def rotate_on_sphere_and_tell(
-    anchor_ND: torch.Tensor,
-    positive_ND: torch.Tensor,
-    center_ND: torch.Tensor,
-    fraction: float = 1.0,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `rotate_on_sphere`; and which rows [N] a full rotation moves."""
     axis_ND, length_N1, has_axis_N1 = _direction(center_ND)
     # The slope of the axis grows as |p| / |c|, as that of v does as r / s.
     short_N1 = positive_ND.norm(dim=1, keepdim=True) > MAX_LEVERAGE * length_N1
@@ -88,9 +105,9 @@ def rotate_on_sphere_and_tell(
     p_across_ND = positive_ND - along_N1 * axis_ND
     a_across_ND = anchor_ND - (anchor_ND * axis_ND).sum(1, keepdim=True) * axis_ND
     origin_ND = torch.zeros_like(axis_ND)
-    turned_ND, moved_N = rotate_and_tell(a_across_ND, p_across_ND, origin_ND, fraction)
-    made_ND = torch.where(has_axis_N1, along_N1 * axis_ND + turned_ND, positive_ND)
-    return made_ND, moved_N & has_axis_N1[:, 0]
+    turned_ND, moved_N = rotate(a_across_ND, p_across_ND, origin_ND, fraction)
+    rotated_ND = torch.where(has_axis_N1, along_N1 * axis_ND + turned_ND, positive_ND)
+    return rotated_ND, moved_N & has_axis_N1[:, 0]
 
 
 def same_side(
@@ -102,7 +119,7 @@ def same_side(
     distance of s^2 + r^2 on average. Nearer, |a - p|^2 < s^2 + r^2, are those that the center sees
     on the anchor's side: the angle between a - c and p - c is acute.
     """
-    return _dot(anchor_ND - center_ND, positive_ND - center_ND)[:, 0] > 0
+    return row_dots(anchor_ND - center_ND, positive_ND - center_ND)[:, 0] > 0
 
 
 def reflect(

@@ -1,8 +1,8 @@
-"""Hard-sample generators: synthetic points with their labels and parents.
+"""RHS-DML's generator: positives rotated away from their anchors, see geometry.rotation.
 
 A generator is called as `generator(batch, anchor_N, positive_N, progress)`: the batch, N pairs of
 its rows that share a class, and the share of training done, 0 to 1. Which pairs there are, and what
-the points compete with, is not a generator's concern (see pair_mining.py and batch_mining.py).
+the points compete with, is the miner's concern (rhs/methods/mining/).
 """
 
 import math
@@ -49,6 +49,7 @@ class Rotation(Generator):
         start: float = 1.0,
         end: float = 1.0,
         schedule: str = "linear",
+        *,
         surface: str = "euclidean",
         gradient: str = "full",
         delay: float = 0.0,
@@ -83,22 +84,31 @@ class Rotation(Generator):
             progress = 0.5 * (1 - math.cos(math.pi * progress))
         return self.start + (self.end - self.start) * progress
 
-    def __call__(self, batch: Batch, anchor_N, positive_N, progress: float) -> SyntheticPoints:
+    def __call__(
+        self, batch: Batch, anchor_N: torch.Tensor, positive_N: torch.Tensor, progress: float
+    ) -> SyntheticPoints:
         """One point a pair: the rotated positive."""
         assert batch.centers_BD is not None, "the objective provides centers"
         a_ND, p_ND = batch.x_BD.index_select(0, anchor_N), batch.x_BD.index_select(0, positive_N)
         c_ND = batch.centers_BD.index_select(0, anchor_N)
-        made_ND, moved_N = self.points(a_ND, p_ND, c_ND, progress)
-        unmoved = (~moved_N).to(a_ND.dtype).sum() / max(1, len(moved_N))
-        told = {"rotations_unmoved": unmoved}
-        if self.only == "same_side":
-            chosen_N = geometry.same_side(a_ND, p_ND, c_ND)
-            told["rotations_chosen"] = chosen_N.to(a_ND.dtype).sum() / max(1, len(chosen_N))
+        rotated_ND, moved_N, chosen_N = self.points(a_ND, p_ND, c_ND, progress)
+        rows = max(1, len(moved_N))
+        diagnostics = {"rotations_unmoved": (~moved_N).to(a_ND.dtype).sum() / rows}
+        if chosen_N is not None:
+            diagnostics["rotations_chosen"] = chosen_N.to(a_ND.dtype).sum() / rows
         labels_N = batch.labels_B[anchor_N]
-        return SyntheticPoints(made_ND, labels_N, positive_N, anchor_N, diagnostics=told)
+        return SyntheticPoints(rotated_ND, labels_N, positive_N, anchor_N, diagnostics=diagnostics)
 
-    def points(self, a_ND, p_ND, c_ND, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rotated positives [N, D] of triplets, and whether a full rotation moves them [N]."""
+    def points(
+        self,
+        a_ND: torch.Tensor,
+        p_ND: torch.Tensor,
+        c_ND: torch.Tensor,
+        progress: float,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """The positives [N, D] of triplets, rotated; whether a full rotation moves them [N]; and
+        which are rotated [N], None for all."""
+        chosen_N = geometry.same_side(a_ND, p_ND, c_ND) if self.only == "same_side" else None
         own_ND = p_ND
         if self.gradient != "full":
             c_ND = c_ND.detach()
@@ -106,14 +116,12 @@ class Rotation(Generator):
             a_ND = a_ND.detach()
         if self.gradient == "anchor":
             p_ND = p_ND.detach()
-        spherical = self.surface == "spherical"
-        turn = geometry.rotate_on_sphere_and_tell if spherical else geometry.rotate_and_tell
-        made_ND, moved_N = turn(a_ND, p_ND, c_ND, self.fraction(progress))
+        rotate = geometry.rotate_on_sphere if self.surface == "spherical" else geometry.rotate
+        rotated_ND, moved_N = rotate(a_ND, p_ND, c_ND, self.fraction(progress))
         if self.surface == "renormalized":
-            made_ND = torch.nn.functional.normalize(made_ND)
+            rotated_ND = torch.nn.functional.normalize(rotated_ND)
         if progress < self.delay:
-            return own_ND, moved_N
-        if self.only == "same_side":
-            chosen_N1 = geometry.same_side(a_ND, p_ND, c_ND)[:, None]
-            made_ND = torch.where(chosen_N1, made_ND, own_ND)
-        return made_ND, moved_N
+            return own_ND, moved_N, chosen_N
+        if chosen_N is not None:
+            rotated_ND = torch.where(chosen_N[:, None], rotated_ND, own_ND)
+        return rotated_ND, moved_N, chosen_N

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from rhs.errors import UserError
+from rhs.methods import diagnostics
 from rhs.methods.interfaces import (
     HARDER,
     AnchorSimilarities,
@@ -86,22 +87,23 @@ class BatchMiner(Miner):
         assert chosen.partner_BP is not None
         pairs = chosen.valid_BP.nonzero(as_tuple=True)
         points = generate(pairs[0], chosen.partner_BP[pairs])
-        told = points.diagnostics
+        measured = points.diagnostics
         made_BM = None
         if points.anchor_M is None or self.synthetic_negatives:
             made_BM = matrix(batch.x_BD, points.x_MD, measure)
         if points.anchor_M is None:
             hard = _extended(originals, points, made_BM)
-            told |= _easier(originals, hard)
+            measured |= _easier(originals, hard)
             hard = self._choose(hard)
         else:
-            hard = self._hardened(chosen, pairs, points, batch, measure)
-            told |= _gained(chosen, pairs, points, batch, measure)
+            made_N = rowwise(batch.x_BD[pairs[0]], points.as_positives(), measure)
+            hard = self._hardened(chosen, pairs, made_N)
+            measured |= diagnostics.hardness(chosen.positive_BP[pairs] - made_N)
         if self.synthetic_negatives and len(points.labels_M):
             hard = _with_negatives(hard, points, made_BM)
-            told |= _wins(hard, chosen.negative_BC.shape[1])
+            measured |= _wins(hard, chosen.negative_BC.shape[1])
         rows = self._rows(hard, batch, measure)
-        rows.diagnostics = told
+        rows.diagnostics = measured
         return rows, self._rows(chosen, batch, measure) if with_plain else None
 
     def _choose(self, candidates: _Candidates) -> _Candidates:
@@ -123,8 +125,9 @@ class BatchMiner(Miner):
             partner_BP=None if partner_BP is None else partner_BP.gather(1, at_B1),
         )
 
-    def _hardened(self, chosen, pairs, points, batch, measure) -> _Candidates:
-        made_N = rowwise(batch.x_BD[pairs[0]], points.as_positives(), measure)
+    def _hardened(
+        self, chosen: _Candidates, pairs: tuple[torch.Tensor, ...], made_N: torch.Tensor
+    ) -> _Candidates:
         if self.synthetic == "hardest":
             made_N = torch.minimum(made_N, chosen.positive_BP[pairs])
         return replace(chosen, positive_BP=chosen.positive_BP.index_put(pairs, made_N))
@@ -210,17 +213,6 @@ def _flat(rows: AnchorSimilarities) -> AnchorSimilarities:
 
 
 @torch.no_grad()
-def _gained(chosen, pairs, points, batch, measure) -> dict[str, torch.Tensor]:
-    made_N = rowwise(batch.x_BD[pairs[0]], points.as_positives(), measure)
-    gained_N = chosen.positive_BP[pairs] - made_N
-    every_N = torch.ones_like(gained_N, dtype=torch.bool)
-    return {
-        "hardness_gained": masked_mean(gained_N, every_N),
-        "synthetic_harder": masked_mean((gained_N > HARDER).to(gained_N.dtype), every_N),
-    }
-
-
-@torch.no_grad()
 def _easier(originals: _Candidates, extended: _Candidates) -> dict[str, torch.Tensor]:
     """How much less similar the hardest positive is with the generated points than without."""
 
@@ -229,10 +221,7 @@ def _easier(originals: _Candidates, extended: _Candidates) -> dict[str, torch.Te
 
     some_B = originals.valid_BP.any(1)
     gained_B = least(originals) - least(extended)
-    return {
-        "hardness_gained": masked_mean(gained_B, some_B),
-        "synthetic_harder": masked_mean((gained_B > HARDER).to(gained_B.dtype), some_B),
-    }
+    return diagnostics.hardness(gained_B, some_B)
 
 
 @torch.no_grad()

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from rhs.errors import UserError
-from rhs.methods.interfaces import HARDER, AnchorSimilarities, Batch, Generate, Miner, masked_mean
+from rhs.methods.diagnostics import hardness
+from rhs.methods.interfaces import AnchorSimilarities, Batch, Generate, Miner, masked_mean
 from rhs.methods.mining.class_indices import pair_up
 from rhs.methods.mining.pair_points import ORIGINAL, SYNTHETIC, PairPoints
 from rhs.methods.similarity import rowwise
@@ -72,11 +73,15 @@ class PairMiner(Miner):
         if generate is not None:
             roles.add(generate, anchor_N, positive_N, both="synthetic_anchor" in self.used)
         hardest_NN, synthetic_NN = roles.hardest(self.combinations)
-        positive_N = self._positives(roles, original_N, hardest_NN)
+        synthetic_N = None if generate is None else roles.to_synthetic()
+        positive_N = self._positives(original_N, synthetic_N, hardest_NN)
         rows = AnchorSimilarities(positive_N[:, None], own_N1, hardest_NN, different_NN, labels_N)
-        if generate is None:
+        if synthetic_N is None:
             return rows, None
-        rows.diagnostics = _diagnostics(roles, original_N, synthetic_NN, different_NN)
+        rows.diagnostics = roles.diagnostics | hardness(original_N - synthetic_N)
+        if synthetic_NN is not None:
+            wins_NN = synthetic_NN.to(original_N.dtype)
+            rows.diagnostics["synthetic_negatives"] = masked_mean(wins_NN, different_NN)
         if not with_plain:
             return rows, None
         plain_NN = hardest_NN if self.combinations == (ORIGINAL,) else roles.similarity(ORIGINAL)
@@ -84,12 +89,17 @@ class PairMiner(Miner):
             original_N[:, None], own_N1, plain_NN, different_NN, labels_N
         )
 
-    def _positives(self, roles: PairPoints, original_N, hardest_NN) -> torch.Tensor:
+    def _positives(
+        self,
+        original_N: torch.Tensor,
+        synthetic_N: torch.Tensor | None,
+        hardest_NN: torch.Tensor,
+    ) -> torch.Tensor:
         if self.positives == "original":
             return original_N
         if self.positives == "combined":
             return hardest_NN.diagonal()
-        synthetic_N = roles.to_synthetic()
+        assert synthetic_N is not None, "points were made"
         return synthetic_N if self.positives == "synthetic" else original_N.minimum(synthetic_N)
 
 
@@ -101,18 +111,3 @@ def _pairs(negatives: Any) -> Any:
             f"mining.negatives is {negatives!r}; give pairs of {', '.join(ROLES)}, or all."
         )
     return tuple(tuple(pair) for pair in negatives)
-
-
-@torch.no_grad()
-def _diagnostics(
-    roles: PairPoints, original_N, synthetic_NN, different_NN
-) -> dict[str, torch.Tensor]:
-    gained_N = original_N - roles.to_synthetic()
-    every_N = torch.ones_like(gained_N, dtype=torch.bool)
-    told = roles.diagnostics | {
-        "hardness_gained": masked_mean(gained_N, every_N),
-        "synthetic_harder": masked_mean((gained_N > HARDER).to(gained_N.dtype), every_N),
-    }
-    if synthetic_NN is not None:
-        told["synthetic_negatives"] = masked_mean(synthetic_NN.to(gained_N.dtype), different_NN)
-    return told

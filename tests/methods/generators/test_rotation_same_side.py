@@ -40,8 +40,8 @@ def test_after_the_delay_the_schedule_runs_over_the_rest(schedule):
     assert [late.fraction(progress) for progress in at] == pytest.approx(FRACTIONS[schedule])
     soon = Rotation(0.2, 0.8, schedule)
     for progress in (0.6, 0.7, 1.0):
-        made, _ = late.points(*triplets(), progress)
-        expected, _ = soon.points(*triplets(), (progress - 0.6) / 0.4)
+        made, *_ = late.points(*triplets(), progress)
+        expected, *_ = soon.points(*triplets(), (progress - 0.6) / 0.4)
         torch.testing.assert_close(made, expected)
 
 
@@ -49,7 +49,9 @@ def test_after_the_delay_the_schedule_runs_over_the_rest(schedule):
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_until_then_the_points_are_the_positives_with_their_gradients(gradient, surface):
     points = [x.requires_grad_() for x in triplets()]
-    made, moved = Rotation(1.0, 1.0, "constant", surface, gradient, 0.5).points(*points, 0.49)
+    made, moved, _ = Rotation(
+        1.0, 1.0, "constant", surface=surface, gradient=gradient, delay=0.5
+    ).points(*points, 0.49)
     assert made is points[1]
     assert moved.all()
 
@@ -89,7 +91,7 @@ def test_only_nearer_positives_are_rotated_and_the_others_keep_their_gradients(g
     slopes, values = [], []
     for only in ("all", "same_side"):
         points = [x.requires_grad_() for x in triplets()]
-        made, moved = Rotation(**settings, only=only).points(*points, 0.5)
+        made, moved, _ = Rotation(**settings, only=only).points(*points, 0.5)
         assert moved.all()
         random = torch.Generator().manual_seed(1)
         made.mul(torch.randn(ROWS, 4, generator=random)).sum().add(0 * sum(points).sum()).backward()
