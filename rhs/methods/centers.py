@@ -8,7 +8,7 @@ from torch import nn
 
 from rhs.errors import UserError, check_number
 from rhs.methods.class_statistics import ClassSums
-from rhs.methods.interfaces import Centers
+from rhs.methods.interfaces import Centers, Signatures
 
 
 def learns(centers: nn.Module) -> bool:
@@ -41,7 +41,7 @@ class BatchCenters(nn.Module, Centers):
     def prepare(self, num_classes: int, dim: int) -> None:
         """Nothing is kept between steps."""
 
-    def forward(self, x_BD, labels_B) -> torch.Tensor:
+    def forward(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """Centers [B, D], one row for each row of the global batch."""
         _, sums_KD, counts_K1, row_B = batch_sums(x_BD, labels_B)
         return (sums_KD / counts_K1)[row_B]
@@ -57,7 +57,7 @@ class LeaveOneOutCenters(nn.Module, Centers):
     def prepare(self, num_classes: int, dim: int) -> None:
         """Nothing is kept between steps."""
 
-    def forward(self, x_BD, labels_B) -> torch.Tensor:
+    def forward(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """Centers [B, D], one row for each row of the global batch."""
         _, sums_KD, counts_K1, row_B = batch_sums(x_BD, labels_B)
         alone_B1 = counts_K1[row_B] == 1
@@ -94,7 +94,7 @@ class EMACenters(nn.Module, Centers):
         self.register_buffer("average_CD", torch.zeros(num_classes, dim))
         self.register_buffer("updates_C", torch.zeros(num_classes, dtype=torch.long))
 
-    def forward(self, x_BD, labels_B) -> torch.Tensor:
+    def forward(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """Centers [B, D], one row for each row of the global batch; updates the averages first."""
         classes_K, sums_KD, counts_K1, row_B = batch_sums(x_BD.detach(), labels_B)
         mean_KD = (sums_KD / counts_K1).to(self.average_CD.dtype)
@@ -136,7 +136,7 @@ class SubCenters(nn.Module, Centers):
         """Allocate the averages of all groups; they are checkpointed."""
         self.averages.prepare(num_classes * self.groups, dim)
 
-    def forward(self, x_BD, labels_B) -> torch.Tensor:
+    def forward(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """Centers [B, D], one row for each row of the global batch; updates the averages first."""
         x_BD = x_BD.detach()
         return self.averages(x_BD, labels_B * self.groups + self._joined(x_BD, labels_B))
@@ -197,7 +197,7 @@ class EpochCenters(nn.Module, Centers):
         count_C, mean_CD = sums.mean()
         self.center_CD.copy_(torch.where(count_C[:, None] > 0, mean_CD, self.center_CD.double()))
 
-    def forward(self, x_BD, labels_B) -> torch.Tensor:
+    def forward(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """Centers [B, D], one row for each row of the global batch."""
         return self.center_CD[labels_B].to(x_BD.dtype)
 
@@ -216,7 +216,7 @@ class SignatureCenters(nn.Module, Centers):
     def prepare(self, num_classes: int, dim: int) -> None:
         """The signatures are kept by the softmax."""
 
-    def forward(self, signatures, labels_B) -> torch.Tensor:
+    def forward(self, signatures: Signatures, labels_B: torch.Tensor) -> torch.Tensor:
         """Centers [B, D], of unit length; only the rows of these classes are read."""
         center_BD = signatures.of(labels_B)
         return center_BD if self.gradient else center_BD.detach()

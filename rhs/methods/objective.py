@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,6 +64,7 @@ class Objective(nn.Module):
         measure: str = "dot",
         generator: Any = None,
         centers: Any = None,
+        *,
         signatures: Any = None,
         signature_weight: float = 1.0,
         normalize: bool = True,
@@ -79,7 +81,7 @@ class Objective(nn.Module):
         if not loss.takes_labels:
             loss.set_measure(measure)
 
-    def prepare(self, num_classes: int, dim: int, **more) -> None:
+    def prepare(self, num_classes: int, dim: int, **more: Any) -> None:
         """Allocate what is kept per class. Call once, before training or loading a checkpoint.
 
         No rank waits for another here: in the first forward pass rank 0's values reach all.
@@ -163,7 +165,13 @@ class Objective(nn.Module):
             for tensor in [*self.parameters(), *self.buffers()]:
                 tensor.copy_(collectives.broadcast_from_first(tensor))
 
-    def _of_batch(self, raw_BD, labels_B, progress, values_BL):
+    def _of_batch(
+        self,
+        raw_BD: torch.Tensor,
+        labels_B: torch.Tensor,
+        progress: float,
+        values_BL: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         x_BD = F.normalize(raw_BD) if self.normalize else raw_BD
         measured = diagnostics.of_batch(x_BD, labels_B)
         if values_BL is not None:
@@ -181,21 +189,18 @@ class Objective(nn.Module):
         return loss, measured
 
     def _mined(self, batch: Batch, progress: float, measured: dict) -> torch.Tensor:
-        generate = self.generator and (
-            lambda anchor_N, positive_N: self.generator(batch, anchor_N, positive_N, progress)
-        )
+        generate = self.generator and partial(self.generator, batch, progress=progress)
         mixed = self.original_weight > 0
         rows, plain = self.mining(batch, generate, self.measure, mixed)
         measured.update(rows.diagnostics)
         loss = self.loss(rows)
         return torch.lerp(loss, self.loss(plain), self.original_weight) if plain else loss
 
-    def _centers(self, x_BD, labels_B) -> torch.Tensor | None:
+    def _centers(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor | None:
         if self.centers is None:
             return None
-        if isinstance(self.centers, SignatureCenters):
-            return self.centers(self.signatures, labels_B)
-        return self.centers(x_BD, labels_B)
+        of_signatures = isinstance(self.centers, SignatureCenters)
+        return self.centers(self.signatures if of_signatures else x_BD, labels_B)
 
 
 def build_objective(config: dict) -> Objective:
@@ -212,7 +217,7 @@ def takes_values(objective: Objective) -> bool:
     return objective.loss.continuous
 
 
-def check_method(config: dict, num_classes: int = 4, dim: int = 8, **more) -> Objective:
+def check_method(config: dict, num_classes: int = 4, dim: int = 8, **more: Any) -> Objective:
     """Build the method and take two small steps with it.
 
     Args:

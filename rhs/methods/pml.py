@@ -43,7 +43,7 @@ class PMLLoss(nn.Module, LabelLoss):
         miner: one of the library's miners, or None.
     """
 
-    def __init__(self, loss, miner=None):
+    def __init__(self, loss: Any, miner: Any = None):
         super().__init__()
         self.recipe, self.miner = loss, miner
 

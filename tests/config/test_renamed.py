@@ -47,8 +47,8 @@ def test_an_index_made_in_python_is_told_too():
 def test_an_old_value_is_refused_with_the_new_one():
     said = r"method.generator.only is 'nearer', which is called 'same_side' now"
     with pytest.raises(UserError, match=said):
-        compose(["method=rhs_npair_nearer", "method.generator.only=nearer"])
-    method = to_container(compose(["method=rhs_npair_nearer"]))["method"]
+        compose(["method=rhs_npair_same_side", "method.generator.only=nearer"])
+    method = to_container(compose(["method=rhs_npair_same_side"]))["method"]
     method["generator"]["only"] = "nearer"
     with pytest.raises(UserError, match=said):
         check_target("method", method, "rhs.")

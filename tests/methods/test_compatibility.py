@@ -223,7 +223,7 @@ def computes(made: Objective) -> bool:
 def test_every_combination_computes_or_is_refused(loss):
     works, refused = 0, 0
     measures = itertools.cycle(LOSSES[loss]().measures)
-    plain_weights = itertools.cycle([0.0, 0.5])
+    original_weights = itertools.cycle([0.0, 0.5])
     for mining, generator in itertools.product(minings(), GENERATORS):
         measure = next(measures)
         parts = (vars(mining), generator, measure)
@@ -234,7 +234,7 @@ def test_every_combination_computes_or_is_refused(loss):
                 measure,
                 generator(),
                 EMACenters(0.5) if generator is Rotation else None,
-                original_weight=next(plain_weights) if generator() else 0.0,
+                original_weight=next(original_weights) if generator() else 0.0,
             )
         except UserError:
             refused += 1

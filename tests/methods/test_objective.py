@@ -105,7 +105,7 @@ MININGS = {
 
 
 @pytest.mark.parametrize("mining", MININGS)
-def test_plain_weight_mixes_in_the_original_samples(mining):
+def test_original_weight_mixes_in_the_original_samples(mining):
     x, labels = embeddings(per_class=4)
     rotated, alone = MININGS[mining]
     parts = (NPair(), rotated, "dot", Rotation(), BatchCenters())

@@ -7,6 +7,8 @@ good negatives and no harder positives. Rotated points are the other way about.
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from rhs.errors import UserError
 from rhs.methods.generators.rotation import Rotation
 from rhs.methods.generators.symmetric import Symmetric
@@ -39,7 +41,9 @@ class CombinedGenerators(Generator):
         self.uses_progress = positives.uses_progress or negatives.uses_progress
         self.needs_unit_length = positives.needs_unit_length or negatives.needs_unit_length
 
-    def __call__(self, batch: Batch, anchor_N, positive_N, progress: float) -> SyntheticPoints:
+    def __call__(
+        self, batch: Batch, anchor_N: torch.Tensor, positive_N: torch.Tensor, progress: float
+    ) -> SyntheticPoints:
         """Two points a pair, one of each kind."""
         hard = self.positives(batch, anchor_N, positive_N, progress)
         made = self.negatives(batch, anchor_N, positive_N, progress)

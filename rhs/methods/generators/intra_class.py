@@ -41,6 +41,7 @@ class IntraClass(nn.Module, Generator):
         self,
         draws: int = 3,
         strength: float = 0.7,
+        *,
         every: int = 4,
         neighbors: int = 25,
         few: int = 40,
@@ -76,7 +77,9 @@ class IntraClass(nn.Module, Generator):
         corrected_CD = self.corrected(*sums.moments())
         self.variance_CD.copy_(corrected_CD)
 
-    def corrected(self, count_C, mean_CD, variance_CD) -> torch.Tensor:
+    def corrected(
+        self, count_C: torch.Tensor, mean_CD: torch.Tensor, variance_CD: torch.Tensor
+    ) -> torch.Tensor:
         """The variances [C, D] with those of small classes corrected (equations 11 to 16)."""
         few_k = ((count_C <= self.few) & (count_C > 0)).nonzero()[:, 0]
         there_c = (count_C > 0).nonzero()[:, 0]
@@ -91,7 +94,14 @@ class IntraClass(nn.Module, Generator):
             result_CD[part_k] = torch.lerp(variance_CD[part_k], other_kD, share_k1)
         return result_CD
 
-    def _of_neighbors(self, part_k, there_c, count_C, mean_CD, variance_CD) -> torch.Tensor:
+    def _of_neighbors(
+        self,
+        part_k: torch.Tensor,
+        there_c: torch.Tensor,
+        count_C: torch.Tensor,
+        mean_CD: torch.Tensor,
+        variance_CD: torch.Tensor,
+    ) -> torch.Tensor:
         squared_CD = mean_CD.square()
         apart_kc = torch.cdist(squared_CD[part_k], squared_CD[there_c])
         apart_kc = apart_kc.masked_fill(part_k[:, None] == there_c[None, :], torch.inf)
@@ -104,7 +114,9 @@ class IntraClass(nn.Module, Generator):
         weight_kn = (count_C[index_kn].log() - 0.5 * (mean_part + variance_part)).softmax(1)
         return (weight_kn[:, :, None] * variance_CD[index_kn]).sum(1)
 
-    def forward(self, batch: Batch, anchor_N, positive_N, progress: float) -> SyntheticPoints:
+    def forward(
+        self, batch: Batch, anchor_N: torch.Tensor, positive_N: torch.Tensor, progress: float
+    ) -> SyntheticPoints:
         """`draws` points for each sample of the batch, on the unit sphere where the batch is."""
         raw_BD, labels_B = batch.raw_BD, batch.labels_B
         spread_BD = (self.strength * self.variance_CD[labels_B]).sqrt().to(raw_BD.dtype)

@@ -20,7 +20,9 @@ class Symmetric(Generator):
         check_number("generator.beta", beta)
         self.alpha, self.beta = alpha, beta
 
-    def __call__(self, batch: Batch, anchor_N, positive_N, progress: float) -> SyntheticPoints:
+    def __call__(
+        self, batch: Batch, anchor_N: torch.Tensor, positive_N: torch.Tensor, progress: float
+    ) -> SyntheticPoints:
         """One point a pair: the mirrored positive."""
         a_ND, p_ND = batch.x_BD.index_select(0, anchor_N), batch.x_BD.index_select(0, positive_N)
         along_N = (p_ND * a_ND).sum(1) / a_ND.square().sum(1).clamp_min(geometry.EPSILON)

@@ -4,6 +4,8 @@ A row with P positives and C negatives has P C triples; a batch of B samples up 
 sums here take memory in proportion to the rows' entries, P + C a row.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
@@ -32,7 +34,9 @@ class _Hinge(torch.autograd.Function):
     them: k is found by bisection, and the sums follow from prefix sums."""
 
     @staticmethod
-    def forward(ctx, positive_RP, negative_RC, margin):
+    def forward(
+        ctx: Any, positive_RP: torch.Tensor, negative_RC: torch.Tensor, margin: float
+    ) -> tuple:
         threshold_RP, order_RP = (positive_RP - margin).sort(1)
         active_RC = torch.searchsorted(threshold_RP, negative_RC)
         prefix_RP1 = F.pad(threshold_RP.cumsum(1), (1, 0))
@@ -45,7 +49,7 @@ class _Hinge(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad, _):
+    def backward(ctx: Any, grad: torch.Tensor, _: None) -> tuple:
         order_RP, active_RC = ctx.saved_tensors
         rows, width = order_RP.shape[0], order_RP.shape[1] + 1
         # How many negatives are active with k positives, then with more than each place.
@@ -60,7 +64,7 @@ class _Soft(torch.autograd.Function):
     """The slopes by each positive and negative are summed up on the way."""
 
     @staticmethod
-    def forward(ctx, positive_RP, negative_RC):
+    def forward(ctx: Any, positive_RP: torch.Tensor, negative_RC: torch.Tensor) -> torch.Tensor:
         lost = positive_RP.new_zeros(())
         by_positive_RP = torch.empty_like(positive_RP)
         by_negative_RC = torch.zeros_like(negative_RC)
@@ -77,6 +81,6 @@ class _Soft(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple:
         by_positive_RP, by_negative_RC = ctx.saved_tensors
         return grad * by_positive_RP, grad * by_negative_RC

@@ -92,6 +92,7 @@ class BatchMiner(Miner):
         if points.anchor_M is None or self.synthetic_negatives:
             made_BM = matrix(batch.x_BD, points.x_MD, measure)
         if points.anchor_M is None:
+            assert made_BM is not None
             hard = _extended(originals, points, made_BM)
             measured |= _easier(originals, hard)
             hard = self._choose(hard)
@@ -100,6 +101,7 @@ class BatchMiner(Miner):
             hard = self._hardened(chosen, pairs, made_N)
             measured |= diagnostics.hardness(chosen.positive_BP[pairs] - made_N)
         if self.synthetic_negatives and len(points.labels_M):
+            assert made_BM is not None
             hard = _with_negatives(hard, points, made_BM)
             measured |= _wins(hard, chosen.negative_BC.shape[1])
         rows = self._rows(hard, batch, measure)
@@ -173,7 +175,9 @@ def _originals(batch: Batch, measure: str) -> _Candidates:
     )
 
 
-def _extended(originals: _Candidates, points: SyntheticPoints, made_BM) -> _Candidates:
+def _extended(
+    originals: _Candidates, points: SyntheticPoints, made_BM: torch.Tensor
+) -> _Candidates:
     """Points made for a class are further positives of each of its samples that has one."""
     if not len(points.labels_M):
         return originals
@@ -187,7 +191,9 @@ def _extended(originals: _Candidates, points: SyntheticPoints, made_BM) -> _Cand
     )
 
 
-def _with_negatives(kept: _Candidates, points: SyntheticPoints, made_BM) -> _Candidates:
+def _with_negatives(
+    kept: _Candidates, points: SyntheticPoints, made_BM: torch.Tensor
+) -> _Candidates:
     other_BM = kept.labels_B[:, None] != points.labels_M[None, :]
     return replace(
         kept,

@@ -21,7 +21,14 @@ class PairPoints:
         both_ends: similarities are (u_i + v_i) . v_j for the roles (u, v), not u_i . v_j.
     """
 
-    def __init__(self, batch: Batch, anchor_N, positive_N, measure: str, both_ends: bool):
+    def __init__(
+        self,
+        batch: Batch,
+        anchor_N: torch.Tensor,
+        positive_N: torch.Tensor,
+        measure: str,
+        both_ends: bool,
+    ):
         self.measure, self.both_ends = measure, both_ends
         rows = dict(zip(ORIGINAL, (anchor_N, positive_N), strict=True))
         self.points = {role: batch.x_BD.index_select(0, row_N) for role, row_N in rows.items()}
@@ -32,7 +39,9 @@ class PairPoints:
         shares = [one_N, torch.zeros_like(one_N)]
         self.shares = {"anchor": torch.stack(shares), "positive": torch.stack(shares[::-1])}
 
-    def add(self, generate: Generate, anchor_N, positive_N, both: bool) -> None:
+    def add(
+        self, generate: Generate, anchor_N: torch.Tensor, positive_N: torch.Tensor, both: bool
+    ) -> None:
         """Make the synthetic points: from the positives, and if asked from the anchors too."""
         ends = ((anchor_N, positive_N), (positive_N, anchor_N))
         pairs = [torch.cat(rows) for rows in zip(*ends, strict=True)] if both else ends[0]
@@ -70,7 +79,7 @@ class PairPoints:
         plain_NN = functools.reduce(torch.maximum, [best[pair].detach() for pair in originals])
         return most_NN, most_NN.detach() > plain_NN
 
-    def _of_shares(self, pairs: list[Pair], originals: int):
+    def _of_shares(self, pairs: list[Pair], originals: int) -> tuple:
         """The same for sums of originals, without products of their own."""
         ends = [self._ends(pair) for pair in pairs]
         rows_K2N = torch.stack([self._row_shares(pair) for pair in pairs])

@@ -5,6 +5,7 @@ each of them, `synthetic_anchor` and `synthetic_positive`, all [N, D] with one p
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,7 +35,12 @@ class PairMiner(Miner):
             wants: (u_i + v_i) . v_j for the roles (u, v).
     """
 
-    def __init__(self, positives: str = "original", negatives=(ORIGINAL,), both_ends: bool = False):
+    def __init__(
+        self,
+        positives: str = "original",
+        negatives: Sequence[Any] | str = (ORIGINAL,),
+        both_ends: bool = False,
+    ):
         if positives not in POSITIVES:
             raise UserError(
                 f"mining.positives is {positives!r}; it must be one of {', '.join(POSITIVES)}."

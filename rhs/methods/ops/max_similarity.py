@@ -5,6 +5,8 @@ weighted sums of an anchor and a positive need no products of their own: those o
 to three, give all of them.
 """
 
+from typing import Any, NamedTuple
+
 import torch
 from torch.autograd.function import once_differentiable
 
@@ -37,9 +39,26 @@ def largest(
     return _Largest.apply(a_ND, p_ND, rows_K2N, columns_K2N, offsets_K2N, terms)
 
 
+class _Shares(NamedTuple):
+    """Of anchors and positives, in rows and in columns; see `largest`."""
+
+    rows_K2N: torch.Tensor
+    columns_K2N: torch.Tensor
+    offsets_K2N: torch.Tensor | None
+
+
 class _Largest(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, a_ND, p_ND, rows, columns, offsets, used):
+    def forward(
+        ctx: Any,
+        a_ND: torch.Tensor,
+        p_ND: torch.Tensor,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+        *more: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        offsets, used = more
+        shares = _Shares(rows, columns, offsets)
         needed = {term for terms in used for term in terms}
         dots = {(A, A): a_ND @ a_ND.T} if (A, A) in needed else {}
         if {(A, P), (P, A)} & needed:
@@ -53,7 +72,7 @@ class _Largest(torch.autograd.Function):
         for tile in _tiles(len(a_ND)):
             best, which = best_NN[tile], which_NN[tile]
             for k, terms in enumerate(used):
-                made = _candidate(k, terms, tile, dots, rows, columns, offsets)
+                made = _candidate(k, terms, tile, dots, shares)
                 which.masked_fill_(made > best, k)
                 torch.maximum(best, made, out=best)
         ctx.used, ctx.terms, ctx.has_offsets = used, list(dots), offsets is not None
@@ -63,7 +82,7 @@ class _Largest(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g_NN, _):
+    def backward(ctx: Any, g_NN: torch.Tensor, _: None) -> tuple:
         a_ND, p_ND, rows, columns, which_NN, *values = ctx.saved_tensors
         dots = dict(zip(ctx.terms, values, strict=True))
         by_dots = {term: torch.zeros_like(value) for term, value in dots.items()}
@@ -90,7 +109,15 @@ def _tiles(n: int) -> list[slice]:
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
-def _candidate(k, terms, tile, dots, rows, columns, offsets) -> torch.Tensor:
+def _candidate(
+    k: int,
+    terms: list[tuple[int, int]],
+    tile: slice,
+    dots: dict[tuple[int, int], torch.Tensor],
+    shares: _Shares,
+) -> torch.Tensor:
+    """Combination k of some rows [tile, N]."""
+    rows, columns, offsets = shares
     made = None
     for r, c in terms:
         part = dots[r, c][tile] * columns[k, c]
@@ -102,7 +129,9 @@ def _candidate(k, terms, tile, dots, rows, columns, offsets) -> torch.Tensor:
     return made
 
 
-def _of_points(a_ND, p_ND, by_dots) -> tuple[torch.Tensor, torch.Tensor]:
+def _of_points(
+    a_ND: torch.Tensor, p_ND: torch.Tensor, by_dots: dict[tuple[int, int], torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The slopes by the points, from those by their dot products."""
     by_a, by_p = torch.zeros_like(a_ND), torch.zeros_like(p_ND)
     if (A, A) in by_dots:

@@ -1,5 +1,7 @@
 """Distances of all pairs of two sets of points, with a gradient written by hand to save memory."""
 
+from typing import Any
+
 import torch
 from torch.autograd.function import once_differentiable
 
@@ -10,7 +12,7 @@ class _Distances(torch.autograd.Function):
     """Minus the distances, with every matrix [R, C] written over where it is not needed again."""
 
     @staticmethod
-    def forward(ctx, x_RD, y_CD, root):
+    def forward(ctx: Any, x_RD: torch.Tensor, y_CD: torch.Tensor, root: bool) -> torch.Tensor:
         lengths2_RC = x_RD.square().sum(1)[:, None] + y_CD.square().sum(1)[None, :]
         made_RC = torch.addmm(lengths2_RC, x_RD, y_CD.T, alpha=-2)
         near_RC = made_RC <= lengths2_RC.mul_(ROUNDING * torch.finfo(made_RC.dtype).eps)
@@ -24,7 +26,7 @@ class _Distances(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g_RC):
+    def backward(ctx: Any, g_RC: torch.Tensor) -> tuple:
         x_RD, y_CD, made_RC = ctx.saved_tensors
         # By the squared distance: -g, or -g / 2d; nothing where the points are taken as one.
         by_RC = (g_RC / made_RC).mul_(0.5) if ctx.root else -g_RC
