@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 EXTRA ?= $(or $(patsubst .venv/.installed-%,%,$(firstword $(wildcard .venv/.installed-*))),search)
 PORT ?= 5000
 
-.PHONY: help repro data-report tune study test test-all golden lint format wheel audit ui clean setup
+.PHONY: help repro data-report tune study test test-all golden lint docs format wheel audit ui clean setup
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ lint: setup  ## style, types, and who imports whom
 	@ruff format --check .
 	@mypy
 	@said=$$(lint-imports --no-logo --no-cache) || { echo "$$said"; exit 1; }
+
+docs: setup  ## the manual as a site: site/index.html
+	@NO_MKDOCS_2_WARNING=true mkdocs build --strict --quiet
+	@echo "Manual: site/index.html"
 
 format: setup  ## put style right
 	@ruff check --fix-only -q .

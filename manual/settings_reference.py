@@ -6,7 +6,9 @@ from pathlib import Path
 from mkdocs.structure.files import File, Files
 
 CONF = Path(__file__).parents[1] / "conf"
-SETTING = re.compile(r"(?P<indent> *)(?P<key>[\w.@/ -]+):(?: +(?P<value>[^#].*?))?(?:\s+#(?P<why>.*))?$")
+SETTING = re.compile(
+    r"(?P<indent> *)(?P<key>[\w.@/ -]+):(?: +(?P<value>[^#].*?))?(?:\s+#(?P<why>.*))?$"
+)
 ABOUT = {
     "config.yaml": "what a run is made of: the default of each group",
     "dataset": "which images, and how they are split",
@@ -27,15 +29,20 @@ ABOUT = {
 
 def on_files(files: Files, config, **_) -> Files:
     groups = [group for group in ABOUT if (CONF / group).exists()]
-    groups += sorted(each.name for each in CONF.iterdir() if each.is_dir() and each.name not in ABOUT)
-    rows = [f"| [`{group}`]({_page(group)}) | {ABOUT.get(group, '')} |\n" for group in groups]
+    groups += sorted(
+        each.name for each in CONF.iterdir() if each.is_dir() and each.name not in ABOUT
+    )
+    rows = [
+        f"| [`{group}`](configuration/{_page(group)}) | {ABOUT.get(group, '')} |\n"
+        for group in groups
+    ]
     index = (
-        "# Settings\n\nEach folder of `conf/` is one decision, each file in it one choice, and each "
-        "line of a file a setting.\n`dvc exp run -S method=npair` takes another file, "
+        "# Settings\n\nEach folder of `conf/` is one decision, each file in it one choice, and "
+        "each line of a file a setting.\n`dvc exp run -S method=npair` takes another file, "
         "`-S train.epochs=20` another value. These pages are made\nof the files and their comments."
         "\n\n| Group | What it decides |\n|---|---|\n"
     )
-    files.append(File.generated(config, "configuration/index.md", content=index + "".join(rows)))
+    files.append(File.generated(config, "configuration.md", content=index + "".join(rows)))
     for group in groups:
         content = page_of(group)
         files.append(File.generated(config, f"configuration/{_page(group)}", content=content))

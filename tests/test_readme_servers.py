@@ -1,4 +1,4 @@
-"""The README's commands that talk to a server: `make ui`, and jobs for a Ray cluster."""
+"""The manual's commands that talk to a server: `make ui`, and jobs for a Ray cluster."""
 
 import os
 import shlex
@@ -179,7 +179,7 @@ def drivers(storage: Path) -> list[psutil.Process]:
 
 
 def submission(name: str, storage: Path) -> list[str]:
-    """The README's `ray job submit`, small enough for a test, under another name."""
+    """The manual's `ray job submit`, small enough for a test, under another name."""
     words = shlex.split(next(line for line in commands() if line.startswith("ray job submit")))
     options, entrypoint = words[: words.index("--")], words[words.index("--") :]
     options[options.index("--submission-id") + 1] = name

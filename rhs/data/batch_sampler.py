@@ -61,7 +61,8 @@ class BalancedBatchSampler(Sampler[list[int]]):
 
     Args:
         labels: [N] class of each training image, whole numbers.
-        classes, per_class: K and M; a global batch has B = K M images, in K runs of M.
+        classes: K; a global batch has B = K M images, in K runs of M.
+        per_class: M, images of each class.
         seed: of the whole run, the same on every rank.
 
     Raises:

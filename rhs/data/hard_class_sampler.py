@@ -23,8 +23,12 @@ class HardClassBatchSampler(BalancedBatchSampler):
     as they are then. The anchor classes go round: none comes again before all others have.
 
     Args:
-        labels, classes, per_class, seed: as for BalancedBatchSampler; K and eta.
-        alpha, beta: how much larger the pools are than what is taken from them.
+        labels: as for BalancedBatchSampler.
+        classes: K.
+        per_class: eta, images of each class.
+        seed: as for BalancedBatchSampler.
+        alpha: how much larger the pool of classes is than what is taken from it.
+        beta: the same of the pool of images.
 
     Source: Suh et al., Stochastic Class-Based Hard Example Mining, CVPR 2019. The full text was not
     at hand: composing by epoch, and drawing from P_s uniformly, are inferred.

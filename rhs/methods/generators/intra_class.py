@@ -27,7 +27,10 @@ class IntraClass(nn.Module, Generator):
         every: epochs between refreshes.
         neighbors: K, the classes nearest by D_m.
         few: tau; classes of more samples are left as they are; 0 corrects none.
-        beta, gamma, sigma_mean, sigma_variance: of the correction.
+        beta: of the correction.
+        gamma: of the correction.
+        sigma_mean: sigma_m of the correction.
+        sigma_variance: sigma_v of the correction.
 
     Source: Fu et al., Intra-class Adaptive Augmentation with Neighbor Correction for Deep Metric
     Learning, IEEE TMM 2022, equations 7 to 17.

@@ -23,8 +23,8 @@ class Rotation(Generator):
     """RHS-DML: rotate the positive about its class center, away from the anchor.
 
     Args:
-        start, end: the fraction of the full rotation at the start and the end of training.
-            `start = end = 1` is the paper's rotation.
+        start: the fraction of the full rotation when training starts.
+        end: the fraction when it ends. `start = end = 1` is the paper's rotation.
         schedule: how the fraction goes from start to end: `linear`, `cosine` (slow, fast, slow), or
             `constant` (`end` throughout).
         surface: `euclidean` rotates in the space around the center (the paper; points may leave the

@@ -13,7 +13,8 @@ class MultiSimilarity(nn.Module, SimilarityLoss):
     1/alpha log(1 + sum_p exp(-alpha (S_ap - base))) + 1/beta log(1 + sum_n exp(beta (S_an - base)))
 
     Args:
-        alpha, beta: sharpness on positives and on negatives.
+        alpha: sharpness on positives.
+        beta: sharpness on negatives.
         base: the similarity, lambda in the paper, that positives should exceed and negatives not.
         margin: keep only positives less similar than the most similar negative plus margin, and
             negatives more similar than the least similar positive less margin (the paper's pair
