@@ -46,7 +46,7 @@ lint: setup  ## style, types, and who imports whom
 
 docs: setup  ## the manual as a site: site/index.html
 	@NO_MKDOCS_2_WARNING=true mkdocs build --strict --quiet
-	@echo "Manual: site/index.html"
+	@echo "Manual: site/index.html; with its search: python -m http.server -b 127.0.0.1 -d site 8000"
 
 format: setup  ## put style right
 	@ruff check --fix-only -q .

@@ -6,6 +6,9 @@ from latex2mathml.converter import convert
 
 CODE = re.compile(r"(^```.*?^```|`[^`\n]*`)", re.MULTILINE | re.DOTALL)
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
+# A prime is raised in every font; raised again, it would be too small to see.
+RAISED_PRIME = re.compile(r"<msup>(<mi>[^<]*</mi>)<mi>(&#x02032;)</mi></msup>")
+FUNCTION = re.compile(r"(<mi>(?:sin|cos|log)</mi>)(?!<mo stretchy=\"false\">&#x00028;)")
 PLACE = "FORMULA{}ALUMROF"
 _formulas: list[str] = []
 
@@ -26,8 +29,15 @@ def on_page_content(html: str, **_) -> str:
 def _put_away(found: re.Match) -> str:
     shown, inline = found.groups()
     if shown is not None:  # what MathML has no room for stands on lines of its own
-        lines = [convert(line, display="block") for line in shown.split(r"\qquad")]
+        lines = [_mathml(line, "block") for line in shown.split(r"\qquad")]
         _formulas.append("".join(lines))
     else:
-        _formulas.append(convert(inline))
+        _formulas.append(_mathml(inline, "inline"))
     return PLACE.format(len(_formulas) - 1)
+
+
+def _mathml(formula: str, display: str) -> str:
+    text = RAISED_PRIME.sub(
+        r"<mrow>\1<mo lspace='0' rspace='0'>\2</mo></mrow>", convert(formula, display=display)
+    )
+    return FUNCTION.sub(r"\1<mspace width='0.17em'/>", text)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<=\]\()([^)\s#]+)(#[^)\s]*)?(?=\))")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".csv": "text", ".cff": "yaml"}
 PICTURES = (".png", ".svg", ".jpg")
+UNSEARCHED = "---\nsearch: {exclude: true}\n---\n\n"  # the search finds what the manual says
 _origins: dict[str, str] = {}  # path in the site's sources -> path in the repository
 
 
@@ -85,9 +86,11 @@ def _shown(path: str) -> str:
     """The page that shows a file or folder."""
     file = ROOT / path
     if path.endswith(".md"):
-        return file.read_text(encoding="utf-8")
+        return UNSEARCHED + file.read_text(encoding="utf-8")
     if file.is_dir():
         inside = sorted(each.name for each in file.iterdir() if each.name[0] not in "._")
-        return f"# {path}/\n\n" + "".join(f"- [{name}]({file.name}/{name})\n" for name in inside)
+        return f"{UNSEARCHED}# {path}/\n\n" + "".join(
+            f"- [{name}]({file.name}/{name})\n" for name in inside
+        )
     language = LANGUAGES.get(file.suffix, "text")
-    return f"# {path}\n\n````{language}\n{file.read_text(encoding='utf-8')}````\n"
+    return f"{UNSEARCHED}# {path}\n\n````{language}\n{file.read_text(encoding='utf-8')}````\n"

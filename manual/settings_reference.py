@@ -69,7 +69,7 @@ def _section(source: Path) -> str:
     cells = [
         f"| `{key}` | {_code(value)} | {_escaped(comment)} |\n" for key, value, comment in rows
     ]
-    table = "| Setting | Value | |\n|---|---|---|\n" + "".join(cells) if cells else ""
+    table = "| Setting | Value | Meaning |\n|---|---|---|\n" + "".join(cells) if cells else ""
     return f"## `{name}`\n\n{_escaped(about)}\n\n{table}\n"
 
 

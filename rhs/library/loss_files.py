@@ -19,7 +19,7 @@ def list_losses(filter: str = "*") -> list[str]:
     """Names that `create_loss` takes, sorted.
 
     Args:
-        filter: a pattern of file names, such as "rhs*" or "*triplet*".
+        filter: a pattern of file names, such as `rhs*` or `*triplet*`.
     """
     return sorted(fnmatch.filter(_files(), filter))
 
