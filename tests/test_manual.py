@@ -39,6 +39,13 @@ def test_every_public_name_is_on_its_page(site):
     assert [name for name in NAMES if f'id="rhs.{name}"' not in page] == []
 
 
+def test_every_page_can_be_found(site):
+    """In the list on the left of each page."""
+    start = (site / "index.html").read_text()
+    pages = {f"{page.stem}.html" for page in (ROOT / "docs").glob("*.md")} - {"index.html"}
+    assert {page for page in pages if f'href="{page}" class="md-nav__link"' not in start} == set()
+
+
 def test_nothing_is_fetched_from_elsewhere(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) > 50
