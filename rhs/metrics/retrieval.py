@@ -62,7 +62,8 @@ def score(
     """Score every item against all the others, or queries against a gallery, by cosine.
 
     The same numbers on every processor, with any memory: what a fast product leaves open is settled
-    in float64. Arrays may also be tensors (of any device and type), lists or columns of tables.
+    in float64. Similarities within 1e-6 tie: a query counts with its mean over the orders of the
+    tied. Arrays may also be tensors (of any device and type), lists or columns of tables.
 
     Args:
         embeddings_ND: [N, D] finite numbers of any scale. A row of zeros has similarity 0 to all.

@@ -18,8 +18,9 @@ class IntraClass(nn.Module, Generator):
     epochs. The variance of a class of n <= `few` samples is corrected to
     (1 - a) own + a ((1 - gamma) neighbors' + gamma global), a = 1 / (1 + log(1 + beta (n - 1))),
     with neighbors weighted by n_i exp(-D_m^2 / 2 sigma_m^2 - D_v^2 / 2 sigma_v^2), where D_m and
-    D_v are the distances between squared means and between variances. The sample passes gradients
-    on, the noise does not.
+    D_v are the distances between squared means and between variances. A class of one sample has no
+    variance: it is nobody's neighbor, counts in no mean, and has what the other classes have. The
+    sample passes gradients on, the noise does not.
 
     Args:
         draws: M, points for each sample.
@@ -84,11 +85,14 @@ class IntraClass(nn.Module, Generator):
         self, count_C: torch.Tensor, mean_CD: torch.Tensor, variance_CD: torch.Tensor
     ) -> torch.Tensor:
         """The variances [C, D] with those of small classes corrected (equations 11 to 16)."""
+        spread_C = count_C > 1  # one sample alone has no variance to tell others
         few_k = ((count_C <= self.few) & (count_C > 0)).nonzero()[:, 0]
-        there_c = (count_C > 0).nonzero()[:, 0]
-        if not len(few_k) or len(there_c) < 2:
+        there_c = spread_C.nonzero()[:, 0]
+        if len(there_c) == 1:
+            few_k = few_k[few_k != there_c]  # it has no neighbor
+        if not len(few_k) or not len(there_c):
             return variance_CD
-        global_D = (count_C[:, None] * variance_CD).sum(0) / count_C.sum()
+        global_D = (count_C[:, None] * variance_CD)[there_c].sum(0) / count_C[there_c].sum()
         result_CD = variance_CD.clone()
         for part_k in few_k.split(max(1, CHUNK // len(there_c))):
             nearby_kD = self._of_neighbors(part_k, there_c, count_C, mean_CD, variance_CD)
@@ -108,7 +112,7 @@ class IntraClass(nn.Module, Generator):
         squared_CD = mean_CD.square()
         apart_kc = torch.cdist(squared_CD[part_k], squared_CD[there_c])
         apart_kc = apart_kc.masked_fill(part_k[:, None] == there_c[None, :], torch.inf)
-        nearest = apart_kc.topk(min(self.neighbors, len(there_c) - 1), largest=False)
+        nearest = apart_kc.topk(min(self.neighbors, len(there_c)), largest=False)
         index_kn = there_c[nearest.indices]
         variances_kD = (variance_CD[part_k][:, None] - variance_CD[index_kn]).norm(dim=2)
         mean_part = (nearest.values / self.sigma_mean).square()

@@ -20,7 +20,7 @@ class Lifted(nn.Module, SimilarityLoss):
 
     k and l run over the negatives of i and of j. Rows that stand for a whole pair (of PairMiner)
     have one negative for each other pair, whichever end's it is. Pairs and anchors without a
-    negative are left out.
+    negative are left out, and in the generalized form anchors without a positive.
 
     Sources: Song et al., Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016
     (exact: equation 3, smooth: equation 4); Hermans et al., 2017 (generalized).

@@ -48,7 +48,7 @@ class BatchMiner(Miner):
             distances on the sphere (`distance_weighted`).
         synthetic: with a generator that makes points for pairs, what takes a chosen positive's
             place: the `hardest` of the two, or the `synthetic` one. Points made for a whole class
-            are further candidates.
+            are further candidates, those made from the anchor itself too.
         synthetic_negatives: generated points are negatives of other classes' anchors too.
 
     Sources: easy positives: Levi et al., ICCV 2021; semi-hard: Schroff et al., CVPR 2015;

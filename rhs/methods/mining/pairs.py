@@ -28,7 +28,8 @@ class PairMiner(Miner):
     Args:
         positives: what an anchor is compared with: the `original` positive, the `synthetic` one,
             the `hardest` (whichever is less similar), or the most similar of the same combinations
-            as for negatives, `combined` (the released code of Symmetrical Synthesis).
+            as for negatives, `combined` (the released code of Symmetrical Synthesis; easier than
+            the original where unit vectors are more than 90 degrees apart).
         negatives: pairs of roles, or `all` 16 of them; the similarity of pair i to pair j is the
             largest over them, of the first role's point in i to the second's in j.
         both_ends: add to each similarity that of the second role's point in i, as the angular loss

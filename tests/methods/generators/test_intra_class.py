@@ -23,7 +23,10 @@ def corrected(k: int, n: list, mean: list, variance: list, made: IntraClass) -> 
         return math.sqrt(sum((x[d] - y[d]) ** 2 for d in dims))
 
     squared = [[m * m for m in row] for row in mean]
-    others = [i for i in range(len(n)) if i != k and n[i] > 0]
+    several = [i for i in range(len(n)) if n[i] > 1]
+    others = [i for i in several if i != k]
+    if not others:
+        return variance[k]
     near = sorted(others, key=lambda i: apart(squared[i], squared[k]))[: made.neighbors]  # 11
     log_w = {
         i: math.log(n[i])
@@ -33,7 +36,9 @@ def corrected(k: int, n: list, mean: list, variance: list, made: IntraClass) -> 
     }  # 13; their common factor cancels in 12
     w = {i: math.exp(value - max(log_w.values())) for i, value in log_w.items()}
     of_near = [sum(w[i] * variance[i][d] for i in near) / sum(w.values()) for d in dims]  # 12
-    of_all = [sum(n[i] * variance[i][d] for i in range(len(n))) / sum(n) for d in dims]  # 14
+    of_all = [
+        sum(n[i] * variance[i][d] for i in several) / sum(n[i] for i in several) for d in dims
+    ]  # 14
     a = 1 / (1 + math.log(1 + made.beta * (n[k] - 1)))  # 16
     other = [(1 - made.gamma) * of_near[d] + made.gamma * of_all[d] for d in dims]
     return [(1 - a) * variance[k][d] + a * other[d] for d in dims]  # 15
@@ -61,6 +66,7 @@ UNEVEN = [1, 5, 40, 41, 0, 2, 1, 17, 100, 3]
         (UNEVEN, {"neighbors": 4, "sigma_mean": 0.5, "sigma_variance": 0.2, "gamma": 0.4}),
         (UNEVEN * 5, {"neighbors": 7}),
         ([3, 0, 8], {}),
+        ([1, 3, 1, 8], {}),
     ],
 )
 def test_variances_of_small_classes_are_corrected_as_published(sizes, settings):
@@ -96,11 +102,27 @@ def test_neighbors_count_in_proportion_however_far_all_of_them_are():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "few"), [([41, 50, 100], 40), ([3, 2, 5], 0), ([0, 7, 0], 40), ([0, 0], 40)]
+    ("sizes", "few"),
+    [([41, 50, 100], 40), ([3, 2, 5], 0), ([0, 7, 0], 40), ([0, 0], 40), ([1, 1, 0], 40)],
 )
 def test_large_classes_and_those_without_others_keep_their_own_variance(sizes, few):
     given = moments(sizes)
     assert torch.equal(IntraClass(few=few).corrected(*given), given[2])
+
+
+def test_a_class_of_one_image_tells_others_nothing_and_takes_what_they_have():
+    """Classes {-1, 1}, {4, 6} and {0.5}: the third is nearest to the first."""
+    n = torch.tensor([2.0, 2.0, 1.0]).double()
+    mean, variance = torch.tensor([[0.0], [5.0], [0.5]]).double(), torch.ones(3, 1).double()
+    variance[2] = 0.0
+    assert torch.equal(IntraClass().corrected(n, mean, variance), torch.ones_like(variance))
+
+
+def test_one_class_of_several_images_has_no_neighbor_and_is_all_that_the_others_have():
+    n, mean, variance = moments([1, 7, 1])
+    result = IntraClass().corrected(n, mean, variance)
+    torch.testing.assert_close(result, variance[1].expand(3, -1), rtol=1e-12, atol=0)
+    assert torch.equal(result[1], variance[1])
 
 
 def batch(x: torch.Tensor, labels: torch.Tensor, normalized: bool = False) -> Batch:

@@ -1,5 +1,8 @@
 """The reflection of Symmetrical Synthesis: what it keeps, golden values, and a zero axis."""
 
+import itertools
+
+import pytest
 import torch
 
 from rhs.methods.generators.geometry import reflect
@@ -49,3 +52,16 @@ def test_reflection_about_nothing():
     mirrored.sum().backward()
     assert torch.isfinite(x.grad).all()
     assert torch.isfinite(zero.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("degrees", "most"),
+    [(30, 0.8660254), (89, 0.0174524), (100, 0.5), (120, 1.0), (170, 0.9396926)],
+)
+def test_the_most_similar_combination_is_the_original_up_to_a_right_angle(degrees, most):
+    angle = torch.tensor(degrees).double().deg2rad()
+    a, p = torch.tensor([[1.0, 0.0]]).double(), torch.stack([angle.cos(), angle.sin()])[None]
+    roles = [a, p, reflect(p, a), reflect(a, p)]
+    largest = max((x @ y.T).item() for x, y in itertools.combinations(roles, 2))
+    assert largest == pytest.approx(most, abs=1e-7)
+    assert (largest == pytest.approx(angle.cos().item())) == (degrees <= 90)

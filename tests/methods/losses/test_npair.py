@@ -1,5 +1,7 @@
 """The N-pair losses: golden values, against loops, and against another library."""
 
+import itertools
+
 import pytest
 import torch
 from brute_force_losses import (
@@ -16,6 +18,7 @@ from brute_force_losses import (
 from tiny_project import method_config
 
 from rhs.errors import UserError
+from rhs.methods.generators.geometry import reflect
 from rhs.methods.losses.npair import NPair
 from rhs.methods.mining.batch import BatchMiner
 from rhs.methods.mining.pairs import PairMiner
@@ -61,6 +64,27 @@ def test_golden_symmetrical_synthesis_with_original_positives_is_harder():
     mining = config["mining"] | {"positives": "original"}
     loss, _ = build_objective(config | {"mining": mining, "l2": 0.0})(PAIRS, LABELS)
     assert loss > 0.9990205 + 0.01
+
+
+def released_loss(classes: torch.Tensor) -> torch.Tensor:
+    """Symmetrical Synthesis in its authors' form, without regularizer: a softmax over all pairs,
+    with the target spread evenly over those of the row's class."""
+    roles = [A, P, reflect(P, A), reflect(A, P)]
+    most = torch.stack([x @ y.T for x, y in itertools.combinations(roles, 2)]).amax(0)
+    same = (classes[:, None] == classes).double()
+    return -(same / same.sum(1, keepdim=True) * most.log_softmax(1)).sum(1).mean()
+
+
+@pytest.mark.parametrize(
+    ("classes", "released", "ours"),
+    [((0, 1, 2), 0.9990205, 0.9990205), ((0, 0, 1), 1.1615982, 0.8481498)],
+)
+def test_the_released_loss_is_ours_with_one_pair_a_class_and_not_with_two(classes, released, ours):
+    classes = torch.tensor(classes)
+    config = method_config("symm_npair_released") | {"l2": 0.0}
+    loss, _ = build_objective(config)(PAIRS, classes.repeat_interleave(2))
+    torch.testing.assert_close(released_loss(classes).item(), released, rtol=0, atol=5e-8)
+    torch.testing.assert_close(loss.item(), ours, rtol=0, atol=5e-8)
 
 
 @pytest.mark.parametrize("form", ["mc", "ovo"])

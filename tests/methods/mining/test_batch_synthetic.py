@@ -6,6 +6,7 @@ import pytest
 import torch
 from brute_force_losses import DIM, MEASURES, embeddings, entries, relatives, similarity, strangers
 
+from rhs.methods.generators.intra_class import IntraClass
 from rhs.methods.generators.rotation import Rotation
 from rhs.methods.generators.symmetric import Symmetric
 from rhs.methods.interfaces import HARDER, Batch, SyntheticPoints
@@ -143,6 +144,16 @@ def test_points_made_for_whole_classes(batch, measure, positives, negatives, oth
     assert rows.partner_RP is None
     alone = (batch.labels_B == 4).nonzero()[0]
     assert rows.has_positive_RP[alone].sum() == 1
+
+
+def test_points_drawn_around_an_anchor_are_among_its_positives(batch):
+    generator = IntraClass(draws=2)
+    generator.prepare(6, DIM)  # no variance yet: each point is where its sample is
+    rows, _ = mine(batch, BatchMiner(), generator, "euclidean")
+    for i, (own, _) in enumerate(entries(rows)):
+        relatives_i = relatives(batch.labels_B, i)
+        assert sum(float(value) == 0 for value in own) == 2
+        assert len(own) == 3 * len(relatives_i) + 2
 
 
 def test_no_points_for_any_class_leave_the_rows_as_they_are(batch):
