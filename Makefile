@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 EXTRA ?= $(or $(patsubst .venv/.installed-%,%,$(firstword $(wildcard .venv/.installed-*))),search)
 PORT ?= 5000
 
-.PHONY: help repro data-report tune study test test-all golden lint docs format wheel audit ui clean setup
+.PHONY: help repro data-report tune study test test-all golden pml-table lint docs format wheel audit ui clean setup
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test: setup  ## the tests (minutes)
 
 test-all: setup  ## the tests, the slow ones too
 	@pytest
+
+pml-table: setup  ## write the table of pytorch-metric-learning's losses into docs/methods.md anew
+	@PYTHONPATH=.:tests/helpers python -m pml_table
 
 golden: setup  ## write tests/assets/losses/ anew, where training is meant to have other digits
 	@PYTHONPATH=.:tests/helpers python -m golden

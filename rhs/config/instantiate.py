@@ -13,8 +13,9 @@ TRUSTED = "rhs."
 def build(config: Any, within: str = TRUSTED, also: tuple[str, ...] = (), **extra: Any) -> Any:
     """Call what `_target_` names with the other keys as arguments, depth first.
 
-    This is Hydra's `_target_` convention, and its `_partial_: true` for what is to be called later,
-    without Hydra, so that the core runs with torch alone; and limited to this package, so that a
+    This is Hydra's `_target_` convention, and its `_partial_: true` for what is to be called later
+    (which here holds for the targets inside too, unless they say `_partial_: false`), without
+    Hydra, so that the core runs with torch alone; and limited to this package, so that a
     configuration that came with a model cannot run anything else.
 
     Args:
@@ -26,19 +27,25 @@ def build(config: Any, within: str = TRUSTED, also: tuple[str, ...] = (), **extr
     Raises:
         UserError: a target outside of `within` or that does not exist, or arguments it refuses.
     """
+    return _build(config, within, also, extra)
+
+
+def _build(
+    config: Any, within: str, also: tuple[str, ...], extra: dict, later: bool = False
+) -> Any:
     if isinstance(config, (list, tuple)):
-        return [build(item, within, also) for item in config]
+        return [_build(item, within, also, {}, later) for item in config]
     if not isinstance(config, dict):
         return config
+    later = config.get("_partial_", later)
     arguments = {
-        key: build(value, within, also)
+        key: _build(value, within, also, {}, later)
         for key, value in config.items()
         if key not in ("_target_", "_partial_")
     }
     if "_target_" not in config:
         return arguments
     target = locate(config["_target_"], within, also)
-    later = config.get("_partial_", False)
     try:
         bind = inspect.signature(target).bind
         (inspect.signature(target).bind_partial if later else bind)(**arguments, **extra)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rhs.errors import UserError
+from rhs.errors import UserError, check_number
 from rhs.methods.interfaces import LabelLoss
 from rhs.methods.objective import Objective
 
@@ -24,9 +24,11 @@ UNFIT = dict.fromkeys(("SelfSupervisedLoss", "VICRegLoss", "ManifoldLoss"), "tak
 KEPT = {"queue_idx": "a queue of earlier batches", "hist_": "a histogram of earlier batches"}
 
 
-def pml_objective(loss: Any, miner: Any = None, normalize: bool = False) -> Objective:
+def pml_objective(
+    loss: Any, miner: Any = None, normalize: bool = False, lr_factor: float = 1.0
+) -> Objective:
     """The method of one of the library's losses; the arguments as for `PMLLoss`."""
-    return Objective(PMLLoss(loss, miner), normalize=normalize)
+    return Objective(PMLLoss(loss, miner, lr_factor), normalize=normalize)
 
 
 class PMLLoss(nn.Module, LabelLoss):
@@ -41,11 +43,17 @@ class PMLLoss(nn.Module, LabelLoss):
             classes and the embedding's dimension are filled in where it asks for them. So it is
             with each of the losses that another one is made of.
         miner: one of the library's miners, or None.
+        lr_factor: how many times as fast as the embedding head the loss's own parameters learn
+            (proxies, class weights).
+
+    Raises:
+        UserError: a factor that is not above 0.
     """
 
-    def __init__(self, loss: Any, miner: Any = None):
+    def __init__(self, loss: Any, miner: Any = None, lr_factor: float = 1.0):
         super().__init__()
-        self.recipe, self.miner = loss, miner
+        check_number("lr_factor of the loss", lr_factor, above=0)
+        self.recipe, self.miner, self.lr_factor = loss, miner, lr_factor
 
     def prepare(self, num_classes: int, dim: int) -> None:
         """Build the loss, which may hold a weight for each class."""
@@ -53,6 +61,7 @@ class PMLLoss(nn.Module, LabelLoss):
         self.loss = _complete(self.recipe, known)
         for part in self.loss.modules():
             name = type(part).__name__
+            part.lr_factor = self.lr_factor  # type: ignore[assignment]
             for attribute, what in KEPT.items():
                 if hasattr(part, attribute):
                     raise UserError(

@@ -63,6 +63,15 @@ def test_a_partial_within_another_target_reaches_it_uncalled():
     assert made.recipe().start == 0.5
 
 
+def test_what_is_inside_a_partial_is_called_later_too_unless_it_says_otherwise():
+    target = "rhs.methods.centers.EMACenters"
+    inside = [{"_target_": target}, {"_target_": target, "momentum": 0.5, "_partial_": False}]
+    config = {"_target_": "rhs.methods.pml.PMLLoss", "_partial_": True, "loss": {"two": inside}}
+    later, at_once = build(config).keywords["loss"]["two"]
+    assert later(momentum=0.25).momentum == 0.25
+    assert at_once.momentum == 0.5
+
+
 def test_a_partial_refuses_what_its_target_does_not_take():
     config = {"_target_": "rhs.methods.centers.EMACenters", "_partial_": True, "momentun": 0.5}
     with pytest.raises(UserError, match=r"EMACenters does not take.*'momentun'"):

@@ -108,6 +108,27 @@ def test_what_it_refuses(call, sentence):
         call()
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ArcFaceLoss", {"margin": 30}),
+        ("SubCenterArcFaceLoss", {}),
+        ("ProxyAnchorLoss", {}),
+        ("SupConLoss", {"temperature": 0.2}),
+    ],
+)
+def test_any_loss_of_pytorch_metric_learning_by_its_target(name, settings):
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    target = {"_target_": f"pytorch_metric_learning.losses.{name}", **settings}
+    loss_fn = rhs.create_loss("pml", C, D, loss=target, lr_factor=5.0)
+    sizes = {} if name == "SupConLoss" else {"num_classes": C, "embedding_size": D}
+    theirs = getattr(losses, name)(**sizes, **settings)
+    theirs.load_state_dict(loss_fn.objective.loss.loss.state_dict())
+    x = batches()[0]
+    assert torch.equal(loss_fn(x, LABELS), theirs(x, LABELS))
+    assert len(list(loss_fn.parameters())) == len(list(theirs.parameters()))
+
+
 def test_a_setting_that_several_parts_have():
     with pytest.raises(rhs.UserError, match=r"Several parts .* write generator={.* or loss={"):
         rhs.create_loss("iaa_multi_similarity", 3, 8, beta=1.0)

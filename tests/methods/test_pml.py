@@ -10,6 +10,7 @@ from tiny_project import method_config
 from rhs.config.instantiate import build
 from rhs.errors import UserError
 from rhs.methods.objective import build_objective, check_method
+from rhs.training.optimization import build_optimizer
 
 LIBRARY = "pytorch_metric_learning"
 CLASSES = 8
@@ -122,6 +123,36 @@ def test_every_loss_of_the_library_steps_and_resumes_or_is_refused_in_a_sentence
         assert value.isfinite(), name
         assert anchor.grad.abs().sum() > 0, name
         assert torch.equal(value, again(x, labels)[0]), name
+
+
+def test_the_manual_s_table_of_losses_is_what_is_found():
+    import pml_table
+
+    (shown,) = pml_table.SECTION.findall(pml_table.PAGE.read_text(encoding="utf-8"))
+    assert shown == pml_table.table(), "make pml-table writes it anew"
+
+
+def test_losses_inside_another_need_not_say_that_they_come_later():
+    inside = [{"_target_": f"{LIBRARY}.losses.{name}"} for name in ("CosFaceLoss", "NCALoss")]
+    loss = {"_target_": f"{LIBRARY}.losses.MultipleLosses", "losses": inside, "weights": [2, 3]}
+    made = objective(config(loss)).loss.loss
+    x, labels = embeddings()
+    cos, nca = library("losses").CosFaceLoss(CLASSES, DIM), library("losses").NCALoss()
+    cos.load_state_dict(made.losses[0].state_dict())
+    torch.testing.assert_close(
+        made.double()(x, labels), 2 * cos.double()(x, labels) + 3 * nca(x, labels)
+    )
+
+
+def test_proxies_learn_at_a_rate_of_their_own():
+    inside = [{"_target_": f"{LIBRARY}.losses.{name}"} for name in ("CosFaceLoss", "ProxyNCALoss")]
+    loss = {"_target_": f"{LIBRARY}.losses.MultipleLosses", "losses": inside}
+    made = objective(config(loss, lr_factor=3.0))
+    optimizer = build_optimizer(torch.nn.Linear(2, 2), made, lr=0.1, weight_decay=0.0, head_lr=2.0)
+    of = {id(p): g["lr_factor"] for g in optimizer.param_groups for p in g["params"]}
+    assert [of[id(parameter)] for parameter in made.parameters()] == [6.0, 6.0]
+    with pytest.raises(UserError, match=r"^lr_factor of the loss is 0; .* above 0\.$"):
+        build_objective(config(loss, lr_factor=0))
 
 
 @pytest.mark.parametrize(
