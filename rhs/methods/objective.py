@@ -23,7 +23,7 @@ OUTSIDE = tuple(
     f"pytorch_metric_learning.{part}."
     for part in ("losses", "miners", "distances", "reducers", "regularizers")
 )
-NOT_OURS = ("name", "batches")  # keys of a method that say nothing about its loss
+NOT_OURS = ("name", "batches")  # keys of a method that are no part of its loss
 PARTS = ("loss", "mining", "generator", "centers", "signatures")  # sentences begin with their name
 
 
@@ -212,8 +212,7 @@ def build_objective(config: dict) -> Objective:
     return build({k: v for k, v in config.items() if k not in NOT_OURS}, also=OUTSIDE)
 
 
-def takes_values(objective: Objective) -> bool:
-    """Whether the loss is of continuous labels."""
+def takes_values(objective: Objective) -> bool:  # whether the loss is of continuous labels
     return objective.loss.continuous
 
 
