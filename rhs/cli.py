@@ -1,4 +1,4 @@
-"""The command `rhs`: what a trained model is good for."""
+"""The command `rhs`: search with, embed with and export a trained model."""
 
 from __future__ import annotations
 

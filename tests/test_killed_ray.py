@@ -95,7 +95,7 @@ def test_the_driver_is_killed_and_a_second_one_refused_before(driver, long_strai
         timeout=60,
     )
     assert second.returncode == 1
-    assert f"is being trained by process {driver.process.pid} on" in second.stderr
+    assert f"is in use by process {driver.process.pid} on" in second.stderr
     assert second.stderr.count("\n") == 1
     workers = train_workers(driver.process.pid)
     driver.process.kill()

@@ -1,4 +1,4 @@
-"""Batches made elsewhere in a Ray cluster: nodes with processors decode for nodes with GPUs."""
+"""Loads batches through Ray Data: CPU nodes decode for GPU nodes."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial

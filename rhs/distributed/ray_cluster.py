@@ -35,8 +35,9 @@ def connect(cluster: DictConfig) -> None:
     """Start or join a Ray cluster; does nothing when this process is connected already.
 
     `cluster.address` (or RAY_ADDRESS, which `ray job submit` sets) names a running cluster. Without
-    either, a local one is started that listens on 127.0.0.1 alone and ends with this process; only
-    the rendezvous of torch.distributed, open while several workers train, knows no such limit.
+    either, a local one is started that listens on 127.0.0.1 alone and ends with this process.
+    Exception: the rendezvous of torch.distributed, while several workers train, listens on all
+    interfaces.
     What workers print goes to Ray's logs; a run's own lines come through its journal.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Work of Ray's workers that is done again where one of them is lost."""
+"""Retries work when a Ray worker dies."""
 
 from collections.abc import Callable, Mapping
 from itertools import count

@@ -1,4 +1,4 @@
-"""Where a run was started: hears what its workers say, and passes on that they are to stop."""
+"""The driver's side of a run: relays what workers report, and forwards signals to them."""
 
 import math
 import signal

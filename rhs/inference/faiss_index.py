@@ -1,4 +1,4 @@
-"""The kinds of index, which of them suits how many images, and what it finds."""
+"""Chooses and builds the faiss index, and measures what it finds."""
 
 from __future__ import annotations
 

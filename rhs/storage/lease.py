@@ -176,8 +176,7 @@ def _holder(store: Store) -> str:
 
 def _refusal(store: Store, what: str) -> UserError:
     return UserError(
-        f"{what} is being trained by {_holder(store)}: wait for it, or stop it, then run the same "
-        "command."
+        f"{what} is in use by {_holder(store)}: wait for it, or stop it, then run the same command."
     )
 
 

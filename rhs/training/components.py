@@ -1,4 +1,4 @@
-"""The parts of one rank's training, as they are before the first step."""
+"""Builds what one rank trains: model, objective, optimizer, loader."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The training loop. It needs torch alone: what surrounds it (Ray, MLflow) comes as callbacks."""
+"""The training loop, without Ray, MLflow or Hydra: what they do comes as callbacks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a search leaves: tables, pictures and an experiment file that repeats the best setting."""
+"""Writes a search's tables, plots, and the experiment file of its best setting."""
 
 import json
 import time

@@ -78,7 +78,7 @@ def test_the_second_is_refused_and_the_first_goes_on(store):
     with hold(store) as owner:
         assert is_owner(store, owner)
         said = refusal(store)
-        assert said.startswith(f"run x is being trained by process {os.getpid()} on ")
+        assert said.startswith(f"run x is in use by process {os.getpid()} on ")
         assert said.endswith(" UTC: wait for it, or stop it, then run the same command.")
         assert is_owner(store, owner)
 
@@ -231,7 +231,7 @@ def test_away_at_the_end_keeps_what_happened(monkeypatch):
 def test_a_folder_without_locks_has_a_lease(without_locks, tmp_path):
     with hold(tmp_path) as owner:
         assert {LEASE, OWNER} <= set(os.listdir(tmp_path))
-        assert "is being trained" in refusal(FolderStore(tmp_path))
+        assert "is in use by" in refusal(FolderStore(tmp_path))
         assert is_owner(FolderStore(tmp_path), owner)
     with hold(tmp_path):
         pass
