@@ -210,8 +210,8 @@ def test_without_intervals_nmi_and_untrained_network(at_hand, stage_of, project)
 def test_what_mlflow_gets(monkeypatch):
     got = {}
 
-    def register(*arguments):
-        got["registered"] = arguments
+    def register(*arguments, index=None):
+        got["registered"] = (*arguments, index)
         return "m-1"
 
     class Tracker(NullTracker):

@@ -29,7 +29,7 @@ FORBIDDEN = RestException({"error_code": "PERMISSION_DENIED", "message": "no reg
 
 
 def fails(monkeypatch, error: BaseException) -> None:
-    def register(*_):
+    def register(*_, **__):
         raise error
 
     monkeypatch.setattr("rhs.inference.mlflow_model.register", register)
