@@ -34,7 +34,7 @@ class Fake:
 @pytest.fixture
 def fake(monkeypatch) -> Fake:
     monkeypatch.setattr(module, "draw_all", lambda *_: None)
-    monkeypatch.setattr(module.time, "strftime", lambda *_: "2026-01-02")
+    monkeypatch.setattr("rhs.tuning.results.time.strftime", lambda *_: "2026-01-02")
     return Fake(monkeypatch)
 
 
