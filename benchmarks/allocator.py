@@ -14,6 +14,7 @@ import multiprocessing
 import resource
 import statistics
 import time
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from rhs.config.compose import compose, to_container
+from rhs.config.compose import compose
 from rhs.memory import M_TRIM_THRESHOLD, keep_freed_memory
 from rhs.methods.objective import build_objective
 from rhs.models.embedder import build_embedder
@@ -90,9 +91,9 @@ def _serve(pipe: Any, way: str, work: str, model: str, batch: int) -> None:
     WAYS[way]()
     torch.set_num_threads(1)
     enable_determinism(torch.device("cpu"))
-    params = to_container(compose([f"model={model}", "model.trunk.pretrained=false"]))["model"]
-    embedder = build_embedder(params, seed=0)
-    objective = build_objective(to_container(compose([]))["method"])
+    model_config = compose([f"model={model}", "model.trunk.pretrained=false"]).model
+    embedder = build_embedder(asdict(model_config), seed=0)
+    objective = build_objective(compose([]).method)
     objective.prepare(batch // PER_CLASS, embedder.dim)
     optimizer = build_optimizer(embedder, objective, 1e-4, 1e-4, 1.0)
     random = torch.Generator().manual_seed(0)

@@ -13,6 +13,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -21,14 +22,17 @@ import torch
 
 from benchmarks.support import gloo_ranks
 from benchmarks.support.worker_pool import OF_CLASS, PER_CLASS, PICTURES, Worker
+from rhs.config.compose import compose
+from rhs.config.settings import CheckpointConfig
 from rhs.data.batch_sampler import BalancedBatchSampler
 from rhs.data.loader import TrainLoader
 from rhs.distributed import collectives
 from rhs.storage.store import open_store
 from rhs.tracking.hardware import describe_hardware
 from rhs.training import checkpoint
-from rhs.training.checkpointer import Checkpointer, CheckpointSettings
-from rhs.training.loop import Progress, Settings, train
+from rhs.training.checkpointer import Checkpointer
+from rhs.training.hooks import RunHooks
+from rhs.training.loop import Progress, train
 
 KINDS = {"none": None, "one a minute": 60.0, "one every ten seconds": 10.0}
 BATCH = 128
@@ -108,7 +112,11 @@ def measure(model: str, method: str, epochs: int, rounds: int, folder: Path) -> 
     parts = (worker.embedder, worker.objective, worker.optimizer)
     keepers = {
         kind: Checkpointer(
-            open_store(folder / str(place)), parts, plan, CheckpointSettings(seconds), print
+            open_store(folder / str(place)),
+            parts,
+            plan,
+            CheckpointConfig(every_seconds=seconds, every_steps=None, keep=2),
+            RunHooks(say=print),
         )
         if seconds
         else None
@@ -121,12 +129,13 @@ def measure(model: str, method: str, epochs: int, rounds: int, folder: Path) -> 
         worker.objective,
         worker.optimizer,
         TrainLoader(worker.images, plan, worker.augmentation, size, *where),
-        Settings(1 + epochs * rounds * len(KINDS), 1e-4, 0.1, "float32", 0),
+        replace(compose([]).train, epochs=1 + epochs * rounds * len(KINDS), lr=1e-4, warmup=0.1),
         Progress(),
-        torch.device("cpu"),
-        lambda *_: None,
-        lambda *_: None,
-        keeper=turns,
+        seed=0,
+        device=torch.device("cpu"),
+        end_of_epoch=lambda *_: None,
+        hooks=RunHooks(),
+        checkpointer=turns,
     )
     for keeper in keepers.values():
         if keeper is not None:

@@ -13,13 +13,15 @@ import argparse
 import json
 import shlex
 import statistics
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from rhs.config.compose import compose, to_container
+from rhs.config.compose import compose
+from rhs.config.settings import CheckpointConfig, Params
 from rhs.data.labels import training_labels
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.methods.diagnostics import intra_inter_ratio
@@ -29,6 +31,7 @@ from rhs.run import Run, identify
 from rhs.storage.store import open_store
 from rhs.tracking.hardware import describe_hardware
 from rhs.training import checkpoint
+from rhs.training.hooks import RunHooks
 from rhs.training.worker import embed, train_rank
 
 CPU = torch.device("cpu")
@@ -95,24 +98,26 @@ def cell(arm: str, seed: int, overrides: list[str]) -> dict:
     params = compose(
         [*SHARED, *ARMS[arm][1], f"method.name=collapse_{arm}", f"seed={seed}", *overrides]
     )
-    config, shards = to_container(params), Path("data/shards", params.dataset.name)
+    shards = Path("data/shards", params.dataset.name)
     run = identify(params, load_manifest(shards)["digest"])
     kept = run.folder / "collapse.json"
     if kept.exists():
         return json.loads(kept.read_text())
     run.folder.mkdir(parents=True, exist_ok=True)
-    ruler = Ruler(shards, config["dataset"]["coarse"])
-    embedder = build_embedder(config["model"], seed)
+    ruler = Ruler(shards, params.dataset.coarse)
+    embedder = build_embedder(asdict(params.model), seed)
     curve = [{"epoch": 0} | ruler.seen(embedder)]
     if arm != "untrained":
-        curve += trained(config, shards, run, ruler, embedder)
+        curve += trained(params, shards, run, ruler, embedder)
     scores = curve[-1] | {"recall_unseen": ruler.unseen(embedder)}
     done = {"seed": seed, "scores": {name: scores[name] for name in COLUMNS}, "curve": curve}
     kept.write_text(json.dumps(done))
     return done
 
 
-def trained(config: dict, shards: Path, run: Run, ruler: "Ruler", embedder: Embedder) -> list[dict]:
+def trained(
+    params: Params, shards: Path, run: Run, ruler: "Ruler", embedder: Embedder
+) -> list[dict]:
     """Train, and measure after each epoch; leaves the last weights in `embedder`."""
     log = run.folder / "collapse.jsonl"
     lines = log.read_text().splitlines() if log.exists() else []
@@ -129,10 +134,9 @@ def trained(config: dict, shards: Path, run: Run, ruler: "Ruler", embedder: Embe
         print(f"  recall_seen {curve[row['epoch']]['recall_seen']:.1%}", flush=True)
 
     store = open_store(run.checkpoints)
-    config["cluster"]["checkpoint"] = {"every_seconds": None, "keep": config["train"]["epochs"]}
-    _, progress = train_rank(
-        config, shards, store, CPU, lambda row: None, lambda line: print(" ", line, flush=True)
-    )
+    keep_all = CheckpointConfig(every_seconds=None, every_steps=None, keep=params.train.epochs)
+    hooks = RunHooks(say=lambda line: print(" ", line, flush=True))
+    _, progress = train_rank(params.with_cluster(checkpoint=keep_all), shards, store, CPU, hooks)
     for row in progress.history:
         measure(row)
     return [curve[epoch] for epoch in sorted(curve)]

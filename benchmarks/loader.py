@@ -25,7 +25,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from benchmarks.support.photographs import SHORT_SIDE, shards_and_folders
@@ -68,7 +67,7 @@ def main() -> None:
     options = arguments.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    connect(OmegaConf.create({"num_cpus": options.cores}))
+    connect(compose([f"cluster.num_cpus={options.cores}"]).cluster)
     scratch = Path(tempfile.mkdtemp(prefix="rhs-loader-"))
     try:
         shards_and_folders(scratch, options.images, PER_CLASS)

@@ -11,19 +11,21 @@ an interrupted table continues.
 import argparse
 import json
 import statistics
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from rhs.config.compose import compose, to_container
+from rhs.config.compose import compose
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.metrics.retrieval import score
 from rhs.models.embedder import build_embedder
 from rhs.run import identify
 from rhs.storage.store import open_store
 from rhs.tracking.hardware import describe_hardware
+from rhs.training.hooks import RunHooks
 from rhs.training.validation import embed
 from rhs.training.worker import train_rank
 
@@ -56,17 +58,15 @@ def cell(method: str, seed: int, overrides: list[str]) -> dict[str, float]:
     cached = run.folder / f"benchmark_{'untrained' if method == 'untrained' else 'trained'}.json"
     if cached.exists():
         return json.loads(cached.read_text())
-    config = to_container(params)
     if method == "untrained":
-        embedder = build_embedder(config["model"], seed)
+        embedder = build_embedder(asdict(params.model), seed)
     else:
         embedder, _ = train_rank(
-            config,
+            params,
             shards,
             open_store(run.checkpoints),
             CPU,
-            lambda row: None,
-            lambda line: print(" ", line),
+            RunHooks(say=lambda line: print(" ", line)),
         )
     scores = {}
     for split in ("val", "test"):

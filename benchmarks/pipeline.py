@@ -57,9 +57,9 @@ def main() -> None:
 
 
 CONNECT = """
-from omegaconf import OmegaConf
+from rhs.config.compose import compose
 from rhs.distributed.ray_cluster import connect
-connect(OmegaConf.create({"num_cpus": 2}))
+connect(compose(["cluster.num_cpus=2"]).cluster)
 """
 
 

@@ -25,10 +25,10 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from benchmarks.support.photographs import QUALITY, large_images, photographs
+from rhs.config.compose import compose
 from rhs.preprocessing.prepare_image import prepare_image
 from rhs.tracking.hardware import describe_hardware
 
@@ -149,7 +149,7 @@ def run_ray(raw: Path) -> dict[str, float]:
     from rhs.distributed.ray_cluster import connect
     from rhs.preprocessing.preprocess import preprocess
 
-    connect(OmegaConf.create({"num_cpus": PROCESSES}))
+    connect(compose([f"cluster.num_cpus={PROCESSES}"]).cluster)
     blocks = [pa.table({"row": [i]}) for i in range(4 * PROCESSES)]
     ray.data.from_arrow(blocks).map_batches(imported, batch_format="pyarrow").materialize()
     ready = time.perf_counter()

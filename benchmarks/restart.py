@@ -18,7 +18,6 @@ from datetime import date
 from pathlib import Path
 
 import psutil
-from omegaconf import OmegaConf
 
 from rhs.config.compose import compose
 from rhs.distributed import supervisor
@@ -65,7 +64,7 @@ def wait(what, seconds: float = 180) -> float:
 def once(shards: Path, folder: Path) -> dict[str, float]:
     """Seconds of each part, of one kill."""
     params = compose(["tracking=none", "train.epochs=1", "cluster.checkpoint.every_steps=1"])
-    params = OmegaConf.merge(params, {"cluster": {"cache_folder": str(folder / "decoded")}})
+    params = params.with_cluster(cache_folder=str(folder / "decoded"))
     run = Run("restart", folder / "run")
     store = FolderStore(Path(run.checkpoints))
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -114,12 +115,12 @@ def make_gallery(folder: Path, count: int) -> dict:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from rhs.config.compose import compose, to_container
+    from rhs.config.compose import compose
     from rhs.data.embedding_files import Embeddings
     from rhs.data.shards import SHARD_SCHEMA
     from rhs.models.embedder import build_embedder, save_embedder
 
-    config = to_container(compose(["model=efficientnet_lite0", f"model.dim={DIM}"]).model)
+    config = asdict(compose(["model=efficientnet_lite0", f"model.dim={DIM}"]).model)
     config["preprocess"] = {"short_side": 256, "quality": 95}
     (folder / "model").mkdir()
     save_embedder(folder / "model", build_embedder(config), config)

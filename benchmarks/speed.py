@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from rhs.config.compose import compose, to_container
+from rhs.config.compose import compose
 from rhs.methods import diagnostics
 from rhs.methods.objective import build_objective
 from rhs.tracking.hardware import describe_hardware
@@ -108,7 +108,7 @@ def sample(batch: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def step_of(name: str, x: torch.Tensor, labels: torch.Tensor) -> Step:
     """Forward and backward of a method of conf/method/."""
-    objective = build_objective(to_container(compose([f"method={name}"]))["method"])
+    objective = build_objective(compose([f"method={name}"]).method)
     classes = len(labels) // PER_CLASS
     objective.prepare(classes, DIM, values_CL=torch.rand(classes, 1))
     objective.to(x.device)

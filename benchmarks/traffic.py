@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.support import gloo_ranks
 from benchmarks.support.collective_trace import Call, replay, traced_collectives, wire
-from rhs.config.compose import compose, to_container
+from rhs.config.compose import compose
 from rhs.distributed import collectives
 from rhs.methods.objective import build_objective
 from rhs.models.embedder import build_embedder
@@ -94,11 +94,11 @@ def record(model: str, method: str, batch: int, dim: int, width: int = 32) -> li
     Args:
         width: of the images in pixels; no collective depends on it.
     """
-    params = to_container(compose([f"model={model}", f"method={method}", f"model.dim={dim}"]))
-    if "pretrained" in params["model"]["trunk"]:
-        params["model"]["trunk"]["pretrained"] = False
-    embedder = build_embedder(params["model"])
-    objective = build_objective(params["method"])
+    params = compose([f"model={model}", f"method={method}", f"model.dim={dim}"])
+    if "pretrained" in params.model.trunk:
+        params.model.trunk["pretrained"] = False
+    embedder = build_embedder(asdict(params.model))
+    objective = build_objective(params.method)
     objective.prepare(CLASSES, dim)
     network = DistributedDataParallel(embedder, forward_sync_buffers=False)
     labels_B = torch.arange(batch) // 2

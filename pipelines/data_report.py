@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig
-
+from rhs.config.settings import Params
 from rhs.report.dataset.page import build_data_report
 from rhs.stage import stage
 from rhs.storage.atomic import atomic_folder
@@ -13,7 +12,7 @@ OUT = Path("data_report")
 SHEETS = 0  # draws the contact sheets: a run's own seed changes nothing about the data
 
 
-def main(params: DictConfig) -> None:
+def main(params: Params) -> None:
     with atomic_folder(OUT, PAGES) as folder:
         counts = build_data_report(
             out=folder,

@@ -2,12 +2,11 @@
 
 import json
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from pipelines import fetch, preprocess
-from rhs.config.compose import to_container
+from rhs.config.settings import Params
 from rhs.data.shards import load_manifest
 from rhs.datasets.input_guard import refuse_inputs
 from rhs.datasets.source_fingerprints import look_at_source, seen_of
@@ -22,7 +21,7 @@ DATASET = {
 }
 
 
-def prepared(params: DictConfig) -> Path:
+def prepared(params: Params) -> Path:
     """The shards of a data set, made unless they are there from this source with these settings.
 
     Raises:
@@ -36,19 +35,19 @@ def prepared(params: DictConfig) -> Path:
     return shards
 
 
-def is_of(params: DictConfig, shards: Path) -> bool:
+def is_of(params: Params, shards: Path) -> bool:
     """Whether shards were made from this source with these settings."""
-    dataset, made = to_container(params.dataset), load_manifest(shards).get("settings", {})
-    wanted = {DATASET[key]: dataset[key] for key in DATASET if key in dataset}
+    dataset, made = asdict(params.dataset), load_manifest(shards).get("settings", {})
+    wanted = {DATASET[key]: dataset[key] for key in DATASET}
     raw = Path("data/raw", params.dataset.name, "source.json")
     fetched = json.loads(raw.read_text()) if raw.exists() else {}
-    asked = {"source": str(dataset["source"]), "fetch": dataset.get("fetch")}
+    asked = {"source": str(dataset["source"]), "fetch": dataset["fetch"]}
     if any(fetched.get(key, value) != value for key, value in asked.items()):
         return False
     if fetched.get("inputs") and _is_other(dataset, fetched["inputs"]):
         return False
     return all(
-        made.get(key) == value for key, value in (to_container(params.preprocess) | wanted).items()
+        made.get(key) == value for key, value in (asdict(params.preprocess) | wanted).items()
     )
 
 

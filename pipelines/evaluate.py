@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from rhs.config.compose import to_container
+from rhs.config.settings import Params
 from rhs.data.embedding_files import read_files
 from rhs.data.remote_shards import find_shards
 from rhs.data.shards import ShardedImages, has_split, load_manifest
@@ -27,7 +26,7 @@ METRICS = Path("metrics.json")
 SCORED = ("val", "test")
 
 
-def main(params: DictConfig) -> None:
+def main(params: Params) -> None:
     name = params.dataset.name
     shards, out, index = find_shards(params), Path("embeddings", name), Path("index", name)
     manifest, model = load_manifest(shards), find_model(params)
@@ -48,7 +47,7 @@ def main(params: DictConfig) -> None:
                 facts = None
                 if indexed:
                     embedded = {split: read_files(files[split]) for split in indexed}
-                    facts = build_index(folder, shards, embedded, model, to_container(params.index))
+                    facts = build_index(folder, shards, embedded, model, asdict(params.index))
                 else:
                     _leave_out(folder, params)
                 publish(files, out)
@@ -58,21 +57,21 @@ def main(params: DictConfig) -> None:
         print(summary_line(split, values))
 
 
-def _indexed(params: DictConfig, manifest: Mapping, dim: int) -> list[str]:
+def _indexed(params: Params, manifest: Mapping, dim: int) -> list[str]:
     """The splits whose images are indexed; none where no process can hold them.
 
     Raises:
         UserError: settings of the index that are wrong, or impossible for these images.
     """
-    settings = check_index_settings(to_container(params.index))
+    settings = check_index_settings(asdict(params.index))
     images = {split: manifest["splits"][split]["images"] for split in settings["splits"]}
-    if params.cluster.get("gallery_shards"):
+    if params.cluster.gallery_shards:
         return []
     check_index_settings(settings, images=sum(images.values()), dim=dim)
     return [split for split, count in images.items() if count]
 
 
-def _leave_out(folder: Path, params: DictConfig) -> None:
+def _leave_out(folder: Path, params: Params) -> None:
     """DVC wants the folder of the index; it says why there is none."""
     why = (
         f"no index: one process would have to hold all images, and cluster.gallery_shards = "
@@ -90,7 +89,7 @@ def write(metrics: dict) -> None:
 
 def track(
     tracker: NullTracker,
-    params: DictConfig,
+    params: Params,
     metrics: dict,
     model: Path,
     example: bytes,
@@ -100,7 +99,8 @@ def track(
     def log(run_id: str, data_digest: str) -> str:
         from rhs.inference.mlflow_model import register  # brings MLflow along
 
-        name, score = params.tracking.registered_model, metrics.get("val", {}).get("recall@1")
+        name = params.tracking.registered_model or ""  # MLflow refuses a model without a name
+        score = metrics.get("val", {}).get("recall@1")
         return register(model, name, score, run_id, data_digest, example, index=index)
 
     registered = tracker.register(model, log)

@@ -3,13 +3,12 @@
 import json
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from rhs.config.compose import to_container
 from rhs.config.instantiate import build
-from rhs.config.targets import check_target
+from rhs.config.settings import Params
+from rhs.config.target_checks import check_target
 from rhs.datasets.download.downloads import Downloads
 from rhs.datasets.raw_folder import folder_name
 from rhs.datasets.source_fingerprints import look_at_source, seen_of
@@ -20,16 +19,16 @@ from rhs.storage.store import FolderStore
 WITHIN = "rhs.datasets."
 
 
-def main(params: DictConfig) -> None:
+def main(params: Params) -> None:
     start = time.monotonic()
     out = Path("data/raw", folder_name(params.dataset.name))
-    recipe, source = to_container(params.dataset.fetch), str(params.dataset.source)
+    recipe, source = params.dataset.fetch, str(params.dataset.source)
     check_target("dataset.fetch", recipe, WITHIN, given=("out", "source", "downloads"))
-    downloads = Downloads(**to_container(params.fetch) | {"folder": str(params.fetch.folder)})
+    downloads = Downloads(**asdict(params.fetch) | {"folder": str(params.fetch.folder)})
     seen, looked = seen_of(out.name), None
     with suppress(UserError):  # what is not there is refused by the recipe, which knows its kinds
         # Before anything is read for good: a later change is noticed.
-        looked = look_at_source(to_container(params.dataset), seen)
+        looked = look_at_source(asdict(params.dataset), seen)
     made = build(recipe, within=WITHIN, out=out, source=source, downloads=downloads)
     told = json.dumps(made | {"fetch": recipe, "inputs": looked}, indent=1, ensure_ascii=False)
     FolderStore(out).write("source.json", f"{told}\n".encode())

@@ -7,14 +7,13 @@ longer has of what was chosen before.
 import json
 import os
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from rhs.config.changed_choices import notice
-from rhs.config.compose import to_container
 from rhs.config.redact import without_secrets
+from rhs.config.settings import Params
 from rhs.config.yaml_file import read_yaml
 from rhs.datasets.raw_folder import folder_name
 from rhs.datasets.source_fingerprints import INPUTS, look_at_classes, look_at_source, seen_of
@@ -26,8 +25,8 @@ from rhs.storage.store import FolderStore
 LAST = ".last.json"  # parameters of the last run; beside the folders of data sets
 
 
-def main(params: DictConfig) -> None:
-    everything = to_container(params)
+def main(params: Params) -> None:
+    everything = asdict(params)
     for line in _notice(everything):
         print(f"inputs: {line}", flush=True)
     _remember(everything)

@@ -1,12 +1,11 @@
 """Stage 2: data/raw/<dataset>/ -> data/shards/<dataset>/ (Parquet shards, manifest.json)."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from rhs.config.compose import to_container
+from rhs.config.settings import Params
 from rhs.data.remote_shards import publish_shards
 from rhs.datasets.raw_folder import folder_name, read_raw
 from rhs.distributed.ray_cluster import connect
@@ -15,7 +14,7 @@ from rhs.stage import stage
 from rhs.storage.store import is_url
 
 
-def main(params: DictConfig) -> None:
+def main(params: Params) -> None:
     name = folder_name(params.dataset.name)
     settings = _settings(params)
     read_raw(Path("data/raw", name))  # before Ray's seconds: is it there?
@@ -40,12 +39,12 @@ def main(params: DictConfig) -> None:
     )
 
 
-def _settings(params: DictConfig) -> dict[str, Any]:
+def _settings(params: Params) -> dict[str, Any]:
     """The arguments of `preprocess`: a mistake in them is told before Ray starts."""
-    settings, dataset = to_container(params.preprocess), to_container(params.dataset)
+    settings, dataset = asdict(params.preprocess), asdict(params.dataset)
     names = {key: key for key in ("train_classes", "test_classes", "validation")}
     names["across_classes"] = "copies_across_classes"
-    settings |= {key: dataset[name] for key, name in names.items() if name in dataset}
+    settings |= {key: dataset[name] for key, name in names.items()}
     check_settings(settings)
     return settings
 

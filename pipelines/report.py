@@ -2,12 +2,11 @@
 
 import csv
 import json
+from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from rhs.config.compose import to_container
 from rhs.config.redact import redacted
+from rhs.config.settings import Params
 from rhs.data.embedding_files import read_split
 from rhs.data.remote_shards import find_shards
 from rhs.data.shards import ShardedImages, load_manifest
@@ -25,7 +24,7 @@ STUDIES = Path("benchmarks/results")
 ELSEWHERE = ("cluster", "tracking")  # groups that do not change the result
 
 
-def main(params: DictConfig) -> None:
+def main(params: Params) -> None:
     name = params.dataset.name
     shards = find_shards(params)
     manifest = load_manifest(shards)
@@ -43,7 +42,7 @@ def main(params: DictConfig) -> None:
     run = run_by_name(about["run"])
     results = Results(
         title=f"{name}: retrieval on unseen classes",
-        params={k: v for k, v in redacted(to_container(params)).items() if k not in ELSEWHERE},
+        params={k: v for k, v in redacted(asdict(params)).items() if k not in ELSEWHERE},
         manifest=manifest,
         history=list(csv.DictReader(history.open(newline="", encoding="utf-8"))),
         metrics=json.loads(metrics.read_text(encoding="utf-8")),

@@ -11,10 +11,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from pipelines.ensure_shards import prepared
 from rhs.config.compose import compose
+from rhs.config.settings import Params
 from rhs.errors import UserError
 from rhs.paths import project_folder
 from rhs.stage import stage
@@ -34,7 +33,7 @@ def divided(arguments: list[str]) -> tuple[str, list[str], list[str]]:
     return (names or [DEFAULT])[-1], changes, base
 
 
-def main(params: DictConfig, arguments: list[str]) -> None:
+def main(params: Params, arguments: list[str]) -> None:
     """Run the study, and write what was found.
 
     Args:

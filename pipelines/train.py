@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from rhs.config.compose import to_container
+from rhs.config.settings import Params
 from rhs.data.remote_shards import find_shards
 from rhs.data.shards import load_manifest
 from rhs.models.remote_models import publish_model
@@ -18,11 +16,11 @@ from rhs.training.export import export
 from rhs.training.preflight import check
 
 
-def main(params: DictConfig) -> None:
+def main(params: Params) -> None:
     shards = find_shards(params)
     manifest = load_manifest(shards)
     # Before the run is recorded anywhere: a mistake is no run.
-    check(to_container(params), shards)
+    check(params, shards)
     run = identify(params, manifest["digest"])
     print(f"run {run.name}")
     with (

@@ -11,11 +11,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from pipelines.ensure_shards import is_of, prepared
 from rhs.config.compose import compose
 from rhs.config.overrides import assigned
+from rhs.config.settings import Params
 from rhs.data.shards import load_manifest
 from rhs.datasets.input_guard import refuse_inputs
 from rhs.errors import UserError
@@ -41,7 +40,7 @@ def divided(arguments: list[str]) -> tuple[str, list[str], list[str]]:
     return (names or [DEFAULT])[-1], changes, base
 
 
-def main(params: DictConfig, arguments: list[str]) -> None:
+def main(params: Params, arguments: list[str]) -> None:
     """Search, and write what was found.
 
     Args:

@@ -3,14 +3,12 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from rhs.config.compose import to_container
+from rhs.config.settings import Params
 from rhs.paths import project_folder
 from rhs.storage.store import is_url
 
@@ -57,13 +55,13 @@ class Run:
         return self.folder / "log.txt"
 
 
-def identify(params: DictConfig, data_digest: str) -> Run:
+def identify(params: Params, data_digest: str) -> Run:
     """The run of these parameters, this data and this code.
 
     Args:
         data_digest: the manifest's `digest`.
     """
-    everything = to_container(params)
+    everything = asdict(params)
     what = {group: everything[group] for group in GROUPS}
     # Which checkpoint becomes the model is chosen from a run, not by it.
     what["train"] = {key: what["train"][key] for key in what["train"] if key != "select"}
@@ -72,7 +70,7 @@ def identify(params: DictConfig, data_digest: str) -> Run:
         what |= {"pytorch-metric-learning": version("pytorch-metric-learning")}
     what |= {"data": data_digest, "code": code_digest()}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
-    parts = (params.dataset.name, params.method.name, params.model.name)
+    parts = (params.dataset.name, params.method["name"], params.model.name)
     return run_by_name("-".join([*map(_fit, parts), digest]), params.cluster.storage)
 
 

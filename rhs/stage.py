@@ -6,9 +6,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from omegaconf import DictConfig
-
 from rhs.config.compose import load_params
+from rhs.config.settings import Params
 from rhs.datasets.input_guard import refuse_inputs
 from rhs.distributed.ray_environment import check_project, find_home
 from rhs.errors import Interrupted, UserError, on_one_line
@@ -22,7 +21,7 @@ from rhs.tracking.hardware import threads
 PRIVATE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def stage(main: Callable[[DictConfig], None]) -> None:
+def stage(main: Callable[[Params], None]) -> None:
     """Run a stage's `main`; a user's mistake or a full disk ends in one sentence and status 1."""
     for name, value in PRIVATE.items():
         os.environ.setdefault(name, value)

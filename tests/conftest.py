@@ -7,7 +7,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from rhs.distributed.ray_cluster import connect
 from rhs.stage import stage
@@ -30,8 +29,9 @@ def _one_thread() -> None:
 def ray_cluster() -> Iterator[None]:
     """The one Ray of the whole test run: two CPUs, on this machine only."""
     import ray
+    from tiny_project import cluster_config
 
-    connect(OmegaConf.create({"num_cpus": 2}))
+    connect(cluster_config(num_cpus=2))
     yield
     ray.shutdown()
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 import subprocess
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -13,17 +14,12 @@ from tiny_project import ROOT, composed, prepared
 from rhs.data.transforms import Augmentation
 from rhs.methods.objective import check_method
 from rhs.models.embedder import build_embedder
-from rhs.training.loop import Settings
 
 GROUPS = ("method", "dataset", "model", "train", "cluster")
 
 
 def files(group: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
-
-
-def plain(config) -> dict:
-    return OmegaConf.to_container(config, resolve=True)
 
 
 def combinations() -> list[tuple[str, ...]]:
@@ -47,15 +43,16 @@ def test_files_compose_whatever_the_others_are():
             overrides = [f"{g}={f}" for g, f in zip(GROUPS, combination, strict=True)]
             params = compose("config", overrides=overrides)
             OmegaConf.resolve(params)
+            params = OmegaConf.to_container(params)
             for group, file in zip(GROUPS, combination, strict=True):
-                first = alone.setdefault((group, file), plain(params[group]))
-                assert plain(params[group]) == first, combination
+                first = alone.setdefault((group, file), params[group])
+                assert params[group] == first, combination
     assert set(alone) == {(group, file) for group in GROUPS for file in files(group)}
 
 
 @pytest.mark.parametrize("name", files("method"))
 def test_every_method_computes_a_finite_loss(name):
-    config = plain(composed(f"method={name}").method)
+    config = composed(f"method={name}").method
     assert config["name"] == name
     check_method(config, values_CL=torch.arange(4.0)[:, None])
     objective = prepared(name, CLASSES, DIM)
@@ -67,7 +64,7 @@ def test_every_method_computes_a_finite_loss(name):
 
 @pytest.mark.parametrize("name", files("model"))
 def test_every_model_makes_an_embedder(name):
-    config = plain(composed(f"model={name}").model)
+    config = asdict(composed(f"model={name}").model)
     assert config["name"]
     if "pretrained" in config["trunk"]:
         config["trunk"]["pretrained"] = False
@@ -78,11 +75,9 @@ def test_every_model_makes_an_embedder(name):
 
 @pytest.mark.parametrize("name", files("train"))
 def test_every_training_is_accepted(name):
-    train = plain(composed(f"train={name}").train)
-    names = ("epochs", "lr", "warmup", "precision")
-    Settings(**{key: train[key] for key in names}, seed=0)
-    rest = {"classes", "per_class", "weight_decay", "head_lr", "trunk", "select"}
-    assert set(train) == {*names, *rest}
+    train = composed(f"train={name}").train
+    assert train.epochs >= 1
+    assert 0 <= train.warmup_steps(1000) < 1000
 
 
 @pytest.mark.parametrize("name", files("cluster"))
@@ -96,9 +91,9 @@ def test_every_batch_divides_among_the_workers(name, training):
 def test_every_dataset_says_how_to_fetch_and_augment(name):
     dataset = composed(f"dataset={name}").dataset
     assert dataset.name == name
-    assert dataset.fetch._target_.startswith("rhs.datasets.")
-    Augmentation(**plain(dataset.augment))
-    module, _, function = dataset.fetch._target_.rpartition(".")
+    assert dataset.fetch["_target_"].startswith("rhs.datasets.")
+    Augmentation(**asdict(dataset.augment))
+    module, _, function = dataset.fetch["_target_"].rpartition(".")
     assert callable(getattr(__import__(module, fromlist=[function]), function))
 
 
@@ -109,7 +104,8 @@ def test_every_experiment_composes(name):
 
 @pytest.mark.parametrize("name", files("tracking"))
 def test_every_tracking_composes(name):
-    assert set(composed(f"tracking={name}").tracking) == set(composed().tracking)
+    tracking = composed(f"tracking={name}").tracking
+    assert tracking.enabled == (name != "none")
 
 
 def test_params_are_the_composed_defaults():
@@ -117,4 +113,4 @@ def test_params_are_the_composed_defaults():
     told = subprocess.run(
         ["git", "show", "HEAD:params.yaml"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert plain(OmegaConf.create(told.stdout)) == plain(composed())
+    assert OmegaConf.to_container(OmegaConf.create(told.stdout)) == asdict(composed())

@@ -92,13 +92,13 @@ def test_the_command_of_a_job_fits_its_cluster(name):
     assert words[:3] == ["python", "-m", "pipelines.train"]
     cluster = composed(*words[3:]).cluster
     workers, spec = job["rayClusterSpec"]["workerGroupSpecs"][0], job["rayClusterSpec"]
-    assert workers["minReplicas"] <= workers_of(cluster)[0]
-    assert workers_of(cluster)[1] <= workers["maxReplicas"]
+    assert workers["minReplicas"] <= workers_of(cluster.num_workers)[0]
+    assert workers_of(cluster.num_workers)[1] <= workers["maxReplicas"]
     assert workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
     (container,) = workers["template"]["spec"]["containers"]
     limits, each = container["resources"]["limits"], cluster.resources_per_worker
-    assert int(limits["nvidia.com/gpu"]) == each.GPU
-    assert int(limits["cpu"]) >= each.CPU + 1  # cluster.input=ray
+    assert int(limits["nvidia.com/gpu"]) == each["GPU"]
+    assert int(limits["cpu"]) >= each["CPU"] + 1  # cluster.input=ray
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"  # no worker lands there
     mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
     if "://" in cluster.storage:

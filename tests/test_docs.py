@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from tiny_project import ROOT, composed
 
 from rhs.errors import UserError
@@ -68,7 +67,7 @@ def overrides(command: str) -> list[str]:
 @lru_cache
 def method(*found: str) -> dict:
     """The method that overrides describe."""
-    return OmegaConf.to_container(composed(*found).method, resolve=True)
+    return composed(*found).method
 
 
 def built(config: dict) -> Objective:

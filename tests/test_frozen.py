@@ -1,15 +1,15 @@
 """A run with a frozen trunk: the same on any number of workers, resumed, and a whole model."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from injector import Injury
-from omegaconf import OmegaConf
 from rank_jobs import final_tensors, train_until
 from resume_checks import assert_bit_equal, numbers
-from tiny_project import small_params
+from tiny_project import changed, small_params
 
 from rhs.metrics.retrieval import score
 from rhs.models.embedder import build_embedder, load_embedder
@@ -40,7 +40,7 @@ def params(tmp_path_factory):
 
 def trained(gloo_pool, params, shards, checkpoints, world_size=1, injury=None):
     """The last checkpoint's tensors and state, and what rank 0 said."""
-    config = OmegaConf.to_container(params)
+    config = params
     answers = gloo_pool.run(train_until, world_size, config, shards, checkpoints, injury)
     return *final_tensors(checkpoints), answers[0][1]
 
@@ -70,7 +70,7 @@ def test_one_two_and_four_workers_draw_the_same_curve(
 def test_stopped_and_run_again_it_ends_bit_equal(gloo_pool, tiny_shards, tmp_path, params, method):
     config = params(f"method={method}")
     straight, state, _ = trained(gloo_pool, config, tiny_shards, tmp_path / "straight", 2)
-    job = OmegaConf.to_container(config), tiny_shards, tmp_path / "stopped"
+    job = config, tiny_shards, tmp_path / "stopped"
     gloo_pool.run(train_until, 2, *job, Injury("step", 8))
     tensors, again, lines = trained(gloo_pool, config, *job[1:], 2)
     assert "continuing after step 3/5 of epoch 2" in lines
@@ -84,16 +84,16 @@ def test_the_model_is_whole_and_embeds_as_the_features_do(gloo_pool, tiny_shards
     _, state, _ = trained(gloo_pool, config, tiny_shards, tmp_path / "run" / "checkpoints")
     export(config, run, tmp_path / "model")
     model = load_embedder(tmp_path / "model")
-    fresh = build_embedder(OmegaConf.to_container(config.model), seed=5)
+    fresh = build_embedder(asdict(config.model), seed=5)
     torch.testing.assert_close(model.trunk.state_dict(), fresh.trunk.state_dict(), rtol=0, atol=0)
     assert not torch.equal(model.head.weight, fresh.head.weight)
     best = max(state["history"], key=lambda row: row["val_recall@1"])
     said = json.loads((tmp_path / "model" / "config.json").read_text())["checkpoint"]
     assert said == {"select": "best", "epoch": best["epoch"], "step": best["step"]}
 
-    whole = OmegaConf.to_container(config) | {"train": {"trunk": "trained"}}
+    whole = changed(config, train={"trunk": "trained"})
     by_images, labels = embed_split(whole, tiny_shards, "val", model, CPU)
-    by_features, _ = embed_split(OmegaConf.to_container(config), tiny_shards, "val", model, CPU)
+    by_features, _ = embed_split(config, tiny_shards, "val", model, CPU)
     np.testing.assert_allclose(by_images, by_features, rtol=1e-4, atol=1e-5)
     scores = score(by_features, labels, [1], draws=0).values
     assert (scores["recall@1"], scores["map@r"]) == (best["val_recall@1"], best["val_map@r"])
@@ -103,12 +103,10 @@ def test_the_model_is_whole_and_embeds_as_the_features_do(gloo_pool, tiny_shards
 def test_a_checkpoint_is_selected(gloo_pool, tiny_shards, tmp_path, params, which):
     config = params("train.lr=0.3")  # too much: the best is not the last
     _, state, _ = trained(gloo_pool, config, tiny_shards, tmp_path)
-    chosen = load_selected(OmegaConf.to_container(config), open_store(str(tmp_path)), which)
+    chosen = load_selected(config, open_store(str(tmp_path)), which)
     assert chosen.history == state["history"]
     assert chosen.step == state["history"][chosen.epoch - 1]["step"]
-    x_ND, labels = embed_split(
-        OmegaConf.to_container(config), tiny_shards, "val", chosen.embedder, CPU
-    )
+    x_ND, labels = embed_split(config, tiny_shards, "val", chosen.embedder, CPU)
     row = state["history"][chosen.epoch - 1]
     values = score(x_ND, labels, [1], draws=0).values
     assert (values["recall@1"], values["map@r"]) == (row["val_recall@1"], row["val_map@r"])

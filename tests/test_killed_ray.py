@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 from driver import LONG, Driver
-from omegaconf import OmegaConf
 from rank_jobs import final_tensors, train_until
 from resume_checks import assert_bit_equal, numbers, params, straight_runs
 from tiny_project import ROOT, small_params
@@ -53,8 +52,9 @@ def test_a_worker_that_dies_is_replaced_and_the_run_ends_bit_equal(
     ray_cluster, tiny_shards, straight, tmp_path
 ):
     run = Run("tiny", tmp_path / "runs" / "tiny")
-    settings = small_params("method=rhs_npair", "cluster.checkpoint.every_steps=1")
-    settings.cluster.max_failures = 1
+    settings = small_params(
+        "method=rhs_npair", "cluster.checkpoint.every_steps=1", "cluster.max_failures=1"
+    )
     assert settings.cluster.num_workers == 2
     tracker = Killing()
     fit(settings, tiny_shards, run, tracker)
@@ -77,7 +77,7 @@ def driver(project, tiny_shards):
 @pytest.fixture(scope="module")
 def long_straight(gloo_pool, tiny_shards, tmp_path_factory):
     folder = tmp_path_factory.mktemp("long")
-    config = OmegaConf.to_container(small_params(*LONG))
+    config = small_params(*LONG)
     gloo_pool.run(train_until, 2, config, tiny_shards, folder)
     return final_tensors(folder)
 

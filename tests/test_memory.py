@@ -42,7 +42,7 @@ def test_whoever_computes_with_a_network_keeps_its_memory(monkeypatch, tmp_path)
         raise Kept
 
     for module, start in (
-        (worker, lambda: worker.train_rank({}, tmp_path, None, None, print, print)),
+        (worker, lambda: worker.train_rank(None, tmp_path, None, None, None)),
         (ray_embedding, lambda: ray_embedding.BatchEmbedder({}, None)),
         (image_embedder, lambda: image_embedder.ImageEmbedder(tmp_path)),
         (cells, lambda: cells.try_cell({}, tmp_path, tmp_path, "")),

@@ -5,7 +5,6 @@ import signal
 
 import pytest
 from driver import LONG, Driver
-from omegaconf import OmegaConf
 from rank_jobs import final_tensors, train_until
 from resume_checks import assert_bit_equal
 from s3_server import BUCKET, s3_server
@@ -45,7 +44,7 @@ def test_a_run_moves_from_machine_to_machine(store, gloo_pool, tiny_shards, tmp_
     (run,) = {path.parent.name for path in machines[1].glob("runs/*/log.txt")}
     tensors, state = checkpoint.load_latest(open_store(f"{store.location}/runs/{run}/checkpoints"))
 
-    config = OmegaConf.to_container(small_params(*LONG))
+    config = small_params(*LONG)
     gloo_pool.run(train_until, 2, config, tiny_shards, tmp_path / "straight")
     straight, expected = final_tensors(tmp_path / "straight")
     assert state == expected

@@ -3,6 +3,7 @@
 import math
 import re
 import shlex
+from dataclasses import asdict
 from functools import lru_cache
 from importlib import import_module
 
@@ -10,14 +11,14 @@ import fake_archives
 import pytest
 import torch
 from fake_archives import Shelf, put
-from omegaconf import DictConfig
 from raw_images import one_piece
 from tiny_project import ROOT, composed
 
-from rhs.config.compose import to_container
+from rhs.config.settings import Params
 from rhs.data.shards import load_manifest
 from rhs.preprocessing import preprocess as preprocessing
 from rhs.storage.store import open_store
+from rhs.training.hooks import RunHooks
 from rhs.training.preflight import check
 from rhs.training.worker import train_rank
 
@@ -41,7 +42,7 @@ SMALL = (
 
 
 @lru_cache
-def params_of(*overrides: str) -> DictConfig:
+def params_of(*overrides: str) -> Params:
     return composed(*overrides)
 
 
@@ -68,10 +69,10 @@ def commands() -> list[str]:
 def test_a_recipe_is_its_benchmark_and_its_trunk(recipe):
     benchmark, trunk = recipe.split("_")
     params = params_of(f"experiment={recipe}", "method=rhs_npair")
-    usual = to_container(params_of(f"dataset={benchmark}").dataset)
-    assert to_container(params.dataset) == usual | {"augment": to_container(params.dataset.augment)}
-    assert params.method.name == "rhs_npair"
-    assert params.model.trunk.pretrained is True
+    usual = asdict(params_of(f"dataset={benchmark}").dataset)
+    assert asdict(params.dataset) == usual | {"augment": asdict(params.dataset.augment)}
+    assert params.method["name"] == "rhs_npair"
+    assert params.model.trunk["pretrained"] is True
     assert params.model.name.startswith(trunk)
     assert (params.model.image_size, params.model.dim) == TRUNKS[trunk]
     assert params.train.classes * params.train.per_class == 128
@@ -107,7 +108,7 @@ def test_what_is_expected_is_of_methods_that_exist():
 def prepared_benchmark(project, monkeypatch):
     """Fetches and preprocesses stand-ins in the layout of a benchmark's own files."""
 
-    def run(params: DictConfig):
+    def run(params: Params):
         name = params.dataset.name
         images, listed = fake_archives.inshop()
         files, counts = {
@@ -145,11 +146,11 @@ def two_steps(prepared_benchmark, recipe: str, method: str) -> None:
     params = composed(f"experiment={recipe}", f"method={method}", *small)
     shards = prepared_benchmark(params)
     assert load_manifest(shards)["splits"]["test"]["classes"] >= 2
-    config = to_container(params)
-    check(config, shards)
+    check(params, shards)
     rows: list[dict] = []
     store = open_store(str(shards.parents[2] / "checkpoints"))
-    embedder, progress = train_rank(config, shards, store, torch.device("cpu"), rows.append, print)
+    hooks = RunHooks(report=rows.append, say=print)
+    embedder, progress = train_rank(params, shards, store, torch.device("cpu"), hooks)
     assert progress.total(per_epoch) == rows[-1]["step"] == 2
     assert all(math.isfinite(value) for value in rows[-1].values())
     assert all(value.isfinite().all() for value in embedder.state_dict().values())

@@ -16,7 +16,7 @@ import pytest
 import torch
 from execution_scan import executes, whole_environments
 from PIL import Image
-from tiny_project import ROOT, composed
+from tiny_project import ROOT, cluster_config
 
 from rhs.distributed import ray_cluster
 from rhs.errors import UserError
@@ -182,10 +182,11 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import ray  # before, as pipelines.preprocess does
 import psutil
-from omegaconf import OmegaConf
+sys.path.append(sys.argv[1] + '/tests/helpers')
+from tiny_project import cluster_config
 from rhs.distributed.ray_cluster import connect
 
-connect(OmegaConf.create({"num_cpus": 1}))
+connect(cluster_config(num_cpus=1))
 for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
     for socket in process.net_connections("inet"):
         if socket.status == psutil.CONN_LISTEN:
@@ -221,9 +222,7 @@ def test_ray_is_given_the_variables_that_it_needs_and_no_others(monkeypatch, add
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 64.0})
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)  # Ray is imported already
     monkeypatch.setattr(ray_cluster, "check_answer", lambda *_: None)
-    chosen = composed().cluster
-    chosen.address = address
-    ray_cluster.connect(chosen)
+    ray_cluster.connect(cluster_config(address=address))
     (settings,) = given
     assert (address is not None) == ray_constants.ENABLE_RAY_CLUSTER  # False: loopback only
     variables = settings.get("runtime_env", {}).get("env_vars", {})

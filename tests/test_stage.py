@@ -135,9 +135,9 @@ def test_an_override_that_means_nothing(override, named):
 
 def test_overrides_are_composed_and_resolved():
     params = composed("model=timm", "model.name=resnet50", "seed=4")
-    assert params.model.trunk.name == "resnet50"
+    assert params.model.trunk["name"] == "resnet50"
     assert params.seed == 4
-    assert "${" not in OmegaConf.to_yaml(params)
+    assert "${" not in str(params)
 
 
 def test_outside_of_the_project(tmp_path, monkeypatch):

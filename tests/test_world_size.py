@@ -16,7 +16,6 @@ from rank_jobs import (
 )
 from tiny_project import METHODS, method_config, small_params
 
-from rhs.config.compose import to_container
 from rhs.data.batch_sampler import BalancedBatchSampler
 
 BATCH_CENTERS = {"_target_": "rhs.methods.centers.BatchCenters"}  # they have a gradient
@@ -139,7 +138,7 @@ def test_what_is_not_finite_stops_every_rank_before_the_update(gloo_pool, bad):
 
 
 def test_a_full_disk_of_one_node_ends_the_run_on_all(gloo_pool, tiny_shards, tmp_path):
-    params = to_container(small_params())
+    params = small_params()
     said = gloo_pool.run(open_on_a_full_disk, 2, params, tiny_shards, tmp_path, 1)
     assert said == [
         "FailedOnAnotherRank: Another worker could not open its images.",

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.support.gloo_ranks import join
 from benchmarks.support.step_timer import Stopwatch
-from rhs.config.compose import compose, to_container
+from rhs.config.compose import compose
 from rhs.data.batch_sampler import BalancedBatchSampler
 from rhs.data.loader import TrainLoader
 from rhs.distributed import collectives
@@ -60,12 +61,12 @@ class Worker:
         keep_freed_memory()
         torch.use_deterministic_algorithms(True)  # as training does
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        params = to_container(compose([f"model={model}", f"method={method}"]))
-        if "pretrained" in params["model"]["trunk"]:
-            params["model"]["trunk"]["pretrained"] = False
+        params = compose([f"model={model}", f"method={method}"])
+        if "pretrained" in params.model.trunk:
+            params.model.trunk["pretrained"] = False
         self.images, self.augmentation = Pictures(PICTURES), augmentation_of(params)
-        self.embedder = build_embedder(params["model"])
-        self.objective = build_objective(params["method"])
+        self.embedder = build_embedder(asdict(params.model))
+        self.objective = build_objective(params.method)
         self.objective.prepare(PICTURES // OF_CLASS, self.embedder.dim)
         self.optimizer = build_optimizer(self.embedder, self.objective, 1e-4, 1e-4, 1.0)
         self.model: Any = self.embedder

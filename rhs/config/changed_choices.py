@@ -8,6 +8,7 @@ keeps it.
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def _differing_from(params: Params, base: Params) -> Params:
 def _composed(overrides: list[str]) -> Params | None:
     """None where they cannot be: an experiment's file is broken, or no override can say it."""
     try:
-        return to_container(compose(overrides))
+        return asdict(compose(overrides))
     except UserError:
         return None
 

@@ -14,8 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rhs.config.quoting import check_override, readable
 from rhs.config.redact import without_secrets
-from rhs.config.renamed import KEYS
-from rhs.config.schema import BadSetting, Missing, check_params, keys, nearest
+from rhs.config.renames import KEYS
+from rhs.config.schema import BadSetting, Missing, keys, nearest, read_params
+from rhs.config.settings import Params
 from rhs.config.yaml_file import as_config, describe_error, read_yaml, resolved
 from rhs.errors import UserError
 
@@ -25,9 +26,9 @@ TOO_LONG = re.compile(r"\d{4000}")  # Python reads no integer of more than 4,300
 NO_SUCH = re.compile(r"Could not override '([^']+)'")  # Hydra's
 
 
-def compose(overrides: list[str]) -> DictConfig:
+def compose(overrides: list[str]) -> Params:
     """`conf/config.yaml` with Hydra overrides applied, every interpolation resolved, every
-    parameter looked at.
+    parameter checked.
 
     A path may hold what else needs quotation marks in Hydra's grammar, see `rhs.config.quoting`.
 
@@ -37,9 +38,9 @@ def compose(overrides: list[str]) -> DictConfig:
     if long := [override for override in overrides if TOO_LONG.search(override)]:
         raise UserError(f"{long[0][:40]}... cannot be read: no number has thousands of digits.")
     overrides = [readable(override) for override in overrides]
-    params = resolved(_composed(overrides), str(CONF))
+    tree = to_container(resolved(_composed(overrides), str(CONF)))
     try:
-        check_params(cast(dict, OmegaConf.to_container(params)))
+        return read_params(tree)
     except Missing as missing:
         raise UserError(
             f"{CONF}: no file that was chosen sets {missing.key}: put it back into "
@@ -51,7 +52,6 @@ def compose(overrides: list[str]) -> DictConfig:
             file = _file(bad.key, _choices(overrides))
             raise UserError(f"{file} must begin with the line `# @package _global_`.") from None
         raise UserError(f"{_origin(bad.key, overrides)}{bad}") from None
-    return params
 
 
 def _choices(overrides: list[str]) -> dict[str, str | None]:
@@ -180,8 +180,8 @@ def _has(read: Any, path: str) -> bool:
 PARAMS = Path("params.yaml")
 
 
-def load_params(overrides: list[str] | None = None) -> DictConfig:
-    """The run's parameters, each looked at.
+def load_params(overrides: list[str] | None = None) -> Params:
+    """The run's parameters, each checked.
 
     Without overrides this is `params.yaml`, which DVC composes from `conf/`. With Hydra overrides
     (`method=npair train.epochs=2`) they are composed afresh, so a stage also runs without DVC.
@@ -194,9 +194,8 @@ def load_params(overrides: list[str] | None = None) -> DictConfig:
         return compose(overrides)
     if not PARAMS.exists():
         raise UserError(f"{PARAMS} not found in {Path.cwd()}: run this from the project's root.")
-    params = as_config(PARAMS)
     try:
-        check_params(to_container(params))
+        return read_params(to_container(as_config(PARAMS)))
     except Missing as missing:
         raise UserError(
             f"{PARAMS}: {missing.key} is missing: put it back, or have the file made anew, by "
@@ -204,7 +203,6 @@ def load_params(overrides: list[str] | None = None) -> DictConfig:
         ) from None
     except BadSetting as bad:
         raise UserError(f"{PARAMS}: {bad}") from None
-    return params
 
 
 def to_container(params: DictConfig) -> dict:

@@ -1,41 +1,22 @@
-"""Every parameter of a run and what it may be: one table, looked at before a stage does anything.
+"""From a tree of parameters to `Params`: each is checked before a stage does anything.
 
-What a `_target_` takes is said by its signature: see `rhs.config.targets`.
+What a `_target_` takes is said by its signature: see `rhs.config.target_checks`.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
 
 from rhs.config.redact import without_secrets
-from rhs.config.renamed import KEYS, old_names
-from rhs.config.rules import (
-    Rule,
-    bounds,
-    classes,
-    expression,
-    flag,
-    jitter,
-    label,
-    mapping,
-    maybe,
-    one_of,
-    path,
-    real,
-    several,
-    storage,
-    text,
-    validation,
-    whole,
-    workers,
-)
+from rhs.config.renames import KEYS, old_names
+from rhs.config.settings import Params, Target
+from rhs.config.value_checks import Rule, text
 from rhs.errors import UserError, format_value
 
-BIG = 10**6  # of what is counted: more is a slip of the finger
-DAY = 86_400  # seconds
-SEEDS = 2 * 10**9  # faiss and scikit-learn take 32 bits, and some are counted up from it
+Group = TypeVar("Group")
 # What people call a parameter elsewhere.
 MEANT = {
     "train.batch_size": "train.classes (a batch has train.classes x train.per_class images)",
@@ -56,134 +37,49 @@ class Missing(BadSetting):
     """A parameter that is not there."""
 
 
-class Target(NamedTuple):
-    """A group that `_target_` and its signature describe, beside the keys of `also`."""
-
-    also: dict[str, Rule]
-
-
-SCHEMA: dict[str, Any] = {
-    "dataset": {
-        "name": label,
-        "source": path,
-        "fetch": Target({}),
-        "train_classes": classes,
-        "test_classes": classes,
-        "validation": validation,
-        "copies_across_classes": one_of("refuse", "keep"),
-        "recall_at": several(whole(1, 10**9), "[1, 2, 4, 8]"),
-        "coarse": maybe(expression),
-        "augment": {
-            "scale": bounds(1.0),
-            "ratio": bounds(1e6),
-            "flip": flag,
-            "jitter": maybe(jitter),
-        },
-    },
-    "fetch": {
-        "folder": path,
-        "mirror": maybe(path),
-        "retries": whole(0, BIG),
-        "timeout": real(above=0, most=DAY),
-    },
-    "preprocess": {
-        "short_side": whole(2, 65_535),  # an image of less shows nothing, and no JPEG has more
-        "quality": whole(1, 100),
-        "max_pixels": whole(1),
-        "max_bad_fraction": real(0, 1),
-        "rows_per_shard": whole(1, 10**9),
-    },
-    "model": {
-        "name": label,
-        "image_size": whole(1, 4096),
-        "dim": whole(1, 65_536),
-        "mean": several(real(0, 1), "[0.5, 0.5, 0.5]", count=3),
-        "std": several(real(above=0, most=10), "[0.5, 0.5, 0.5]", count=3),
-        "trunk": Target({}),
-    },
-    "method": Target({"name": label}),
-    "train": {
-        "classes": whole(1, BIG),
-        "per_class": whole(1, BIG),
-        "epochs": whole(0, BIG),  # 0: a study scores the untrained network; training takes 1
-        "lr": real(above=0),
-        "warmup": real(0),
-        "weight_decay": real(0),
-        "head_lr": real(above=0),
-        "precision": one_of("float32", "bfloat16"),
-        "trunk": one_of("trained", "frozen"),
-        "select": one_of("last", "best", "best_map@r"),
-    },
-    "evaluate": {
-        "batch_size": whole(1, 65_536),
-        "untrained": flag,
-        "bootstrap": whole(0, BIG),
-        "nmi_seeds": whole(0, BIG),
-        "memory_mib": whole(16, 2**24),
-    },
-    "index": {
-        "splits": several(one_of("train", "val", "test"), "[train, val, test]"),
-        "kind": one_of("auto", "flat", "hnsw", "ivf_pq"),
-        "flat_up_to": whole(0, 2**31 - 1),
-        "hnsw_up_to": whole(0, 2**31 - 1),
-        "hnsw": {
-            "M": whole(4, 4096),
-            "ef_construction": whole(4, 4096),
-            "ef_search": whole(4, 4096),
-        },
-        "ivf_pq": {
-            "nlist": maybe(whole(1, 2**20)),
-            "nprobe": whole(1, 2**20),
-            "m": maybe(whole(1, 2**20)),
-        },
-        "thumbnail": whole(0, 4096),
-        "seed": whole(0, SEEDS),
-    },
-    "cluster": {
-        "address": maybe(text),
-        "num_cpus": maybe(whole(1, BIG)),
-        "num_workers": workers,
-        "use_gpu": flag,
-        "resources_per_worker": mapping(real(0, BIG), "{CPU: 1}"),
-        "max_failures": whole(-1, BIG),
-        "checkpoint": {
-            "every_seconds": maybe(real(above=0)),
-            "every_steps": maybe(whole(1)),
-            "keep": whole(1, BIG),
-        },
-        "grace_seconds": real(above=0, most=DAY),
-        "elastic_seconds": real(above=0, most=DAY),
-        "storage": maybe(storage),
-        "input": one_of("auto", "decoded", "shards", "ray"),
-        "input_threads": maybe(whole(1, 1024)),
-        "cache_folder": text,
-        "decoded_gib": real(0),
-        "gallery_shards": maybe(whole(1, BIG)),
-    },
-    "tracking": {
-        "enabled": flag,
-        "experiment": maybe(text),
-        "registered_model": maybe(text),
-    },
-    "seed": whole(0, SEEDS),
-}
-
-
-def check_params(params: Mapping[str, Any], schema: Mapping[str, Any] = SCHEMA) -> None:
-    """Look at every parameter of a run.
+def read_params(tree: Mapping[str, Any]) -> Params:
+    """The parameters of a run, each checked.
 
     Raises:
         Missing, BadSetting: the first that is absent, unknown or of a wrong kind.
     """
-    _check_group("", params, schema)
-    if params["tracking"]["enabled"] and params["tracking"]["experiment"] is None:
+    params = read_group(Params, "", tree)
+    if params.tracking.enabled and params.tracking.experiment is None:
         key = "tracking.experiment"
         raise BadSetting(key, f"{key} is None; name one, or set tracking.enabled to false.")
+    return params
 
 
-def check_group(name: str, group: object) -> None:
-    """As `check_params`, of one group, such as `index`."""
-    _check_group(name, group, SCHEMA[name])
+def read_group(group: type[Group], name: str, tree: object) -> Group:
+    """As `read_params`, of one group and its name, such as `IndexConfig` and `index`."""
+    values = _mapping(name, tree)
+    for key, sentence in old_names(name, values):
+        raise BadSetting(key, sentence)
+    entries = entries_of(group)
+    if strange := [key for key in values if key not in entries]:
+        full = f"{name}.{strange[0]}".lstrip(".")
+        near = nearest(full)
+        hint = f"; the nearest known is {near}" if near else ""
+        raise BadSetting(full, f"{full} is unknown; accepted: {', '.join(entries)}{hint}.")
+    read = {}
+    for key, entry in entries.items():
+        full = f"{name}.{key}".lstrip(".")
+        if key not in values:
+            raise Missing(full, f"{full} is missing.")
+        read[key] = values[key]
+        if isinstance(entry, type):
+            read[key] = read_group(entry, full, values[key])
+        elif isinstance(entry, Target):
+            _check_target(full, values[key], entry)
+        else:
+            _check_value(full, values[key], entry)
+    return group(**read)
+
+
+def entries_of(group: Any) -> dict[str, Any]:
+    """Of each field of a group's class its check or, where it is a group itself, its class."""
+    types = {field.name: field.type for field in fields(group)}
+    return {name: getattr(kind, "__metadata__", [kind])[0] for name, kind in types.items()}
 
 
 def nearest(full: str) -> str | None:
@@ -200,33 +96,12 @@ def nearest(full: str) -> str | None:
     return next(iter([*same, *(here[each] for each in near), *far]), None)
 
 
-def keys(schema: Mapping[str, Any] = SCHEMA, above: str = "") -> Iterator[str]:
+def keys(group: Any = Params, above: str = "") -> Iterator[str]:
     """The path of every parameter."""
-    for key, entry in schema.items():
+    for key, entry in entries_of(group).items():
         yield f"{above}{key}"
-        if isinstance(entry, dict):
+        if is_dataclass(entry):
             yield from keys(entry, f"{above}{key}.")
-
-
-def _check_group(name: str, group: object, schema: Mapping[str, Any]) -> None:
-    group = _mapping(name, group)
-    for key, sentence in old_names(name, group):
-        raise BadSetting(key, sentence)
-    if strange := [key for key in group if key not in schema]:
-        full = f"{name}.{strange[0]}".lstrip(".")
-        near = nearest(full)
-        hint = f"; the nearest known is {near}" if near else ""
-        raise BadSetting(full, f"{full} is unknown; accepted: {', '.join(schema)}{hint}.")
-    for key, entry in schema.items():
-        full = f"{name}.{key}".lstrip(".")
-        if key not in group:
-            raise Missing(full, f"{full} is missing.")
-        if isinstance(entry, dict):
-            _check_group(full, group[key], entry)
-        elif isinstance(entry, Target):
-            _check_target(full, group[key], entry)
-        else:
-            _check_value(full, group[key], entry)
 
 
 def _check_target(name: str, group: object, entry: Target) -> None:

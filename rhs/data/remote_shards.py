@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from tqdm import tqdm
 
+from rhs.config.settings import Params
 from rhs.data.cache_lock import lock_cache
 from rhs.data.shards import load_manifest
 from rhs.errors import UserError, is_disk_full
@@ -26,7 +26,7 @@ from rhs.storage.store import FolderStore, is_url
 MANIFEST = "manifest.json"
 
 
-def find_shards(params: DictConfig) -> Path:
+def find_shards(params: Params) -> Path:
     """The folder of the shards: this project's, or a local copy of those behind a URL.
 
     Raises:

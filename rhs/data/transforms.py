@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rhs.config.rules import MOST_JITTER
+from rhs.config.value_checks import MOST_JITTER
 from rhs.errors import UserError, check_number
 
 # Rows: luma, and two differences of color, of red, green and blue (the YIQ space of NTSC). A turn

@@ -7,8 +7,6 @@ it, and end the process.
 import os
 import re
 import socket
-from collections.abc import Mapping
-from typing import Any
 
 from rhs.errors import UserError
 
@@ -29,17 +27,19 @@ LOCKED = (
 SETTINGS = 4  # the kind of the first frame of whoever speaks HTTP/2, and so gRPC
 
 
-def address_of(cluster: Mapping[str, Any]) -> tuple[str, str] | None:
+def address_of(address: object) -> tuple[str, str] | None:
     """The address of a running cluster and the name of what gives it; None: one of this process.
+
+    Args:
+        address: `cluster.address`.
 
     Raises:
         UserError: it is no address that a driver can use.
     """
-    given = cluster.get("address")
-    if given is not None and not isinstance(given, str):
-        raise UserError(f"cluster.address is {given!r}; accepted: null, {ACCEPTED}.")
+    if address is not None and not isinstance(address, str):
+        raise UserError(f"cluster.address is {address!r}; accepted: null, {ACCEPTED}.")
     for name, text in (
-        ("cluster.address", given or ""),
+        ("cluster.address", address or ""),
         ("RAY_ADDRESS", os.environ.get("RAY_ADDRESS", "")),
     ):
         text = text.strip()

@@ -1,14 +1,14 @@
 """Connecting to Ray: a cluster that is there, or a local one for the length of this process."""
 
+from __future__ import annotations
+
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig, ListConfig
+from typing import TYPE_CHECKING, Any
 
 from rhs.distributed.ray_address import (
     LOCKED,
@@ -28,10 +28,13 @@ from rhs.distributed.ray_environment import (
 from rhs.errors import UserError
 from rhs.signals import preserved_handlers
 
+if TYPE_CHECKING:  # from above: the types alone
+    from rhs.config.settings import ClusterConfig
+
 MOST_WORKERS = 100_000
 
 
-def connect(cluster: DictConfig) -> None:
+def connect(cluster: ClusterConfig) -> None:
     """Start or join a Ray cluster; does nothing when this process is connected already.
 
     `cluster.address` (or RAY_ADDRESS, which `ray job submit` sets) names a running cluster. Without
@@ -44,8 +47,8 @@ def connect(cluster: DictConfig) -> None:
         UserError: the workers do not fit into the local cluster, there is none at that address, or
             see `workers_of`.
     """
-    workers_of(cluster)
-    found = address_of(cluster)
+    workers_of(cluster.num_workers)
+    found = address_of(cluster.address)
     check_auth_mode()
     if found is None:
         # Ray reads this on import. It is named after the systems whose firewalls complain of
@@ -62,7 +65,7 @@ def connect(cluster: DictConfig) -> None:
             _join(cluster, *found)
 
 
-def _join(cluster: DictConfig, address: str, name: str) -> None:
+def _join(cluster: ClusterConfig, address: str, name: str) -> None:
     """A cluster that runs already."""
     import ray
 
@@ -79,7 +82,7 @@ def _join(cluster: DictConfig, address: str, name: str) -> None:
         print(f"waiting for the cluster to grow: {short}")
 
 
-def _start(cluster: DictConfig) -> None:
+def _start(cluster: ClusterConfig) -> None:
     """A cluster of this machine alone."""
     import ray
     from ray._private import ray_constants
@@ -94,7 +97,7 @@ def _start(cluster: DictConfig) -> None:
     with commands_for_ray(ray.__file__, folder):
         ray.init(
             address="local",  # not one that happens to run here
-            num_cpus=cluster.get("num_cpus"),
+            num_cpus=cluster.num_cpus,
             include_dashboard=False,
             _node_ip_address="127.0.0.1",
             _temp_dir=folder,
@@ -112,32 +115,29 @@ def _start(cluster: DictConfig) -> None:
         )
 
 
-def workers_of(cluster: Mapping[str, Any]) -> tuple[int, int]:
-    """The least and the most workers that `cluster.num_workers` asks for; (0, 0) without it.
+def workers_of(num_workers: object) -> tuple[int, int]:
+    """The least and the most workers that `cluster.num_workers` asks for.
 
     Raises:
         UserError: it is neither a number of workers nor a range of them.
     """
-    if "num_workers" not in cluster:
-        return 0, 0
-    asked = cluster["num_workers"]
-    counts = list(asked) if isinstance(asked, (list, ListConfig)) else [asked, asked]
+    counts: list[Any] = num_workers if isinstance(num_workers, list) else [num_workers] * 2
     whole = all(isinstance(count, int) and not isinstance(count, bool) for count in counts)
     if not whole or len(counts) != 2 or not 1 <= counts[0] <= counts[1] <= MOST_WORKERS:
         raise UserError(
-            f"cluster.num_workers is {asked!r}; it must be a whole number of at least 1, or two of "
-            "them, [least, most]."
+            f"cluster.num_workers is {num_workers!r}; it must be a whole number of at least 1, or "
+            "two of them, [least, most]."
         )
     return counts[0], counts[1]
 
 
-def _shortage(cluster: DictConfig) -> str | None:
+def _shortage(cluster: ClusterConfig) -> str | None:
     """What the workers ask for and the cluster has not; None where they fit."""
     import ray
 
     there = ray.cluster_resources()
-    workers, most = workers_of(cluster)
-    if cluster.get("input") == "ray":
+    workers, most = workers_of(cluster.num_workers)
+    if cluster.input == "ray":
         # Training may take that many, and would leave none to decode.
         workers = most
         processors = workers * (cluster.resources_per_worker.get("CPU", 0) + 1)
@@ -146,7 +146,7 @@ def _shortage(cluster: DictConfig) -> str | None:
                 f"cluster.input = ray needs one CPU more for each of the {workers} workers, "
                 f"{processors:g} in all; there are {there.get('CPU', 0):g}"
             )
-    for kind, each in (cluster.get("resources_per_worker") or {}).items():
+    for kind, each in cluster.resources_per_worker.items():
         if workers * each > there.get(kind, 0):
             return (
                 f"cluster.num_workers = {workers} with {each} {kind} each need {workers * each} "

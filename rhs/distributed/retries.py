@@ -1,8 +1,8 @@
 """Retries work when a Ray worker dies."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import count
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rhs.distributed.worker_deaths import death, describe_death
 from rhs.errors import UserError
@@ -10,20 +10,17 @@ from rhs.errors import UserError
 Result = TypeVar("Result")
 
 
-def retry_lost_workers(
-    work: Callable[[], Result], cluster: Mapping[str, Any], what: str, less: str
-) -> Result:
+def retry_lost_workers(work: Callable[[], Result], most: int, what: str, less: str) -> Result:
     """What `work` returns, which is called again after each worker that it loses.
 
     Args:
-        cluster: the group of that name: `max_failures`, how often; -1: without end.
+        most: `cluster.max_failures`: how often; -1: without end.
         what: the workers do, for the lines that tell of it.
         less: what would need less memory, for the last line.
 
     Raises:
         UserError: more workers were lost.
     """
-    most = cluster["max_failures"]
     for lost in count(1):
         try:
             return work()

@@ -13,14 +13,14 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from omegaconf import DictConfig
 
+from rhs.config.settings import ClusterConfig, Params
 from rhs.distributed.ray_cluster import ordered_and_quiet, workers_of
 from rhs.errors import UserError
 from rhs.memory import keep_freed_memory
@@ -120,7 +120,7 @@ def _images(place: str, file: str) -> Iterator[bytes]:
 
 
 def embedding_pool(
-    cluster: Mapping[str, Any], there: Mapping[str, float]
+    cluster: ClusterConfig, there: Mapping[str, float]
 ) -> tuple[int, int, dict[str, float]]:
     """Embedding workers to start with, and at most, and what each takes.
 
@@ -130,8 +130,8 @@ def embedding_pool(
         there: the cluster's resources. One CPU of them is left for the readers, without which the
             workers would wait for ever.
     """
-    least, most = workers_of(cluster)
-    asked = cluster["resources_per_worker"]
+    least, most = workers_of(cluster.num_workers)
+    asked = cluster.resources_per_worker
     # Half, so that the readers that feed them find a processor too.
     each = {"CPU": asked.get("CPU", 1) / 2, "GPU": asked.get("GPU", 0)}
     free = {"CPU": there.get("CPU", 0) - 1, "GPU": there.get("GPU", 0)}
@@ -143,7 +143,7 @@ def embedding_pool(
 
 
 def embeddings(
-    params: DictConfig, shards: Path, tasks: Sequence[Task], model: Path
+    params: Params, shards: Path, tasks: Sequence[Task], model: Path
 ) -> Iterator[tuple[int, dict[str, NDArray[np.float32]]]]:
     """Embed shards on Ray's workers, to which this process is connected; in their order.
 

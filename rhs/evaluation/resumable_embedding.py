@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from omegaconf import DictConfig
 from tqdm import tqdm
 
+from rhs.config.settings import Params
 from rhs.data.embedding_files import Embeddings, read_embedded, write_embedded
 from rhs.data.shards import load_manifest
 from rhs.data.splits import RETRIEVAL
@@ -78,7 +78,7 @@ class ShardEmbedding:
 
 
 def embed(
-    params: DictConfig, shards: Path, splits: Sequence[str], model: Path, work: Path
+    params: Params, shards: Path, splits: Sequence[str], model: Path, work: Path
 ) -> dict[str, list[Path]]:
     """Embed splits, as far as `work` does not hold their embeddings.
 
@@ -104,7 +104,7 @@ def embed(
         def rest() -> None:
             _embed(params, shards, [piece for piece in missing if not piece.there()], model)
 
-        retry_lost_workers(rest, params.cluster, "embedding", EMBEDDING)
+        retry_lost_workers(rest, params.cluster.max_failures, "embedding", EMBEDDING)
     files = {split: [p.made["trained"] for p in pieces if p.split == split] for split in splits}
     untrained = [piece.made[UNTRAINED] for piece in pieces if UNTRAINED in piece.made]
     return files | ({UNTRAINED: untrained} if untrained else {})
@@ -147,7 +147,7 @@ def publish(files: dict[str, list[Path]], out: Path) -> None:
 
 
 def _pieces(
-    params: DictConfig, shards: Path, splits: Sequence[str], model: Path, work: Path
+    params: Params, shards: Path, splits: Sequence[str], model: Path, work: Path
 ) -> list[ShardEmbedding]:
     """All shards of the splits."""
     common = {
@@ -183,7 +183,7 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def _embed(params: DictConfig, shards: Path, missing: list[ShardEmbedding], model: Path) -> None:
+def _embed(params: Params, shards: Path, missing: list[ShardEmbedding], model: Path) -> None:
     """Embed shards, and write the embeddings of each as soon as they are complete."""
     tasks = [
         ray_embedding.Task(piece.file, piece.rows, UNTRAINED in piece.made) for piece in missing

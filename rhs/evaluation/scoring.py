@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
 
-from rhs.config.compose import to_container
+from rhs.config.settings import Params
 from rhs.data.embedding_files import read_about, read_files
 from rhs.data.shards import ShardedImages
 from rhs.distributed.ray_cluster import connect
@@ -37,7 +36,7 @@ def check_answers(shards: Path, splits: Sequence[str]) -> None:
             )
 
 
-def score_files(params: DictConfig, files: Sequence[Path], nmi_seeds: int | None = None) -> dict:
+def score_files(params: Params, files: Sequence[Path], nmi_seeds: int | None = None) -> dict:
     """The scores of a split whose embeddings these files hold.
 
     Args:
@@ -59,7 +58,7 @@ def score_files(params: DictConfig, files: Sequence[Path], nmi_seeds: int | None
     scores = _score(params, files)
     values, intervals = dict(scores.values), dict(scores.intervals)
     seeds = params.evaluate.nmi_seeds if nmi_seeds is None else nmi_seeds
-    if seeds and not params.cluster.get("gallery_shards"):
+    if seeds and not params.cluster.gallery_shards:
         found = _cluster(params, files, seeds)
         values["nmi"] = found.value
         if found.interval is not None:
@@ -69,20 +68,19 @@ def score_files(params: DictConfig, files: Sequence[Path], nmi_seeds: int | None
     return values | counts | (listed if intervals else {})
 
 
-def _score(params: DictConfig, files: Sequence[Path]) -> Scores:
-    ks = list(params.dataset.recall_at)
+def _score(params: Params, files: Sequence[Path]) -> Scores:
+    ks = params.dataset.recall_at
     settings: dict[str, Any] = {
         "draws": params.evaluate.bootstrap,
         "seed": params.seed,
         "memory_mib": params.evaluate.memory_mib,
         "progress": True,
     }
-    if params.cluster.get("gallery_shards"):
+    if params.cluster.gallery_shards:
         connect(params.cluster)
-        cluster = to_container(params.cluster)
         return retry_lost_workers(
-            lambda: sharded_score(files, ks, cluster, **settings),
-            cluster,
+            lambda: sharded_score(files, ks, params.cluster, **settings),
+            params.cluster.max_failures,
             "holding the gallery",
             GALLERY,
         )
@@ -90,7 +88,7 @@ def _score(params: DictConfig, files: Sequence[Path]) -> Scores:
     return score(embedded.embeddings, embedded.labels, ks, embedded.queries, **settings)
 
 
-def _cluster(params: DictConfig, files: Sequence[Path], seeds: int) -> Clustering:
+def _cluster(params: Params, files: Sequence[Path], seeds: int) -> Clustering:
     embedded = read_files(files)
     (count, dim), classes = embedded.embeddings.shape, len(np.unique(embedded.labels))
     if (work := 2.0 * count * classes * dim * ITERATIONS * seeds) > LONG:

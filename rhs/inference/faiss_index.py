@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rhs.config.rules import unknown
-from rhs.config.schema import check_group
+from rhs.config.schema import read_group
+from rhs.config.settings import IndexConfig
+from rhs.config.value_checks import unknown
 from rhs.errors import UserError
 from rhs.metrics.cosine import TIE
 
@@ -50,7 +51,7 @@ def check_index_settings(
     whole = _completed("index", settings, DEFAULTS)
     for group in ("hnsw", "ivf_pq"):
         whole[group] = _completed(f"index.{group}", whole[group], DEFAULTS[group])
-    check_group("index", whole)
+    read_group(IndexConfig, "index", whole)
     if len(set(splits := whole["splits"])) < len(splits):
         raise UserError(f"index.splits is {splits!r}; give each of them once.")
     if images is not None and dim is not None and choose_kind(images, whole) == "ivf_pq":

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rhs.config.instantiate import TRUSTED
-from rhs.config.targets import check_target
+from rhs.config.target_checks import check_target
 from rhs.errors import UserError
 from rhs.library.loss_files import loss_settings
 from rhs.library.metric_loss import MetricLoss

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rhs.config.instantiate import TRUSTED, build
-from rhs.config.targets import check_target
+from rhs.config.target_checks import check_target
 from rhs.distributed import collectives
 from rhs.errors import UserError
 from rhs.methods import diagnostics

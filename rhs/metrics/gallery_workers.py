@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rhs.config.settings import ClusterConfig
 from rhs.data.embedding_files import EmbeddingInfo, read_embedded
 from rhs.errors import UserError
 from rhs.metrics.cosine import unit_rows
@@ -79,7 +80,7 @@ class GalleryWorker:
 
 @contextmanager
 def gallery_workers(
-    files: Sequence[Path], about: EmbeddingInfo, cluster: Mapping[str, Any], memory_mib: int
+    files: Sequence[Path], about: EmbeddingInfo, cluster: ClusterConfig, memory_mib: int
 ) -> Iterator[tuple[list[Any], list[int]]]:
     """Have some files held by `cluster.gallery_shards` workers, at most one for each file.
 
@@ -89,7 +90,7 @@ def gallery_workers(
     import ray
 
     starts = np.concatenate([[0], np.cumsum(about.rows)])
-    count = min(cluster["gallery_shards"], len(files))
+    count = min(cluster.gallery_shards or 1, len(files))
     # Consecutive files, so that each holds about as many rows.
     shares = np.searchsorted(starts[:-1], starts[-1] * np.arange(1, count) / count)
     parts = [part for part in np.split(np.arange(len(files)), shares) if len(part)]
@@ -113,7 +114,7 @@ def gallery_workers(
                 ray.kill(holder)
 
 
-def _actor(cluster: Mapping[str, Any], count: int) -> Any:
+def _actor(cluster: ClusterConfig, count: int) -> Any:
     """What makes a holder, with all that `cluster.resources_per_worker` names.
 
     Raises:
@@ -121,11 +122,11 @@ def _actor(cluster: Mapping[str, Any], count: int) -> Any:
     """
     import ray
 
-    each = {"CPU": 1, **(cluster.get("resources_per_worker") or {})}
+    each = {"CPU": 1, **cluster.resources_per_worker}
     for kind, need in each.items():
         if count * need > (free := ray.cluster_resources().get(kind, 0)):
             raise UserError(
-                f"cluster.gallery_shards is {cluster['gallery_shards']}: {count} workers (at most "
+                f"cluster.gallery_shards is {cluster.gallery_shards}: {count} workers (at most "
                 f"one a shard) with {need:g} {kind} each need {count * need:g} {kind}; there are "
                 f"{free:g}."
             )
@@ -137,7 +138,7 @@ def _actor(cluster: Mapping[str, Any], count: int) -> Any:
     )
 
 
-def _placed(holders: Sequence[Any], cluster: Mapping[str, Any]) -> None:
+def _placed(holders: Sequence[Any], cluster: ClusterConfig) -> None:
     """Wait until every holder has its place in the cluster.
 
     Raises:
@@ -154,7 +155,7 @@ def _placed(holders: Sequence[Any], cluster: Mapping[str, Any]) -> None:
     if missing:
         raise UserError(
             f"{len(missing)} of the {about} found no place in {TELL_AFTER + WAIT:.0f} s: each "
-            f"needs {dict(cluster.get('resources_per_worker') or {'CPU': 1})} on one node, free of "
+            f"needs {cluster.resources_per_worker} on one node, free of "
             "other work."
         )
 

@@ -7,12 +7,13 @@ gallery, to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rhs.config.settings import ClusterConfig
 from rhs.data.embedding_files import read_about
 from rhs.metrics.cosine import searchable
 from rhs.metrics.gallery import Queries
@@ -71,7 +72,7 @@ class ShardedGallery:
 def sharded_score(
     files: Sequence[Path],
     ks: Sequence[int],
-    cluster: Mapping[str, Any],
+    cluster: ClusterConfig,
     *,
     draws: int = 1000,
     seed: int = 0,

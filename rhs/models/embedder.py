@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -11,7 +12,8 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from rhs.config.instantiate import build
-from rhs.config.targets import check_target
+from rhs.config.settings import ModelConfig
+from rhs.config.target_checks import check_target
 from rhs.errors import UserError, format_value
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -105,37 +107,37 @@ def build_embedder(config: dict, seed: int = 0) -> Embedder:
     return embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def check_model(config: dict) -> None:
+def check_model(model: ModelConfig) -> None:
     """Build the model and run one black image through it.
 
     Raises:
         UserError: it cannot be built, its trunk refuses that image size, or its name says that it
             is a model of timm and it is not.
     """
-    if not isinstance(config["trunk"], dict) or "_target_" not in config["trunk"]:
+    if not isinstance(model.trunk, dict) or "_target_" not in model.trunk:
         raise UserError(
-            f"model.trunk is {config['trunk']!r}; it describes a network. To train the head alone "
+            f"model.trunk is {model.trunk!r}; it describes a network. To train the head alone "
             "set train.trunk=frozen."
         )
-    check_target("model.trunk", config["trunk"], WITHIN)
-    own = config["trunk"]["_target_"].rpartition(".")[2]
-    if own != "timm_trunk" and not config["name"].lower().startswith(own.lower()):
+    check_target("model.trunk", model.trunk, WITHIN)
+    own = model.trunk["_target_"].rpartition(".")[2]
+    if own != "timm_trunk" and not model.name.lower().startswith(own.lower()):
         raise UserError(
-            f"model.name is {config['name']!r}, but the chosen model is {own}: add model=timm to "
+            f"model.name is {model.name!r}, but the chosen model is {own}: add model=timm to "
             "take any model of timm by its name."
         )
     try:
-        embedder = build_embedder(config).eval()
+        embedder = build_embedder(asdict(model)).eval()
     except (RuntimeError, MemoryError) as error:  # of torch: more memory than there is
         said = str(error).strip().splitlines()[0]
-        trunk = format_value(config["trunk"])
+        trunk = format_value(model.trunk)
         raise UserError(f"model.trunk is {trunk}, which cannot be built: {said}.") from error
     size = embedder.image_size
     try:
         embedder.embed(torch.zeros(1, 3, size, size, dtype=torch.uint8))
     except (AssertionError, RuntimeError, MemoryError, ValueError) as error:
         raise UserError(
-            f"{config['name']} takes no images of model.image_size = {size}: {error}."
+            f"{model.name} takes no images of model.image_size = {size}: {error}."
         ) from error
 
 

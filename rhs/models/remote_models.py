@@ -5,8 +5,7 @@ import json
 import time
 from pathlib import Path
 
-from omegaconf import DictConfig
-
+from rhs.config.settings import Params
 from rhs.errors import UserError
 from rhs.storage.atomic import atomic_folder
 from rhs.storage.outputs import MODEL
@@ -36,7 +35,7 @@ def publish_model(folder: Path, storage: str) -> None:
     print(f"model put to {store.location}")
 
 
-def find_model(params: DictConfig) -> Path:
+def find_model(params: Params) -> Path:
     """The folder of the trained model: this project's, else a copy of the one behind the URL.
 
     Raises:

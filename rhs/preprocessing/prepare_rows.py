@@ -13,7 +13,8 @@ import pyarrow as pa
 from filelock import FileLock
 from PIL import Image
 
-from rhs.config.schema import SCHEMA
+from rhs.config.schema import entries_of
+from rhs.config.settings import PreprocessConfig
 from rhs.errors import UserError
 from rhs.preprocessing.prepare_image import BadImage, Prepared, TooManyPixels, prepare_image
 
@@ -38,7 +39,7 @@ PREPARED_SCHEMA = pa.schema(
 
 def check_ranges(settings: dict[str, Any]) -> None:
     """Raises UserError unless the numbers among the settings of `preprocess` are in range."""
-    for key, rule in SCHEMA["preprocess"].items():
+    for key, rule in entries_of(PreprocessConfig).items():
         if key in settings:
             rule(f"preprocess.{key}", settings[key])
     if settings.get("max_pixels", 1) > PILLOWS_LIMIT:

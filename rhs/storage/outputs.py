@@ -155,7 +155,7 @@ def refuse_outputs(params: Any, root: Path) -> None:
 def select(params: Any, name: str) -> Any:
     """A parameter; None where it, or a group above it, is missing."""
     for part in name.split("."):
-        params = params.get(part) if isinstance(params, Mapping) else None
+        params = params.get(part) if isinstance(params, Mapping) else getattr(params, part, None)
     return params
 
 

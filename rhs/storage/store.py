@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeGuard
 from urllib.parse import unquote, urlsplit
 
 from rhs.storage.atomic import atomic_file
@@ -66,7 +66,7 @@ class FolderStore:
                 leftover.unlink(missing_ok=True)
 
 
-def is_url(location: str | Path | None) -> bool:
+def is_url(location: str | Path | None) -> TypeGuard[str]:
     """Whether this names an object store; `file://` names a folder."""
     return location is not None and "://" in str(location) and not _file(str(location))
 

@@ -8,14 +8,14 @@ import json
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shutil import rmtree
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from rhs.config.quoting import readable
+from rhs.config.settings import Params
 from rhs.data.shards import ShardedImages, load_manifest
 from rhs.errors import UserError
 from rhs.memory import keep_freed_memory
@@ -59,7 +59,7 @@ class Cell:
     shards: Path
     digest: str
     run: str
-    params: dict = field(repr=False)
+    params: Params = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -82,10 +82,8 @@ def make_cell(data: str, method: str, seed: int, overrides: Sequence[str], shard
     """
     whole = [*(each for each in overrides if not each.startswith("seed=")), f"seed={seed}"]
     params = trial_params(whole)
-    config = OmegaConf.create(params)
-    assert isinstance(config, DictConfig)
     digest = load_manifest(shards)["digest"]
-    run = identify(config, digest).name
+    run = identify(params, digest).name
     return Cell(data, method, seed, whole, shards, digest, run, params)
 
 
@@ -120,7 +118,7 @@ class Cells:
         return self.folder / cell.run
 
 
-def try_cell(params: dict, shards: Path, folder: Path, digest: str) -> dict:
+def try_cell(params: Params, shards: Path, folder: Path, digest: str) -> dict:
     """`run_cell`, or why it failed.
 
     Args:
@@ -142,7 +140,7 @@ def try_cell(params: dict, shards: Path, folder: Path, digest: str) -> dict:
         return {"failed": one_line(error)}
 
 
-def run_cell(params: dict, shards: Path, folder: Path) -> dict:
+def run_cell(params: Params, shards: Path, folder: Path) -> dict:
     """Train, and score on the test classes the last epoch and the best ones on held-out classes.
 
     The same call continues from the checkpoints of an interrupted one.
@@ -156,8 +154,8 @@ def run_cell(params: dict, shards: Path, folder: Path) -> dict:
         "seconds": of this try.
     """
     start = time.monotonic()
-    if params["train"]["epochs"] == 0:
-        embedder = build_embedder(params["model"], params["seed"])
+    if params.train.epochs == 0:
+        embedder = build_embedder(asdict(params.model), params.seed)
         values = score_test(params, shards, embedder) | {"epoch": 0}
         seconds = time.monotonic() - start
         return {"scores": dict.fromkeys(SCORED, values), "history": [], "seconds": seconds}
@@ -187,9 +185,9 @@ def selected_scores(result: dict, select: str) -> dict:
     return result | {"scores": {"chosen": scores[select], "last": scores["last"]}}
 
 
-def score_test(params: dict, shards: Path, embedder: Embedder) -> dict[str, float]:
+def score_test(params: Params, shards: Path, embedder: Embedder) -> dict[str, float]:
     """METRICS on the test classes, in [0, 1]."""
-    device = torch.device("cuda" if params["cluster"]["use_gpu"] else "cpu")
+    device = torch.device("cuda" if params.cluster.use_gpu else "cpu")
     x_ND, labels_N = embed_split(params, shards, "test", embedder, device)
     queries_N = ShardedImages(shards, "test").queries
     values = score(x_ND, labels_N, [1], queries_N, draws=0).values

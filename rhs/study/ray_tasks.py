@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from rhs.config.settings import ClusterConfig
 from rhs.distributed.mailbox import AGAIN
 from rhs.distributed.ray_cluster import connect
 from rhs.distributed.supervisor import deferred_signals
@@ -27,12 +26,12 @@ def run_on_ray(cells: Sequence[Cell], kept: Cells) -> Iterator[tuple[Cell, dict]
 
     if not cells:
         return
-    connect(OmegaConf.create(cells[0].params["cluster"]))
+    connect(cells[0].params.cluster)
     waiting: dict[Any, Cell] = {}
     with deferred_signals() as signals:
         for cell in cells:
             home = kept.home(cell).resolve()
-            remote = ray.remote(try_cell).options(**_options(cell.params["cluster"]))
+            remote = ray.remote(try_cell).options(**_options(cell.params.cluster))
             waiting[remote.remote(cell.params, cell.shards.resolve(), home, cell.digest)] = cell
         try:
             while waiting:
@@ -46,11 +45,11 @@ def run_on_ray(cells: Sequence[Cell], kept: Cells) -> Iterator[tuple[Cell, dict]
                 ray.cancel(task, force=True)
 
 
-def _options(cluster: dict) -> dict:
+def _options(cluster: ClusterConfig) -> dict:
     """What Ray is told that a cell needs: what a worker of data-parallel training does."""
-    each = dict(cluster["resources_per_worker"])
+    each = dict(cluster.resources_per_worker)
     needs = {"num_cpus": each.pop("CPU", 1), "num_gpus": each.pop("GPU", 0), "resources": each}
-    return needs | {"max_retries": cluster["max_failures"]}
+    return needs | {"max_retries": cluster.max_failures}
 
 
 def _result(task: Any) -> dict:

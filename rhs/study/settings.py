@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rhs.config.compose import read_file
-from rhs.config.rules import unknown
+from rhs.config.value_checks import unknown
 from rhs.datasets.input_guard import refuse_input
 from rhs.errors import UserError, check_number
 from rhs.study.cells import UNTRAINED

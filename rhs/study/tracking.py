@@ -4,12 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
-from rhs.config.compose import compose, to_container
+from rhs.config.compose import compose
+from rhs.config.settings import TrackingConfig
 from rhs.data.shards import load_manifest
 from rhs.run import Run
 from rhs.study.cells import Cell
@@ -22,6 +21,14 @@ class _Failed(Exception):
     """Says to MLflow that a cell failed."""
 
 
+@dataclass(frozen=True)
+class _StudyParams:
+    """What MLflow is to show as the parameters of the study's own run."""
+
+    study: StudySettings
+    tracking: TrackingConfig
+
+
 @contextmanager
 def tracked_study(
     settings: StudySettings, shards: Mapping[str, Path], folder: Path
@@ -31,11 +38,8 @@ def tracked_study(
     Args:
         shards: by the data set's label.
     """
-    chosen = to_container(
-        compose([*settings.base, f"tracking.experiment={settings.name}"]).tracking
-    )
-    params = OmegaConf.create({"study": asdict(settings), "tracking": chosen})
-    assert isinstance(params, DictConfig)
+    chosen = compose([*settings.base, f"tracking.experiment={settings.name}"]).tracking
+    params = _StudyParams(settings, chosen)
     digests = {data: load_manifest(where)["digest"] for data, where in shards.items()}
     digest = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
     manifest = {"dataset": settings.name, "digest": digest}
@@ -56,9 +60,8 @@ def track_cell(
     if not isinstance(study, Tracker):
         return
     tags = {} if study.run_id is None else {"mlflow.parentRunId": study.run_id}
-    params = OmegaConf.create(cell.params)
-    assert isinstance(params, DictConfig)
-    params.tracking.experiment = experiment
+    tracking = replace(cell.params.tracking, experiment=experiment)
+    params = replace(cell.params, tracking=tracking)
     run, manifest = Run(cell.run, folder), load_manifest(cell.shards)
     with (
         environment({CONTEXT: json.dumps(tags)}),

@@ -6,8 +6,6 @@ import sys
 from contextlib import closing
 from typing import Any
 
-from omegaconf import DictConfig
-
 from rhs.config.redact import without_secrets
 from rhs.paths import project_folder
 from rhs.run import Run
@@ -34,7 +32,7 @@ SPEAKERS = ("mlflow", "requests", "sqlalchemy", "sqlite3", "boto3", "botocore", 
 LONGEST = 200  # characters of somebody else's message
 
 
-def open_run(uri: str, params: DictConfig, run: Run, manifest: dict) -> tuple[Any, str]:
+def open_run(uri: str, params: Any, run: Run, manifest: dict) -> tuple[Any, str]:
     """The MLflow run of `run`, described: a client and the run's id.
 
     One that was made before is taken up, even where `run.folder` does not remember it: a second one

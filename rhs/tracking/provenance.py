@@ -3,30 +3,32 @@
 import os
 import subprocess
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from rhs.config.compose import flatten, to_container
+from rhs.config.compose import flatten
 from rhs.config.redact import redacted
 
 LONGEST = 500  # characters of a parameter: what MLflow's older servers take and a table can show
 AT_ONCE = 100  # parameters that MLflow takes in one call
 
 
-def describe(client: Any, found: Any, params: DictConfig, manifest: dict) -> None:
+def describe(client: Any, found: Any, params: Any, manifest: dict) -> None:
     """Parameters, revisions and the data set: what the run is a function of. No secrets.
 
     Args:
         client: of MLflow.
+        params: see `rhs.tracking.tracker.tracked`.
         found: the MLflow run; what an interrupted try has described stays.
     """
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import DatasetInput, InputTag, Param, RunTag
 
-    run_id, shown = found.info.run_id, redacted(to_container(params))
+    run_id, shown = found.info.run_id, redacted(asdict(params))
     new = {k: v for k, v in flatten(shown).items() if k not in found.data.params}
     entries = [Param(name, shorten(value)) for name, value in new.items()]
     for start in range(0, len(entries), AT_ONCE):

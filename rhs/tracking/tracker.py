@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from rhs.config.redact import without_secrets
 from rhs.errors import UserError
 from rhs.explain import explain
@@ -151,13 +149,14 @@ class Tracker(NullTracker):
 
 
 @contextmanager
-def tracked(params: DictConfig, run: Run, manifest: dict, system: bool = False) -> Iterator:
+def tracked(params: Any, run: Run, manifest: dict, system: bool = False) -> Iterator:
     """The tracker of this run, which MLflow calls running meanwhile (and failed on an exception).
 
     Numbers that an earlier try could not send are sent first. Where MLflow is away, now or later,
     they are kept in `run.folder`.
 
     Args:
+        params: `Params`, or another dataclass with a `tracking` among its fields.
         manifest: of the shards, for the data set's digest.
         system: sample processor, memory and network use meanwhile.
 

@@ -4,15 +4,16 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 
+from rhs.config.settings import CheckpointConfig
 from rhs.distributed import collectives
-from rhs.errors import UserError, check_number
+from rhs.errors import UserError
 from rhs.storage.store import Store
 from rhs.training import checkpoint
+from rhs.training.hooks import RunHooks
 from rhs.training.progress import Progress
 
 # What `train.select` calls the best, and the column that is highest there.
@@ -33,32 +34,6 @@ class TrainingStopped(Exception):
         self.step = step
 
 
-@dataclass(frozen=True)
-class CheckpointSettings:
-    """`cluster.checkpoint`: how often they are written, and how many stay beside the best."""
-
-    every_seconds: float | None = 60
-    every_steps: int | None = None
-    keep: int = 2
-
-    @classmethod
-    def of(cls, settings: object) -> "CheckpointSettings":
-        """From the parameters. Raises UserError unless they are such settings."""
-        names = [field.name for field in fields(cls)]
-        if not isinstance(settings, dict) or set(settings) - set(names):
-            raise UserError(
-                f"cluster.checkpoint is {settings!r}; accepted are settings of {', '.join(names)}."
-            )
-        return cls(**settings)
-
-    def __post_init__(self):
-        if self.every_seconds is not None:
-            check_number("cluster.checkpoint.every_seconds", self.every_seconds, above=0)
-        if self.every_steps is not None:
-            check_number("cluster.checkpoint.every_steps", self.every_steps, least=1, whole=True)
-        check_number("cluster.checkpoint.keep", self.keep, least=1, whole=True)
-
-
 class Checkpointer:
     """Keeps the checkpoints of a run, on the one rank that has one.
 
@@ -68,7 +43,7 @@ class Checkpointer:
     Args:
         parts: the embedder, the objective and the optimizer.
         plan: of the batches.
-        stopping: whether training is to end: it then does after a step, saved.
+        hooks: `say`, and `stopping`: training then ends after a step, saved.
         owner: of the run's lock; a writer that lost it writes nothing. None: there is no lock.
     """
 
@@ -77,13 +52,13 @@ class Checkpointer:
         store: Store,
         parts: tuple,
         plan: Any,
-        often: CheckpointSettings,
-        say: Callable[[str], None],
-        stopping: Callable[[], bool] = lambda: False,
+        settings: CheckpointConfig,
+        hooks: RunHooks,
+        *,
         owner: str | None = None,
     ):
-        self.store, self.parts, self.plan, self.often = store, parts, plan, often
-        self.say, self.stopping, self.owner = say, stopping, owner
+        self.store, self.parts, self.plan, self.settings = store, parts, plan, settings
+        self.hooks, self.owner = hooks, owner
         self.saved_at, self.failures = time.monotonic(), 0
         store.delete_leftovers()
         self.me = uuid.uuid4().hex.encode()
@@ -94,8 +69,8 @@ class Checkpointer:
 
     def due(self, step: int) -> bool:
         """Whether to save after this step, counted over the whole run."""
-        steps, seconds = self.often.every_steps, self.often.every_seconds
-        if self.stopping() or (steps and step % steps == 0):
+        steps, seconds = self.settings.every_steps, self.settings.every_seconds
+        if self.hooks.stopping() or (steps and step % steps == 0):
             return True
         if seconds is None or (self.writing is not None and not self.writing.done()):
             return False  # a disk that is slower than that is not waited for
@@ -121,7 +96,7 @@ class Checkpointer:
         state = progress.state()
         self.saved_at = time.monotonic()
         self.writing = self.writer.submit(self._write, step, tensors, state, best)
-        if self.stopping():
+        if self.hooks.stopping():
             self._finish(last=True)
             raise TrainingStopped(step)
 
@@ -136,7 +111,7 @@ class Checkpointer:
         self._check_owner()
         checkpoint.save(self.store, step, tensors, state)
         self._check_owner()
-        checkpoint.prune(self.store, step, self.often.keep, best)
+        checkpoint.prune(self.store, step, self.settings.keep, best)
 
     def _check_owner(self) -> None:
         """Raises UserError unless this is still the one that writes: a rank that was cut off from
@@ -165,7 +140,7 @@ class Checkpointer:
                     f"Checkpoints cannot be written to {self.store.location} ({error}): mend that "
                     "and run the same command; it continues from the last one that was written."
                 ) from error
-            self.say(
+            self.hooks.say(
                 f"warning: a checkpoint could not be written to {self.store.location} ({error}); "
                 "training goes on and tries again"
             )

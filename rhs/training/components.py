@@ -1,17 +1,18 @@
-"""Builds what one rank trains: model, objective, optimizer, loader."""
+"""Builds what one rank trains."""
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from rhs.config.instantiate import build
-from rhs.config.targets import check_target
+from rhs.config.settings import ClusterConfig, Params
+from rhs.config.target_checks import check_target
 from rhs.data.batch_sampler import BalancedBatchSampler
 from rhs.data.feature_cache import FeatureLoader, Features
 from rhs.data.labels import training_labels, values_of
@@ -24,7 +25,6 @@ from rhs.distributed import collectives
 from rhs.errors import UserError
 from rhs.methods.objective import Objective, build_objective, takes_values
 from rhs.models.embedder import Embedder, Head, build_embedder
-from rhs.training.loop import Settings
 from rhs.training.optimization import Optimizers, build_optimizer
 
 
@@ -53,7 +53,7 @@ class Components:
 
 
 def build_components(
-    params: dict, shards: Path, device: torch.device, say: Callable[[str], None]
+    params: Params, shards: Path, device: torch.device, say: Callable[[str], None]
 ) -> Components:
     """Build everything; the process group, if any, is set up already.
 
@@ -63,7 +63,7 @@ def build_components(
     Raises:
         UserError: the images cannot be opened, here or on another rank.
     """
-    embedder = build_embedder(params["model"], params["seed"]).to(device)
+    embedder = build_embedder(asdict(params.model), params.seed).to(device)
     trained: Embedder | Head = embedder
     if is_frozen(params):
         say("the trunk is frozen: features are computed once, without dataset.augment")
@@ -73,24 +73,26 @@ def build_components(
         opened = partial(features_of, params, shards, embedder=embedder, device=device)
         images, val_images = on_every_rank(opened, shards, device)
     else:
-        images, val_images = open_both(shards, params["cluster"], device)
+        images, val_images = open_both(shards, params.cluster, device)
     labels, names = labels_of(params, images)
-    torch.manual_seed(params["seed"])  # signatures start at random
-    objective = build_objective(params["method"])
+    torch.manual_seed(params.seed)  # signatures start at random
+    objective = build_objective(params.method)
     objective.prepare(len(names), embedder.dim, **values_for(images, names))
     objective.to(device)
-    factors = {name: params["train"][name] for name in ("weight_decay", "head_lr")}
-    optimizer = build_optimizer(trained, objective, settings_of(params).lr, **factors)
+    rates = params.train
+    optimizer = build_optimizer(
+        trained, objective, rates.lr, weight_decay=rates.weight_decay, head_lr=rates.head_lr
+    )
     loader = loader_of(params, shards, images, labels, objective, embedder.image_size)
     return Components(embedder, trained, objective, optimizer, loader, val_images)
 
 
 def features_of(
-    params: dict, shards: Path, split: str, embedder: Embedder, device: torch.device
+    params: Params, shards: Path, split: str, embedder: Embedder, device: torch.device
 ) -> ShardedImages:
     """The features of a split's images, in `cluster.cache_folder`."""
-    cluster = params["cluster"]
-    cache = Path(cluster["cache_folder"])
+    cluster = params.cluster
+    cache = Path(cluster.cache_folder)
     return Features(shards, split, embedder, cache, device, input_threads(cluster))
 
 
@@ -116,14 +118,14 @@ def enable_determinism(device: torch.device) -> None:
 Opened = TypeVar("Opened")
 
 
-def is_frozen(config: dict) -> bool:
+def is_frozen(params: Params) -> bool:
     """Whether only the head trains, on features that are computed once."""
-    return config["train"]["trunk"] == "frozen"
+    return params.train.trunk == "frozen"
 
 
-def labels_of(params: dict, images: ShardedImages) -> tuple[np.ndarray, list[str]]:
+def labels_of(params: Params, images: ShardedImages) -> tuple[np.ndarray, list[str]]:
     """The number of each training image's class [N], and the classes' names."""
-    coarse = params["dataset"]["coarse"]
+    coarse = params.dataset.coarse
     labels_N, names = training_labels(images.labels, images.class_names, coarse)
     if coarse is not None and len(names) < 2:
         raise UserError(
@@ -133,27 +135,26 @@ def labels_of(params: dict, images: ShardedImages) -> tuple[np.ndarray, list[str
     return labels_N, names
 
 
-def plan_of(params: dict, labels: np.ndarray) -> BalancedBatchSampler:
+def plan_of(params: Params, labels: np.ndarray) -> BalancedBatchSampler:
     """The method's own plan, or class-balanced batches."""
-    settings = params["train"]
-    batches = params["method"].get("batches") or {
+    batches = params.method.get("batches") or {
         "_target_": "rhs.data.batch_sampler.BalancedBatchSampler"
     }
     if not isinstance(batches, dict) or "_target_" not in batches or "_partial_" in batches:
         raise UserError(f"method.batches is {batches!r}; it must have the _target_ of a plan.")
-    sizes = {"classes": settings["classes"], "per_class": settings["per_class"]}
+    sizes: dict[str, Any] = {"classes": params.train.classes, "per_class": params.train.per_class}
     given = ("labels", "seed", *sizes)
     check_target("method.batches", batches, "rhs.data.", given=given)
     try:
-        return build(batches, within="rhs.data.", labels=labels, **sizes, seed=params["seed"])
+        return build(batches, within="rhs.data.", labels=labels, **sizes, seed=params.seed)
     except UserError as error:
         own = str(error).startswith(tuple(f"{name} is" for name in sizes))
         raise UserError(f"train.{error}" if own else str(error)) from None
 
 
-def augmentation_of(params: dict) -> Augmentation:
+def augmentation_of(params: Params) -> Augmentation:
     """How training images are varied."""
-    return Augmentation(**params["dataset"]["augment"])
+    return Augmentation(**asdict(params.dataset.augment))
 
 
 def values_for(images: ShardedImages, names: list[str]) -> dict:
@@ -166,7 +167,7 @@ def values_for(images: ShardedImages, names: list[str]) -> dict:
 
 
 def loader_of(
-    params: dict,
+    params: Params,
     shards: Path,
     images: ShardedImages,
     labels: np.ndarray,
@@ -178,18 +179,12 @@ def loader_of(
     what = (images, plan_of(params, labels), augmentation_of(params), image_size)
     where = (collectives.rank(), collectives.world_size())
     values_NL = images.values if takes_values(objective) else None
-    threads = input_threads(params["cluster"])
+    threads = input_threads(params.cluster)
     if isinstance(images, Features):
         return FeatureLoader(*what, *where, threads=threads, values_NL=values_NL)
-    if params["cluster"]["input"] == "ray":
+    if params.cluster.input == "ray":
         return RayTrainLoader(shards, *what, *where, threads=threads, values_NL=values_NL)
     return TrainLoader(*what, *where, threads=threads, values_NL=values_NL)
-
-
-def settings_of(params: dict) -> Settings:
-    """What the loop needs of the parameters."""
-    names = ("epochs", "lr", "warmup", "precision")
-    return Settings(**{name: params["train"][name] for name in names}, seed=params["seed"])
 
 
 class FailedOnAnotherRank(UserError):
@@ -197,7 +192,7 @@ class FailedOnAnotherRank(UserError):
 
 
 def open_both(
-    shards: Path, cluster: dict, device: torch.device
+    shards: Path, cluster: ClusterConfig, device: torch.device
 ) -> tuple[ShardedImages, ShardedImages | None]:
     """The training and validation images, opened by every rank or by none: nodes' disks differ."""
     return on_every_rank(lambda split: open_images(shards, split, cluster), shards, device)

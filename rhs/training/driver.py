@@ -6,9 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from rhs.config.compose import to_container
+from rhs.config.settings import ClusterConfig, Params
 from rhs.distributed.mailbox import RemoteMailbox
 from rhs.distributed.ray_cluster import connect, workers_of
 from rhs.distributed.supervisor import deferred_signals, supervise, worker_deaths_as_user_errors
@@ -23,7 +21,7 @@ from rhs.training.worker import ray_worker
 
 
 def fit(
-    params: DictConfig, shards: Path, run: Run, tracker: NullTracker, owner: str | None = None
+    params: Params, shards: Path, run: Run, tracker: NullTracker, owner: str | None = None
 ) -> None:
     """Train with Ray Train; returns when the run's last checkpoint is written.
 
@@ -44,13 +42,17 @@ def fit(
         return
     connect(params.cluster)
     mailbox = RemoteMailbox()
-    config = to_container(params)
     # Workers start elsewhere than here.
-    config["cluster"]["cache_folder"] = str(project_folder() / params.cluster.cache_folder)
-    given = {"params": config, "checkpoints": run.checkpoints, "mailbox": mailbox, "owner": owner}
+    cache = str(project_folder() / params.cluster.cache_folder)
     trainer = TorchTrainer(
         ray_worker,
-        train_loop_config=given | {"shards": str(shards.resolve())},
+        train_loop_config={
+            "params": params.with_cluster(cache_folder=cache),
+            "shards": str(shards.resolve()),
+            "checkpoints": run.checkpoints,
+            "mailbox": mailbox,
+            "owner": owner,
+        },
         **trainer_settings(params.cluster, run),
     )
     refusals: list[str] = []
@@ -82,12 +84,12 @@ def _epoch_is_done(times: Path, tracker: NullTracker, row: dict) -> None:
     run_log.append(times, json.dumps(row))
 
 
-def trainer_settings(cluster: DictConfig, run: Run) -> dict:
+def trainer_settings(cluster: ClusterConfig, run: Run) -> dict:
     """What Ray Train is told beside what to run."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
 
-    least, most = workers_of(cluster)
+    least, most = workers_of(cluster.num_workers)
     storage: dict = {"storage_path": str(run.folder.parent / "ray")}
     if is_url(run.checkpoints):
         filesystem, path = ObjectStore(f"{run.url}/ray").for_arrow()

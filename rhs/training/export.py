@@ -1,11 +1,10 @@
 """From a run's checkpoint to the model folder that everything later reads."""
 
 import csv
+from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from rhs.config.compose import to_container
+from rhs.config.settings import Params
 from rhs.models.embedder import save_embedder
 from rhs.run import Run
 from rhs.storage.atomic import atomic_folder
@@ -16,16 +15,17 @@ from rhs.training.model_selection import load_selected
 HISTORY = "history.csv"
 
 
-def export(params: DictConfig, run: Run, out: Path) -> None:
+def export(params: Params, run: Run, out: Path) -> None:
     """Write the trained model, its configuration and the history of its training.
 
     The model is that of the last epoch, or of the best, as `train.select` says; the configuration
     names the epoch.
     """
-    chosen = load_selected(to_container(params), open_store(run.checkpoints), params.train.select)
+    chosen = load_selected(params, open_store(run.checkpoints), params.train.select)
     taken = {"select": chosen.which, "epoch": chosen.epoch, "step": chosen.step}
-    config = to_container(params.model) | {"run": run.name, "checkpoint": taken}
-    preprocess = {key: params.preprocess[key] for key in ("short_side", "quality")}
+    config = asdict(params.model) | {"run": run.name, "checkpoint": taken}
+    short_side, quality = params.preprocess.short_side, params.preprocess.quality
+    preprocess = {"short_side": short_side, "quality": quality}
     with atomic_folder(out, MODEL) as folder:
         save_embedder(folder, chosen.embedder, config | {"preprocess": preprocess})
         write_history(folder / HISTORY, chosen.history)

@@ -1,14 +1,16 @@
-"""The training loop, without Ray, MLflow or Hydra: what they do comes as callbacks."""
+"""The training loop, without Ray, MLflow or Hydra: what surrounds it comes as `RunHooks`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import nn
 
+from rhs.config.settings import TrainConfig
 from rhs.data.loader import TrainLoader
-from rhs.errors import UserError, check_number
+from rhs.errors import UserError
+from rhs.training.hooks import RunHooks
 from rhs.training.optimization import Optimizers, learning_rate, set_learning_rate
 from rhs.training.progress import Progress, StepMetrics
 from rhs.training.refresh import refresh_statistics
@@ -22,46 +24,19 @@ class CheckpointerLike(Protocol):
     def save(self, progress: Progress) -> None: ...
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The `train` group of the configuration, as far as the loop needs it."""
-
-    epochs: int
-    lr: float
-    warmup: float  # steps, or below 1 a share of all steps
-    precision: str  # "float32" or "bfloat16"
-    seed: int
-
-    def __post_init__(self):
-        if self.precision not in ("float32", "bfloat16"):
-            raise UserError(
-                f"train.precision is {self.precision!r}; it must be float32 or bfloat16."
-            )
-        check_number("train.epochs", self.epochs, least=1, whole=True)
-        check_number("train.lr", self.lr, above=0)
-        check_number("train.warmup", self.warmup, least=0)
-
-    def warmup_steps(self, total: int) -> int:
-        """Steps of the warm-up, of `total` in all."""
-        return int(self.warmup * total) if self.warmup < 1 else int(self.warmup)
-
-    def rate(self, step: int, total: int) -> float:
-        """The learning rate of a step, from 0, of `total` in all."""
-        return learning_rate(step, total, self.lr, self.warmup_steps(total))
-
-
 def train(
     model: nn.Module,
     objective: nn.Module,
     optimizer: Optimizers | torch.optim.Optimizer,
     loader: TrainLoader,
-    settings: Settings,
+    settings: TrainConfig,
     progress: Progress,
+    *,
+    seed: int,
     device: torch.device,
     end_of_epoch: Callable[[Progress, dict[str, float]], None],
-    say: Callable[[str], None],
-    record: Callable[[list[dict[str, float]]], None] | None = None,
-    keeper: CheckpointerLike | None = None,
+    hooks: RunHooks,
+    checkpointer: CheckpointerLike | None = None,
 ) -> None:
     """Train from `progress`, which may lie within an epoch, to the last epoch.
 
@@ -69,35 +44,36 @@ def train(
         model: the embedder, or DistributedDataParallel around it.
         end_of_epoch: called on every rank, a row having been added to `progress.history`, with the
             epoch's times; it validates, saves and reports.
-        say: takes lines for a person to read: a sign of life twice a minute, and warnings.
-        record: takes the numbers of steps, evenly spaced ones of a long epoch.
-        keeper: saves between the ends of epochs; may differ from rank to rank.
+        checkpointer: saves between the ends of epochs; may differ from rank to rank.
 
     Raises:
         UserError: the loss or a gradient is not finite; before the update, on every rank at once.
     """
-    steps = loader.plan.steps
-    total = settings.epochs * steps
+    steps, total = loader.plan.steps, settings.epochs * loader.plan.steps
+    rate = partial(
+        learning_rate, total=total, base=settings.lr, warmup=settings.warmup_steps(total)
+    )
     for epoch in range(progress.epochs_done, settings.epochs):
         if progress.step == 0:  # else the checkpoint holds what came of it
-            refresh_statistics(model, objective, loader, epoch, device, say)
+            refresh_statistics(model, objective, loader, epoch, device, hooks.say)
         model.train()
         objective.train()
-        meter = StepMetrics(progress, steps, record)
+        meter = StepMetrics(progress, steps, hooks.record)
         for batch in loader.epoch(epoch, progress.step):
             meter.batch_is_here()
             done = progress.total(steps)
-            set_learning_rate(optimizer, settings.rate(done, total))
+            set_learning_rate(optimizer, rate(done))
+            images, labels, *values = (part.to(device) for part in batch)
             loss, diagnostics = training_step(
                 model,
                 objective,
                 optimizer,
-                batch[0].to(device),
-                batch[1].to(device),
+                images,
+                labels,
                 done / total,
-                settings.precision,
-                settings.seed * 1_000_003 + done,
-                *(values.to(device) for values in batch[2:]),
+                precision=settings.precision,
+                seed=seed * 1_000_003 + done,
+                values=values[0] if values else None,
             )
             if (bad := not_finite(loss, model, objective)) is not None:
                 raise UserError(
@@ -107,14 +83,14 @@ def train(
                 )
             optimizer.step()
             meter.step_is_done(loss, diagnostics)
-            if keeper is not None and keeper.due(done + 1):
+            if checkpointer is not None and checkpointer.due(done + 1):
                 meter.settle()
-                keeper.save(progress)
+                checkpointer.save(progress)
             if meter.is_due():
-                say(f"epoch {epoch + 1}, step {progress.step}/{steps}  loss {loss:.4f}")
+                hooks.say(f"epoch {epoch + 1}, step {progress.step}/{steps}  loss {loss:.4f}")
         meter.settle()
-        progress.end_epoch(steps, settings.rate((epoch + 1) * steps - 1, total))
-        warn_of_identity(progress.history, say)
+        progress.end_epoch(steps, rate((epoch + 1) * steps - 1))
+        warn_of_identity(progress.history, hooks.say)
         end_of_epoch(progress, meter.times(loader.plan.batch_size))
 
 
@@ -149,6 +125,7 @@ def training_step(
     images: torch.Tensor,
     labels: torch.Tensor,
     progress: float,
+    *,
     precision: str = "float32",
     seed: int = 0,
     values: torch.Tensor | None = None,

@@ -1,12 +1,13 @@
 """Which checkpoint of a finished run becomes its model: the last one, or the best."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from rhs.config.settings import Params
 from rhs.data.open_images import input_threads, open_images
 from rhs.errors import UserError
 from rhs.models.embedder import Embedder, Head, build_embedder
@@ -34,7 +35,7 @@ class Selected:
     history: list[dict]
 
 
-def load_selected(params: dict, store: Store, which: str) -> Selected:
+def load_selected(params: Params, store: Store, which: str) -> Selected:
     """The model of a finished run, on the processor and in evaluation mode.
 
     Args:
@@ -48,7 +49,7 @@ def load_selected(params: dict, store: Store, which: str) -> Selected:
     newest = checkpoint.load_latest(store)
     assert newest is not None, f"{store.location} holds no checkpoint after training"
     tensors, state = newest
-    if state["epochs_done"] < params["train"]["epochs"]:
+    if state["epochs_done"] < params.train.epochs:
         raise UserError(
             f"The last checkpoint in {store.location} was damaged after training: run the same "
             "command again."
@@ -59,14 +60,14 @@ def load_selected(params: dict, store: Store, which: str) -> Selected:
         row = _best_row(history, which)
         if row is not history[-1]:
             tensors = _read(store, row)
-    embedder = build_embedder(params["model"], params["seed"])
+    embedder = build_embedder(asdict(params.model), params.seed)
     trained = Head(embedder) if is_frozen(params) else embedder
     trained.load_state_dict(checkpoint.with_prefix("model.", tensors))
     return Selected(embedder.eval(), which, row["epoch"], row["step"], history)
 
 
 def embed_split(
-    params: dict, shards: Path, split: str, embedder: Embedder, device: torch.device
+    params: Params, shards: Path, split: str, embedder: Embedder, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings [N, D] and labels [N] of a split; of a frozen trunk by its kept features.
 
@@ -74,11 +75,11 @@ def embed_split(
         params: of the run that trained `embedder`.
     """
     embedder.to(device)
-    threads = input_threads(params["cluster"])
+    threads = input_threads(params.cluster)
     if is_frozen(params):
         features = features_of(params, shards, split, embedder, device)
         return embed(Head(embedder), features, device, threads), features.labels
-    images = open_images(shards, split, params["cluster"])
+    images = open_images(shards, split, params.cluster)
     return embed(embedder, images, device, threads), images.labels
 
 

@@ -1,7 +1,6 @@
 """The Ray Train run and what each of its workers does."""
 
 import threading
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -10,27 +9,27 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rhs.config.settings import Params
 from rhs.data.open_images import input_threads
 from rhs.distributed import collectives
 from rhs.distributed.mailbox import RemoteMailbox
-from rhs.distributed.supervisor import (
-    poll_stop,
-)
+from rhs.distributed.supervisor import poll_stop
 from rhs.errors import UserError
 from rhs.memory import keep_freed_memory
 from rhs.metrics.retrieval import score
-from rhs.models.embedder import Embedder
+from rhs.models.embedder import Embedder, Head
 from rhs.storage.store import Store, is_url, open_store
 from rhs.tracking.hardware import threads
 from rhs.training import run_log
-from rhs.training.checkpointer import Checkpointer, CheckpointSettings, TrainingStopped, resume
+from rhs.training.checkpointer import Checkpointer, TrainingStopped, resume
 from rhs.training.components import (
+    Components,
     FailedOnAnotherRank,
     build_components,
     describe_batches,
     enable_determinism,
-    settings_of,
 )
+from rhs.training.hooks import RunHooks
 from rhs.training.loop import train
 from rhs.training.progress import Progress
 from rhs.training.validation import embed
@@ -41,7 +40,7 @@ def ray_worker(config: dict) -> None:
     import ray.train.torch
 
     mailbox: RemoteMailbox = config["mailbox"]
-    params, cluster = config["params"], config["params"]["cluster"]
+    params: Params = config["params"]
     device = ray.train.torch.get_device()
     torch.set_num_threads(threads())
     if not _joins(params, mailbox):
@@ -55,22 +54,16 @@ def ray_worker(config: dict) -> None:
     tell("training", None)
     try:
         shards = Path(config["shards"])
-        if is_url(cluster["storage"]):
+        if is_url(storage := params.cluster.storage):
             from rhs.data.remote_shards import local_shards
 
-            cache = Path(cluster["cache_folder"])
-            shards = local_shards(cluster["storage"], params["dataset"]["name"], cache)
-        train_rank(
-            params,
-            shards,
-            open_store(config["checkpoints"]),
-            device,
-            partial(tell, "epoch"),
-            partial(tell, "line"),
-            partial(tell, "steps"),
-            stopping.is_set,
-            config["owner"],
+            cache = Path(params.cluster.cache_folder)
+            shards = local_shards(storage, params.dataset.name, cache)
+        hooks = RunHooks(
+            partial(tell, "epoch"), partial(tell, "line"), partial(tell, "steps"), stopping.is_set
         )
+        checkpoints = open_store(config["checkpoints"])
+        train_rank(params, shards, checkpoints, device, hooks, config["owner"])
     except TrainingStopped as stopped:
         tell("stopped", stopped.step)
     except UserError as error:
@@ -80,85 +73,88 @@ def ray_worker(config: dict) -> None:
             mailbox.put("refusal", str(error))
 
 
-def _joins(params: dict, mailbox: RemoteMailbox) -> bool:
+def _joins(params: Params, mailbox: RemoteMailbox) -> bool:
     """Whether this worker takes part: an elastic cluster may have more than a batch divides by."""
-    there = collectives.world_size()
-    batch = params["train"]["classes"] * params["train"]["per_class"]
-    working = max(count for count in range(1, there + 1) if batch % count == 0)
+    workers, batch = collectives.world_size(), params.train.classes * params.train.per_class
+    working = max(count for count in range(1, workers + 1) if batch % count == 0)
     joins = collectives.use_first_ranks(working)
-    if working < there and collectives.rank() == 0 and joins:
-        mailbox.put("line", f"{there} workers are there; a batch of {batch} divides by {working}")
+    if working < workers and collectives.rank() == 0 and joins:
+        mailbox.put("line", f"{workers} workers are there; a batch of {batch} divides by {working}")
     return joins
 
 
 def train_rank(
-    params: dict,
+    params: Params,
     shards: Path,
     checkpoints: Store,
     device: torch.device,
-    report: Callable[[dict], None],
-    say: Callable[[str], None],
-    record: Callable[[list[dict]], None] | None = None,
-    stopping: Callable[[], bool] = lambda: False,
+    hooks: RunHooks,
     owner: str | None = None,
 ) -> tuple[Embedder, Progress]:
     """Everything one rank does; the process group, if any, is set up already.
 
     Args:
-        report: takes each epoch's numbers, on every rank.
-        say: takes lines for a person to read.
-        record: takes the numbers of steps, on every rank.
-        stopping: whether to end early, asked after each step on rank 0.
         owner: of the run's lock, see rhs.storage.lease.
 
     Raises:
-        Stopped: on rank 0, which was to end early and has saved; the others wait for it in vain.
+        TrainingStopped: on rank 0, which was to end early and has saved; the others wait for it in
+            vain.
     """
     keep_freed_memory()
     enable_determinism(device)
-    settings = settings_of(params)
-    parts = build_components(params, shards, device, say)
-    loader, trained = parts.loader, parts.trained
-    for line in describe_batches(loader.plan):
-        say(line)
-    progress = resume(checkpoints, parts.checkpointed, loader.plan, device, say)
-    keeper: Checkpointer | None = None
+    parts = build_components(params, shards, device, hooks.say)
+    plan = parts.loader.plan
+    for line in describe_batches(plan):
+        hooks.say(line)
+    progress = resume(checkpoints, parts.checkpointed, plan, device, hooks.say)
+    checkpointer: Checkpointer | None = None
     if collectives.rank() == 0:
-        often = CheckpointSettings.of(params["cluster"]["checkpoint"])
-        keeper = Checkpointer(
-            checkpoints, parts.checkpointed, loader.plan, often, say, stopping, owner
-        )
-    model: nn.Module = trained
-    if collectives.world_size() > 1:
-        # Buffers never change (see Embedder), so there is nothing to broadcast.
-        model = DistributedDataParallel(
-            trained, forward_sync_buffers=False, process_group=collectives.group()
+        often = params.cluster.checkpoint
+        checkpointer = Checkpointer(
+            checkpoints, parts.checkpointed, plan, often, hooks, owner=owner
         )
 
     def end_of_epoch(progress: Progress, times: dict[str, float]) -> None:
         row = progress.history[-1]
-        if parts.val_images is not None:
-            x_ND = embed(trained, parts.val_images, device, input_threads(params["cluster"]))
-            if collectives.rank() == 0:
-                scores = score(x_ND, parts.val_images.labels, [1], draws=0)
-                row |= {f"val_{name}": scores.values[name] for name in ("recall@1", "map@r")}
-        say(run_log.of_epoch(row | times, settings.epochs))
-        report(row | times)
-        if keeper is not None:
-            keeper.save(progress)  # last: it may be what training ends with
+        row |= _validation_scores(parts, device, input_threads(params.cluster))
+        hooks.say(run_log.of_epoch(row | times, params.train.epochs))
+        hooks.report(row | times)
+        if checkpointer is not None:
+            checkpointer.save(progress)  # last: it may be what training ends with
 
-    with keeper or nullcontext():
+    with checkpointer or nullcontext():
         train(
-            model,
+            _distributed(parts.trained),
             parts.objective,
             parts.optimizer,
-            loader,
-            settings,
+            parts.loader,
+            params.train,
             progress,
-            device,
-            end_of_epoch,
-            say,
-            record,
-            keeper,
+            seed=params.seed,
+            device=device,
+            end_of_epoch=end_of_epoch,
+            hooks=hooks,
+            checkpointer=checkpointer,
         )
     return parts.embedder, progress
+
+
+def _distributed(trained: Embedder | Head) -> nn.Module:
+    """The model, with gradients averaged over all ranks."""
+    if collectives.world_size() == 1:
+        return trained
+    # Buffers never change (see Embedder), so there is nothing to broadcast.
+    return DistributedDataParallel(
+        trained, forward_sync_buffers=False, process_group=collectives.group()
+    )
+
+
+def _validation_scores(parts: Components, device: torch.device, threads: int) -> dict[str, float]:
+    """Of the held-out classes, on rank 0; {} where there are none. Every rank embeds its share."""
+    if parts.val_images is None:
+        return {}
+    x_ND = embed(parts.trained, parts.val_images, device, threads)
+    if collectives.rank() != 0:
+        return {}
+    scores = score(x_ND, parts.val_images.labels, [1], draws=0)
+    return {f"val_{name}": scores.values[name] for name in ("recall@1", "map@r")}

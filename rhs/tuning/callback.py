@@ -5,14 +5,15 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
 from ray.tune import Callback
 from tqdm import tqdm
 
+from rhs.config.settings import Params
 from rhs.distributed.worker_deaths import AT_ONCE, death, describe_death
 from rhs.errors import Interrupted, UserError
 from rhs.explain import explain
@@ -44,19 +45,17 @@ class TrialRuns:
         self.parent, self.name, self.folder, self.manifest = parent, name, folder, manifest
         self.open: dict[int, tuple[AbstractContextManager, Any]] = {}
 
-    def begin(self, number: int, params: dict) -> None:
+    def begin(self, number: int, params: Params) -> None:
         """A trial starts, or goes on."""
         if not isinstance(self.parent, Tracker) or number in self.open:
             return
         if self.parent.run_id is not None:
             os.environ[CONTEXT] = json.dumps({"mlflow.parentRunId": self.parent.run_id})
         # Named after the setting too: a search that was deleted and begun anew may suggest others.
-        setting = hashlib.sha256(json.dumps(params, sort_keys=True, default=str).encode())
+        setting = hashlib.sha256(json.dumps(asdict(params), sort_keys=True, default=str).encode())
         name = f"{self.name}-{number:03d}-{setting.hexdigest()[:6]}"
         run = Run(name, home_of(self.folder, number))
-        config = OmegaConf.create(params)
-        assert isinstance(config, DictConfig)
-        context = tracked(config, run, self.manifest)
+        context = tracked(params, run, self.manifest)
         self.open[number] = context, context.__enter__()
 
     def epoch(self, number: int, row: dict) -> None:
@@ -154,7 +153,7 @@ class TrialCallback(Callback):
         if number in self.refusals:
             self._end(number, "failed", self.refusals[number])
             return
-        asked = trial.config["params"]["train"]["epochs"]
+        asked = trial.config["params"].train.epochs
         done = self.record.trials[number].epochs
         self._end(number, "finished" if done >= asked else "stopped")
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from rhs.config.overrides import assigned
 from rhs.config.redact import without_secrets
+from rhs.config.settings import Params
 from rhs.errors import UserError
 from rhs.run import code_digest
 from rhs.storage.atomic import atomic_folder
@@ -127,7 +128,7 @@ def write_results(
     folder: Path,
     settings: TuneSettings,
     found: SearchResult,
-    base: DictConfig,
+    base: Params,
     provenance: Provenance,
 ) -> None:
     """Write trials.csv, best.json and the pictures into `folder`."""
@@ -168,7 +169,7 @@ def _table(trials: list[dict]) -> str:
     return csv_text(rows)
 
 
-def importances(settings: TuneSettings, record: TrialLog, base: DictConfig) -> dict[str, float]:
+def importances(settings: TuneSettings, record: TrialLog, base: Params) -> dict[str, float]:
     """The share of the objective's variance that each parameter explains, most first.
 
     By fANOVA, of the parameters that all trials have; {} where trials are too few or all alike.

@@ -13,10 +13,10 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from omegaconf import DictConfig
 from tqdm import tqdm
 
 from rhs.config.compose import compose
+from rhs.config.settings import Params
 from rhs.data.shards import has_split, load_manifest
 from rhs.distributed.mailbox import Mailbox
 from rhs.distributed.ray_cluster import connect
@@ -169,7 +169,7 @@ class _Search:
 
     def _tuner(
         self,
-        params: DictConfig,
+        params: Params,
         searcher: Any,
         scheduler: Any,
         watch: Any,
@@ -208,9 +208,9 @@ class _Search:
             ),
         )
 
-    def _most_epochs(self, params: DictConfig) -> int:
+    def _most_epochs(self, params: Params) -> int:
         """The most that any trial may train."""
-        most = [params.train.epochs]
+        most: list[Any] = [params.train.epochs]
         for dimension in self.settings.dimensions:
             if dimension.path == "train.epochs":
                 most += dimension.choices or [dimension.high]
@@ -225,7 +225,7 @@ def _told(base: list[str], workers: int, overrides: list[str]) -> dict:
         return {"params": trial_params(base, workers), "refusal": str(error)}
 
 
-def concurrent(settings: TuneSettings, params: DictConfig, resources: dict[str, float]) -> int:
+def concurrent(settings: TuneSettings, params: Params, resources: dict[str, float]) -> int:
     """How many trials the cluster has room for at once, or fewer where they are asked for."""
     room = min(
         int(resources.get(kind, 0) // (settings.workers * each))

@@ -1,16 +1,16 @@
 """A search space: which parameters are varied, between what, and on which condition."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from rhs.config.compose import compose
 from rhs.config.overrides import as_text, assigned, overrides_of
+from rhs.config.settings import Params
 from rhs.errors import UserError, check_number
+from rhs.storage.outputs import select
 
 DIGITS = 4  # of a number from a range: more say nothing
 KEYS = ("low", "high", "log", "step", "int", "choice", "when")
@@ -39,7 +39,7 @@ class Dimension:
     choices: tuple = ()
     when: Mapping[str, tuple] = field(default_factory=dict)
 
-    def is_active(self, values: Mapping[str, Any], base: DictConfig, varied: set[str]) -> bool:
+    def is_active(self, values: Mapping[str, Any], base: Params, varied: set[str]) -> bool:
         """Whether its condition holds; one on a parameter that is not varied now does not.
 
         Args:
@@ -99,14 +99,14 @@ def label(value: Any) -> Any:
     return value if simple else as_text(value)
 
 
-def value_of(path: str, values: Mapping[str, Any], base: DictConfig) -> Any:
+def value_of(path: str, values: Mapping[str, Any], base: Params) -> Any:
     """A parameter, or the name of a group's choice, where `values` are taken and `base` else."""
     if path in values:
         return values[path]
-    found = OmegaConf.select(base, path)
-    if isinstance(found, DictConfig):
-        return found.get("name") if is_group(path) else OmegaConf.to_container(found)
-    return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+    found = select(base, path)
+    if is_group(path):
+        return select(found, "name")
+    return asdict(found) if is_dataclass(found) and not isinstance(found, type) else found
 
 
 def is_group(path: str) -> bool:
@@ -114,7 +114,7 @@ def is_group(path: str) -> bool:
     return "." not in path and Path("conf", path).is_dir()
 
 
-def suggest_values(space: list[Dimension], trial: Any, base: DictConfig) -> dict[str, Any]:
+def suggest_values(space: list[Dimension], trial: Any, base: Params) -> dict[str, Any]:
     """The values that an Optuna trial takes, one after the other, conditions heeded."""
     values: dict[str, Any] = {}
     varied = {dimension.path for dimension in space}
@@ -124,7 +124,7 @@ def suggest_values(space: list[Dimension], trial: Any, base: DictConfig) -> dict
     return values
 
 
-def defaults(space: list[Dimension], base: DictConfig) -> dict[str, Any]:
+def defaults(space: list[Dimension], base: Params) -> dict[str, Any]:
     """What the shared parameters say already, as Optuna knows it, of all that the space holds."""
     found = [(dimension, value_of(dimension.path, {}, base)) for dimension in space]
     return {dimension.path: label(value) for dimension, value in found if dimension.holds(value)}

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import optuna
-from omegaconf import DictConfig
 from optuna.samplers import TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FixedTrial, TrialState, create_trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from rhs.config.settings import Params
 from rhs.tuning.search_space import defaults, label, overrides_of, suggest_values
 from rhs.tuning.settings import TuneSettings
 from rhs.tuning.trial_log import TrialLog
@@ -49,7 +49,7 @@ class Searcher(OptunaSearch):
 def make_searcher(
     settings: TuneSettings,
     record: TrialLog,
-    base: DictConfig,
+    base: Params,
     config_of: Callable[[list[str]], dict],
 ) -> Searcher:
     """Suggests, in this order: trials that were interrupted, the shared parameters' own setting,
@@ -85,7 +85,7 @@ def make_searcher(
 def optuna_study(
     settings: TuneSettings,
     record: TrialLog,
-    base: DictConfig,
+    base: Params,
     storage: InMemoryStorage | None = None,
 ) -> optuna.Study:
     """What Optuna knows after the trials of a record; the interrupted ones wait."""

@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rhs.config.compose import read_file
 from rhs.config.overrides import assigned
-from rhs.config.rules import unknown
+from rhs.config.value_checks import unknown
 from rhs.errors import UserError, check_number
 from rhs.training.checkpointer import BEST
 from rhs.tuning.search_space import Dimension, read_space

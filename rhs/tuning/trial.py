@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
-from rhs.config.compose import compose, to_container
+from rhs.config.compose import compose
 from rhs.config.overrides import overrides_of
+from rhs.config.settings import Params
 from rhs.data.shards import load_manifest
 from rhs.distributed.ray_cluster import workers_of
 from rhs.errors import UserError
@@ -24,6 +24,7 @@ from rhs.tracking.hardware import threads
 from rhs.tracking.tracker import NullTracker
 from rhs.training import checkpoint, run_log
 from rhs.training.driver import fit
+from rhs.training.hooks import RunHooks
 from rhs.training.preflight import check
 from rhs.training.worker import train_rank
 from rhs.tuning.search_space import Dimension
@@ -31,7 +32,7 @@ from rhs.tuning.search_space import Dimension
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def trial_params(overrides: list[str], workers: int = 1) -> dict:
+def trial_params(overrides: list[str], workers: int = 1) -> Params:
     """The parameters of a trial, fit to be sent to another process.
 
     Args:
@@ -41,15 +42,13 @@ def trial_params(overrides: list[str], workers: int = 1) -> dict:
     Raises:
         UserError: an override names something that does not exist.
     """
-    params = to_container(compose([*overrides, f"cluster.num_workers={workers}"]))
+    params = compose([*overrides, f"cluster.num_workers={workers}"])
     # Processes of Ray work in another folder than this one.
-    cache = project_folder() / params["cluster"]["cache_folder"]
-    params["cluster"]["cache_folder"] = str(cache)
-    return params
+    return params.with_cluster(cache_folder=str(project_folder() / params.cluster.cache_folder))
 
 
 def run_trial(
-    params: dict,
+    params: Params,
     shards: Path,
     folder: Path,
     report: Callable[[dict], None],
@@ -77,19 +76,17 @@ def run_trial(
     check(params, shards)
     for row in history_of(folder):
         report(row)
-    if workers_of(params["cluster"])[1] > 1:
+    if workers_of(params.cluster.num_workers)[1] > 1:
         _with_ray_train(params, shards, folder, report)
         return history_of(folder)
     torch.set_num_threads(threads())
-    device = torch.device("cuda" if params["cluster"]["use_gpu"] else "cpu")
+    device = torch.device("cuda" if params.cluster.use_gpu else "cpu")
     _, progress = train_rank(
         params,
         shards,
         open_store(folder / "checkpoints"),
         device,
-        report,
-        say or partial(_note, folder / "log.txt"),
-        stopping=stopping,
+        RunHooks(report, say or partial(_note, folder / "log.txt"), stopping=stopping),
     )
     return progress.history
 
@@ -114,12 +111,10 @@ class _Reporter(NullTracker):
 
 
 def _with_ray_train(
-    params: dict, shards: Path, folder: Path, report: Callable[[dict], None]
+    params: Params, shards: Path, folder: Path, report: Callable[[dict], None]
 ) -> None:
     run = Run(folder.name, folder.resolve())
-    config = OmegaConf.create(params)
-    assert isinstance(config, DictConfig)
-    fit(config, shards, run, _Reporter(report))
+    fit(params, shards, run, _Reporter(report))
 
 
 def _note(file: Path, line: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from tiny_project import ROOT, composed
 
 from pipelines.inputs import main
 from rhs.config.changed_choices import chosen, notice, overrides_for
-from rhs.config.compose import to_container
 
 PHOTOS = ("experiment=photos", "dataset.source=photos.tar")
 
@@ -22,7 +22,7 @@ def _in_project(project, monkeypatch):
 
 
 def params(*overrides: str) -> dict:
-    return to_container(composed(*overrides))
+    return asdict(composed(*overrides))
 
 
 def kept_by(lines: list[str]) -> dict:

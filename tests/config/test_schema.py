@@ -4,18 +4,18 @@ Nothing is trained or embedded here: what each stage looks at before it works is
 """
 
 import copy
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from damage import DELETED, VALUES, damaged, held, paths
-from omegaconf import OmegaConf
 from tiny_project import ROOT, small_params
 
 from pipelines import fetch, preprocess
-from rhs.config.compose import to_container
-from rhs.config.schema import SCHEMA, BadSetting, Missing, check_params, keys, nearest
+from rhs.config.schema import BadSetting, Missing, entries_of, keys, nearest, read_params
+from rhs.config.settings import IndexConfig
 from rhs.errors import UserError
 from rhs.inference.faiss_index import DEFAULTS, check_index_settings
 from rhs.training.preflight import check
@@ -35,7 +35,7 @@ FILES = {
 
 @cache
 def good(name: str) -> dict:
-    return to_container(small_params(*FILES[name]))
+    return asdict(small_params(*FILES[name]))
 
 
 class Looked(Exception):
@@ -44,8 +44,7 @@ class Looked(Exception):
 
 def look(params: dict, shards: Path, monkeypatch) -> None:
     """What fetch, preprocess, train and evaluate look at before they work."""
-    check_params(params)
-    config = OmegaConf.create(params)
+    config = read_params(params)
 
     def stop(*args: Any, **more: Any) -> None:
         raise Looked
@@ -55,7 +54,7 @@ def look(params: dict, shards: Path, monkeypatch) -> None:
         fetch.main(config)
     preprocess._settings(config)
     check_index_settings(params["index"], images=20_000, dim=params["model"]["dim"])
-    check(params, shards)
+    check(config, shards)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +88,7 @@ def test_the_table_has_every_parameter_and_no_other():
     composed = {".".join(path) for path in paths(good("default")) if isinstance(path[-1], str)}
     inner = ("dataset.fetch.", "model.trunk.", "method.", "cluster.resources_per_worker.")
     assert {key for key in composed if not key.startswith(inner)} == set(keys())
-    assert set(DEFAULTS) == set(SCHEMA["index"])
+    assert set(DEFAULTS) == set(entries_of(IndexConfig))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +110,7 @@ def test_the_nearest_known_parameter_is_offered(path, near):
     params = copy.deepcopy(good("default"))
     held(params, tuple(above))[key] = 1
     with pytest.raises(BadSetting, match=f"^{path} is unknown; accepted: ") as caught:
-        check_params(params)
+        read_params(params)
     assert caught.value.key == path
     assert near is None or f"; the nearest known is {near}" in str(caught.value)
 
@@ -127,7 +126,7 @@ def test_the_kinds_of_sentences():
         (("cluster", "num_workers"), 10**12, "a whole number of at least 1"),
     ):
         with pytest.raises(BadSetting) as caught:
-            check_params(damaged(good("default"), path, value))
+            read_params(damaged(good("default"), path, value))
         assert said in str(caught.value)
         assert caught.value.key == ".".join(path)
         assert isinstance(caught.value, Missing) == (value is DELETED)

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_project import ROOT, write_shards
+from tiny_project import ROOT, cluster_config, write_shards
 
 from rhs.data import decoded_cache as module
 from rhs.data.decoded_cache import DecodedImages, cache_path, decoded_size
@@ -18,12 +19,12 @@ from rhs.data.open_images import open_images
 from rhs.data.shards import ShardedImages
 from rhs.errors import UserError
 
-LAPTOP = {
-    "input": "auto",
-    "input_threads": None,
-    "decoded_gib": 1,
-    "resources_per_worker": {"CPU": 1},
-}
+LAPTOP = cluster_config(
+    input="auto",
+    input_threads=None,
+    decoded_gib=1,
+    resources_per_worker={"CPU": 1},
+)
 
 
 @pytest.fixture
@@ -96,10 +97,10 @@ def test_pixels_that_were_cut_short_are_made_again(shards, tmp_path):
 
 def test_a_folder_that_cannot_be(shards, tmp_path):
     (tmp_path / "file").write_text("")
-    cluster = {**LAPTOP, "cache_folder": str(tmp_path / "file" / "below")}
+    cluster = replace(LAPTOP, cache_folder=str(tmp_path / "file" / "below"))
     assert type(open_images(shards, "train", cluster)) is ShardedImages
     with pytest.raises(UserError, match=r"cluster\.cache_folder .* cannot be written"):
-        open_images(shards, "train", {**cluster, "input": "decoded"})
+        open_images(shards, "train", replace(cluster, input="decoded"))
 
 
 def test_processes_that_start_together_make_one(shards, tmp_path):
@@ -119,10 +120,10 @@ def test_processes_that_start_together_make_one(shards, tmp_path):
 
 
 def test_auto_decodes_what_fits(shards, tmp_path, monkeypatch):
-    cluster = {**LAPTOP, "cache_folder": str(tmp_path / "cache")}
+    cluster = replace(LAPTOP, cache_folder=str(tmp_path / "cache"))
     size = decoded_size(ShardedImages(shards, "train"))
     assert size == sum(3 * h * w for h, w in ShardedImages(shards, "train").sizes)
-    small = {**cluster, "decoded_gib": (size - 1) / module.GIB}
+    small = replace(cluster, decoded_gib=(size - 1) / module.GIB)
     assert type(open_images(shards, "train", small)) is ShardedImages
     usage = namedtuple("Usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 2 * size - 1))
@@ -132,8 +133,8 @@ def test_auto_decodes_what_fits(shards, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 0))
     assert type(open_images(shards, "train", cluster)) is DecodedImages  # there already
     with pytest.raises(UserError, match=r"choose another cluster\.cache_folder"):
-        open_images(shards, "test", {**cluster, "input": "decoded"})
-    assert type(open_images(shards, "train", {**cluster, "input": "shards"})) is ShardedImages
+        open_images(shards, "test", replace(cluster, input="decoded"))
+    assert type(open_images(shards, "train", replace(cluster, input="shards"))) is ShardedImages
 
 
 def test_the_pngs_of_this_test_are_gray_and_color(shards):

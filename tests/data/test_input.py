@@ -2,14 +2,15 @@
 
 import sys
 from collections import Counter
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from tiny_project import small_params, write_shards
 
-from rhs.config.compose import to_container
-from rhs.config.schema import check_group
+from rhs.config.schema import read_group
+from rhs.config.settings import ClusterConfig
 from rhs.data.batch_sampler import BalancedBatchSampler
 from rhs.data.decoded_cache import DecodedImages
 from rhs.data.loader import TrainLoader
@@ -121,15 +122,15 @@ def test_what_three_epochs_draw_is_the_plans(workers):
 
 
 def test_settings_of_the_input():
-    cluster = to_container(small_params().cluster)
+    cluster = small_params().cluster
     check_input(cluster)
     assert input_threads(cluster) == 1
-    assert input_threads({**cluster, "resources_per_worker": {"CPU": 6.0, "GPU": 1}}) == 6
-    assert input_threads({**cluster, "input_threads": 3}) == 3
-    from_nodes = {**cluster, "input": "ray"}
-    check_input({**from_nodes, "storage": "/a/folder"})
+    assert input_threads(replace(cluster, resources_per_worker={"CPU": 6.0, "GPU": 1})) == 6
+    assert input_threads(replace(cluster, input_threads=3)) == 3
+    from_nodes = replace(cluster, input="ray")
+    check_input(replace(from_nodes, storage="/a/folder"))
     with pytest.raises(UserError, match=r"input = ray .* URL in cluster.storage"):
-        check_input({**from_nodes, "storage": "s3://bucket/rhs"})
+        check_input(replace(from_nodes, storage="s3://bucket/rhs"))
     for wrong, said in (
         ({"input": "dali"}, r"cluster\.input is 'dali'; accepted: auto, decoded"),
         ({"input_threads": 0}, r"cluster\.input_threads is 0"),
@@ -139,4 +140,4 @@ def test_settings_of_the_input():
         ({"resources_per_worker": {"CPU": "x"}}, r"resources_per_worker\.CPU is 'x'"),
     ):
         with pytest.raises(UserError, match=said):
-            check_group("cluster", {**cluster, **wrong})
+            read_group(ClusterConfig, "cluster", asdict(cluster) | wrong)

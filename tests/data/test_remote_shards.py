@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 from s3_server import BUCKET, s3_server
+from tiny_project import changed, small_params
 
 import pipelines.preprocess
 from rhs.data.remote_shards import find_shards, local_shards, publish_shards
@@ -233,11 +233,10 @@ def test_a_cache_that_cannot_be_written(shards, storage, tmp_path):
 
 def test_where_a_run_finds_its_shards(shards, storage, project, cache):
     cluster = {"storage": None, "cache_folder": str(cache)}
-    params = OmegaConf.create({"dataset": {"name": "tiny"}, "cluster": cluster})
+    params = changed(small_params(), dataset={"name": "tiny"}, cluster=cluster)
     assert find_shards(params) == Path("data/shards/tiny")
     publish_shards(shards, storage, "tiny")
-    params.cluster.storage = storage
-    assert content(find_shards(params)) == content(shards)
+    assert content(find_shards(params.with_cluster(storage=storage))) == content(shards)
 
 
 def test_the_preprocess_stage_puts_them(shards, storage, stage_of, project, monkeypatch, capsys):

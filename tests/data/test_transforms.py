@@ -1,5 +1,7 @@
 """Views of an image: seeded crops and flips, and the whole image for evaluation."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from tiny_project import composed
@@ -71,7 +73,7 @@ def test_the_evaluation_view_is_the_whole_image():
 
 
 def test_letters_are_never_mirrored():
-    settings = composed("dataset=glyphs").dataset.augment
+    settings = asdict(composed("dataset=glyphs").dataset.augment)
     augmentation = Augmentation(**settings)
     assert augmentation.flip is False
     for seen in views(augmentation, picture(48, 48), size=48):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,8 @@ def test_a_search_notices_a_source_that_was_replaced(project, stage_of):
     stage_of("fetch", "dataset.source=photos")
     params = composed("dataset=folder", "dataset.source=photos")
     manifest = json.loads((shards / "manifest.json").read_text())
-    settings = {**params.preprocess, **{name: params.dataset[key] for key, name in DATASET.items()}}
+    named = {name: getattr(params.dataset, key) for key, name in DATASET.items()}
+    settings = asdict(params.preprocess) | named
     (shards / "manifest.json").write_text(json.dumps(manifest | {"settings": settings}))
     assert is_of(params, shards)
     Path("photos/class0/1.png").write_bytes(b"another")

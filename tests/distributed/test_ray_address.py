@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from omegaconf import OmegaConf
+from tiny_project import cluster_config
 
 from rhs.distributed import ray_address as module
 from rhs.distributed import ray_cluster
@@ -35,7 +35,7 @@ def test_the_address(monkeypatch, given, variable, found):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if variable is not None:
         monkeypatch.setenv("RAY_ADDRESS", variable)
-    assert address_of({"address": given}) == found
+    assert address_of(given) == found
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_what_is_no_address(monkeypatch, text, said):
         monkeypatch.setenv("RAY_ADDRESS", text if name == "RAY_ADDRESS" else "")
         given = text if name == "cluster.address" else None
         with pytest.raises(UserError) as caught:
-            ray_cluster.connect(OmegaConf.create({"address": given}))
+            ray_cluster.connect(cluster_config(address=given))
         assert str(caught.value).startswith(f"{name} is ")
         assert text in str(caught.value)
         assert said in str(caught.value)
@@ -72,7 +72,7 @@ def test_what_is_no_address(monkeypatch, text, said):
 @pytest.mark.parametrize("given", [5, True, 6379.0, ["head:6379"], {"host": "head"}])
 def test_an_address_that_is_no_text(given):
     with pytest.raises(UserError, match=r"^cluster\.address is .*; accepted: null, HOST:PORT"):
-        address_of({"address": given})
+        address_of(given)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_a_cluster_of_another_version_is_a_sentence(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray_cluster, "check_answer", lambda *_: None)
     with pytest.raises(UserError, match=r"\(Version mismatch: The cluster was started with: Ray"):
-        ray_cluster.connect(OmegaConf.create({"address": "head:6379"}))
+        ray_cluster.connect(cluster_config(address="head:6379"))
 
 
 @pytest.mark.parametrize("mode", ["", "garbage", "1", "tokens"])
@@ -140,7 +140,7 @@ def test_a_mode_of_authentication_that_ray_does_not_know(monkeypatch, mode):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", mode)
     with pytest.raises(UserError, match=r"^RAY_AUTH_MODE is .*; accepted: token, disabled\.$"):
-        ray_cluster.connect(OmegaConf.create({}))
+        ray_cluster.connect(cluster_config())
 
 
 def test_a_cluster_that_lets_nobody_in_is_a_sentence(monkeypatch):
@@ -154,7 +154,7 @@ def test_a_cluster_that_lets_nobody_in_is_a_sentence(monkeypatch):
     monkeypatch.setattr(ray_cluster, "check_answer", lambda *_: None)
     monkeypatch.setenv(module.TRIES, "1")
     with pytest.raises(UserError, match=r"head:6379, which is cluster.address \(it lets .*TOKEN"):
-        ray_cluster.connect(OmegaConf.create({"address": "head:6379"}))
+        ray_cluster.connect(cluster_config(address="head:6379"))
 
 
 def test_a_cluster_that_was_started_here_and_is_gone(monkeypatch, tmp_path):
@@ -170,4 +170,4 @@ def test_a_cluster_that_was_started_here_and_is_gone(monkeypatch, tmp_path):
         monkeypatch.setattr(utils, "read_ray_address", lambda _, known=known: known)
         monkeypatch.setattr(services, "resolve_ip_for_localhost", lambda host: host)
         with pytest.raises(UserError, match=f"which is cluster.address .*{said}"):
-            ray_cluster.connect(OmegaConf.create({"address": "auto"}))
+            ray_cluster.connect(cluster_config(address="auto"))

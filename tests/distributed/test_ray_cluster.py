@@ -1,13 +1,12 @@
 """Workers that the local cluster has no room for are refused, not waited for."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
-from tiny_project import composed
+from tiny_project import cluster_config, composed
 
-from rhs.config.compose import to_container
 from rhs.distributed import ray_cluster
 from rhs.errors import UserError
 from rhs.evaluation.ray_embedding import embedding_pool
@@ -46,7 +45,7 @@ def test_a_cluster_that_can_grow_is_waited_for(monkeypatch, capsys):
     monkeypatch.setattr(ray, "init", lambda **_: None)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     monkeypatch.setattr(ray_cluster, "check_answer", lambda *_: None)
-    chosen = OmegaConf.merge(composed().cluster, {"address": "ray.example:6379", "num_workers": 3})
+    chosen = replace(composed().cluster, address="ray.example:6379", num_workers=3)
     ray_cluster.connect(chosen)
     assert "3 with 1 CPU each need 3 CPU; there are 2" in capsys.readouterr().out
 
@@ -66,7 +65,7 @@ def test_an_elastic_range_may_ask_for_more_than_there_is(monkeypatch):
 )
 def test_how_many_workers(asked, workers):
     chosen = composed(f"cluster.num_workers={asked}").cluster
-    assert ray_cluster.workers_of(chosen) == ray_cluster.workers_of(to_container(chosen)) == workers
+    assert ray_cluster.workers_of(chosen.num_workers) == workers
 
 
 @pytest.mark.parametrize(
@@ -96,10 +95,11 @@ def test_what_is_no_number_of_workers(asked, monkeypatch):
     sentence = re.compile(r"cluster\.num_workers is [^\n]+; it must be a whole number [^.\n]+\.")
     with pytest.raises(UserError, match=sentence):
         composed(f"cluster.num_workers={asked}")
-    chosen = OmegaConf.create(yaml.safe_load(f"num_workers: {asked}"))
-    for refusing in (ray_cluster.workers_of, ray_cluster.connect):
+    workers = yaml.safe_load(asked)
+    chosen = cluster_config(num_workers=workers)
+    for refusing, given in ((ray_cluster.workers_of, workers), (ray_cluster.connect, chosen)):
         with pytest.raises(UserError) as caught:
-            refusing(chosen)
+            refusing(given)
         assert sentence.fullmatch(str(caught.value).replace("1.5", "")), str(caught.value)
 
 
@@ -121,6 +121,6 @@ def test_what_is_no_number_of_workers(asked, monkeypatch):
     ],
 )
 def test_embedding_leaves_a_processor_to_the_readers(workers, each, there, pool):
-    chosen = {"num_workers": workers, "resources_per_worker": each}
+    chosen = cluster_config(num_workers=workers, resources_per_worker=each)
     takes = {"CPU": pool[2], "GPU": each.get("GPU", 0)}
     assert embedding_pool(chosen, there) == (*pool[:2], takes)

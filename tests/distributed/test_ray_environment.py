@@ -4,12 +4,12 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from nasty import NAMES
-from omegaconf import OmegaConf
-from tiny_project import ROOT, composed
+from tiny_project import ROOT, changed, cluster_config, composed
 
 from rhs.datasets.raw_folder import folder_name
 from rhs.distributed import ray_cluster, ray_environment
@@ -148,7 +148,7 @@ def test_ray_is_told(monkeypatch):
     monkeypatch.setattr(ray_cluster, "give_token", lambda: None)
     monkeypatch.setattr(sys, "executable", "/opt/My Project/python")
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")
-    ray_cluster.connect(OmegaConf.create({"num_cpus": 2}))
+    ray_cluster.connect(cluster_config(num_cpus=2))
     assert told["_temp_dir"] == "/tmp/ray"
     assert told["runtime_env"]["py_executable"] == "'/opt/My Project/python'"
 
@@ -181,15 +181,15 @@ def test_a_terminal_that_has_not_the_letters(tmp_path):
 @pytest.mark.parametrize("name", ["hf-hub:timm/tiny_vit", "x" * 300, "写真" * 100, "a'b\n"])
 def test_a_runs_name_is_a_folders(name):
     params = composed("dataset=folder", "model=timm")
-    params.model.name, params.dataset.name = name, "写" * 66
+    dataset = replace(params.dataset, name="写" * 66)
+    params = replace(params, dataset=dataset, model=replace(params.model, name=name))
     run = identify(params, "0" * 64)
     assert "/" not in run.name
     assert "'" not in run.name
     assert len(run.name.encode()) < 240
-    params.model.name = "resnet50.a1_in1k"
-    params.dataset.name = "my-photos"
+    params = changed(params, model={"name": "resnet50.a1_in1k"}, dataset={"name": "my-photos"})
     made = identify(params, "0" * 64).name
-    assert made.startswith(f"my-photos-{params.method.name}-resnet50.a1_in1k-")
+    assert made.startswith(f"my-photos-{params.method['name']}-resnet50.a1_in1k-")
 
 
 def test_a_data_sets_name_leaves_room_in_a_folders():

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folders import files
-from omegaconf import OmegaConf
 from tiny_project import composed, small_params, write_shards
 
 from pipelines import evaluate
@@ -122,7 +121,7 @@ def test_a_gallery_in_parts_scores_the_same_though_a_worker_is_killed(
     files = resumable_embedding.embed(params, shards, ["test"], model, work)["test"]
     whole = scoring.score_files(params, files)
     monkeypatch.setattr(ShardedGallery, "queries", kills)
-    parts = scoring.score_files(OmegaConf.merge(params, {"cluster": {"gallery_shards": 2}}), files)
+    parts = scoring.score_files(params.with_cluster(gallery_shards=2), files)
     del whole["nmi"], whole["intervals"]["nmi"]
     assert parts == whole
     assert len(killed) == 1

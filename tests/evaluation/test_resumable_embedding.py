@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -240,7 +241,9 @@ def test_killed_twice_it_goes_on(shards, model, project):
     (project / "data/shards/glyphs").symlink_to(shards)
     (project / "models").mkdir()
     (project / "models/glyphs").symlink_to(model)
-    (project / "params.yaml").write_text(OmegaConf.to_yaml(small_params("evaluate.batch_size=4")))
+    (project / "params.yaml").write_text(
+        OmegaConf.to_yaml(asdict(small_params("evaluate.batch_size=4")))
+    )
     before = files(project)
     straight = stage_script(project, "")
     assert straight.returncode == 0, straight.stderr

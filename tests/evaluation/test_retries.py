@@ -28,7 +28,7 @@ def failing(errors: list[Exception]):
 @pytest.mark.parametrize("most", [2, 3, -1])
 def test_lost_workers_are_survived_and_told(most, capsys):
     lost = [ActorDiedError(), NodeDiedError("gone\nmore")]
-    assert retry_lost_workers(failing(lost), {"max_failures": most}, "embedding", "less") == "made"
+    assert retry_lost_workers(failing(lost), most, "embedding", "less") == "made"
     assert capsys.readouterr().out.splitlines() == [
         "embedding: a worker was lost, its work is done again (killed, by the system where memory "
         "was short, or crashed)",
@@ -40,7 +40,7 @@ def test_lost_workers_are_survived_and_told(most, capsys):
 def test_more_lost_workers_than_allowed_are_one_sentence(most, capsys):
     lost = [OutOfMemoryError("Memory on the node was low")] * (most + 1)
     with pytest.raises(UserError) as told:
-        retry_lost_workers(failing(lost), {"max_failures": most}, "embedding", "a smaller batch")
+        retry_lost_workers(failing(lost), most, "embedding", "a smaller batch")
     assert str(told.value) == (
         f"embedding: workers were lost more often than cluster.max_failures = {most} allows, the "
         "last one so: Ray ended it, as its node's memory was full; less memory is needed with a "
@@ -53,7 +53,7 @@ def test_other_errors_stay_as_they_are(capsys):
     unmade = ActorDiedError(RayTaskError("__init__", "no such weights", KeyError("x")))
     for error in (UserError("a sentence"), KeyError("x"), unmade):
         with pytest.raises(type(error)) as raised:
-            retry_lost_workers(failing([error]), {"max_failures": 5}, "embedding", "less")
+            retry_lost_workers(failing([error]), 5, "embedding", "less")
         assert raised.value is error
     assert capsys.readouterr().out == ""
 

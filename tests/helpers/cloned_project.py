@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -52,7 +53,9 @@ def run(command: list[str], cwd: Path, check: bool = True) -> subprocess.Complet
 def choose(project: Path, *choices: str) -> None:
     """What `dvc exp run -S` does to params.yaml, without running anything."""
     source = [word for word in shlex.split(README[1]) if "=" in word]
-    OmegaConf.save(composed(*source, *CHOICES, *choices), project / "params.yaml")
+    OmegaConf.save(
+        OmegaConf.create(asdict(composed(*source, *CHOICES, *choices))), project / "params.yaml"
+    )
 
 
 def make_clone(parent: Path) -> Path:
@@ -64,7 +67,9 @@ def make_clone(parent: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    OmegaConf.save(composed(), folder / "params.yaml")  # ROOT's may be an experiment's
+    OmegaConf.save(
+        OmegaConf.create(asdict(composed())), folder / "params.yaml"
+    )  # ROOT's may be an experiment's
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
         run([*GIT, *command], folder)
     for label in range(8):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -22,7 +23,7 @@ class Driver:
             (project / "data/shards").mkdir(parents=True)
             (project / "data/shards/glyphs").symlink_to(shards)
         params = small_params(*LONG, *overrides)
-        (project / "params.yaml").write_text(OmegaConf.to_yaml(params))
+        (project / "params.yaml").write_text(OmegaConf.to_yaml(asdict(params)))
         self.start()
 
     def start(self, stage: str = "train") -> None:

@@ -16,7 +16,6 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ["GLOO_SOCKET_IFNAME"] = "lo"
 
 import ray
-from omegaconf import OmegaConf
 from ray.cluster_utils import Cluster
 from tiny_project import ROOT, small_params
 
@@ -47,17 +46,15 @@ def main(shards: Path, folder: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     cluster.add_node(num_cpus=1)
     second = cluster.add_node(num_cpus=1)
-    settings = OmegaConf.merge(
-        small_params("method=rhs_npair", "train.epochs=400", "train.lr=3e-5"),
-        {
-            "cluster": {
-                "address": cluster.address,
-                "num_workers": [1, 2],
-                "max_failures": 3,
-                "elastic_seconds": 2,
-                "checkpoint": {"every_steps": 2},
-            }
-        },
+    settings = small_params(
+        "method=rhs_npair",
+        "train.epochs=400",
+        "train.lr=3e-5",
+        f"cluster.address={cluster.address}",
+        "cluster.num_workers=[1,2]",
+        "cluster.max_failures=3",
+        "cluster.elastic_seconds=2",
+        "cluster.checkpoint.every_steps=2",
     )
     run = Run("elastic", folder / "runs" / "elastic")
     with ThreadPoolExecutor(1) as pool:

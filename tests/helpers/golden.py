@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from gloo_pool import GlooPool
-from omegaconf import OmegaConf
 from tiny_project import ROOT, small_params, write_shards
 
 from rhs.storage.store import FolderStore
 from rhs.training import worker
+from rhs.training.hooks import RunHooks
 
 FOLDER = ROOT / "tests/assets/losses"
 METHODS = ("npair", "symm_npair", "rhs_npair", "iaa_multi_similarity", "schem")
@@ -36,16 +36,14 @@ def curves(folder: Path, shards: Path) -> dict[str, list[float]]:
 
 
 def _curve(method: str, shards: Path, folder: Path) -> list[float]:
-    params = OmegaConf.to_container(small_params(f"method={method}", *SETTINGS))
+    params = small_params(f"method={method}", *SETTINGS)
     rows: list[dict] = []
     worker.train_rank(
         params,
         shards,
         FolderStore(folder),
         torch.device("cpu"),
-        lambda row: None,
-        lambda line: None,
-        rows.extend,
+        RunHooks(record=rows.extend),
     )
     assert len(rows) == STEPS
     return [row["loss"] for row in rows]

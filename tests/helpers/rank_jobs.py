@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from injector import Ended, Injury, inflicted
-from tiny_project import prepared
+from tiny_project import prepared, train_config
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rhs.config.settings import Params
 from rhs.data.batch_sampler import BatchIndices
 from rhs.data.shards import ShardedImages
 from rhs.distributed import collectives
@@ -19,6 +20,7 @@ from rhs.errors import UserError
 from rhs.storage.store import FolderStore
 from rhs.training import checkpoint, components, loop, worker
 from rhs.training.checkpointer import TrainingStopped
+from rhs.training.hooks import RunHooks
 
 FEATURES, DIM = 12, 8
 
@@ -138,7 +140,7 @@ def train_on_a_bad_image(method: dict, bad: float) -> tuple[str, int, bool]:
     optimizer = torch.optim.SGD([{"params": parameters, "lr_factor": 1.0}], lr=0.1)
     updates = []
     optimizer.register_step_post_hook(lambda *_: updates.append(1))
-    settings = loop.Settings(epochs=1, lr=0.1, warmup=0, precision="float32", seed=0)
+    settings = train_config(epochs=1, lr=0.1, warmup=0)
     wrapped = DistributedDataParallel(model)
     try:
         loop.train(
@@ -148,9 +150,10 @@ def train_on_a_bad_image(method: dict, bad: float) -> tuple[str, int, bool]:
             Constant(bad, when=2),
             settings,
             loop.Progress(),
-            torch.device("cpu"),
-            lambda progress, times: None,
-            lambda line: None,
+            seed=0,
+            device=torch.device("cpu"),
+            end_of_epoch=lambda progress, times: None,
+            hooks=RunHooks(),
         )
         message = ""
     except UserError as error:
@@ -170,7 +173,7 @@ def refused_world(plan) -> str:
     return ""
 
 
-def open_on_a_full_disk(params: dict, shards: Path, checkpoints: Path, full: int) -> str:
+def open_on_a_full_disk(params: Params, shards: Path, checkpoints: Path, full: int) -> str:
     """What `train_rank` raises where the disk of one rank has no space."""
 
     def open_images(*_):
@@ -181,7 +184,7 @@ def open_on_a_full_disk(params: dict, shards: Path, checkpoints: Path, full: int
     with unittest.mock.patch.object(components, "open_images", open_images):
         try:
             worker.train_rank(
-                params, shards, FolderStore(checkpoints), torch.device("cpu"), print, print
+                params, shards, FolderStore(checkpoints), torch.device("cpu"), RunHooks()
             )
         except UserError as error:
             return f"{type(error).__name__}: {error}"
@@ -189,7 +192,7 @@ def open_on_a_full_disk(params: dict, shards: Path, checkpoints: Path, full: int
 
 
 def train_until(
-    params: dict, shards: Path, checkpoints: Path, injury: Injury | None = None
+    params: Params, shards: Path, checkpoints: Path, injury: Injury | None = None
 ) -> tuple[bool, list[str]]:
     """One rank's work, which may end early: whether it came through, and the lines it said."""
     lines: list[str] = []
@@ -200,9 +203,7 @@ def train_until(
                 shards,
                 FolderStore(checkpoints),
                 torch.device("cpu"),
-                lambda row: None,
-                lines.append,
-                stopping=lambda: bool(signals),
+                RunHooks(say=lines.append, stopping=lambda: bool(signals)),
             )
         except (Ended, TrainingStopped):
             return False, lines

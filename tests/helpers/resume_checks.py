@@ -4,16 +4,17 @@ import os
 from pathlib import Path
 
 import numpy as np
-from omegaconf import OmegaConf
 from rank_jobs import final_tensors, train_until
 from tiny_project import small_params
+
+from rhs.config.settings import Params
 
 STEPS = 5  # an epoch of the tiny data set has, see test_the_tiny_epoch
 
 
-def params(method: str = "rhs_npair", every_steps: int | None = None) -> dict:
+def params(method: str = "rhs_npair", every_steps: int | None = None) -> Params:
     often = f"cluster.checkpoint.every_steps={'null' if every_steps is None else every_steps}"
-    return OmegaConf.to_container(small_params(f"method={method}", often))
+    return small_params(f"method={method}", often)
 
 
 def straight_runs(gloo_pool, shards: Path, tmp_path_factory, *world_sizes: int) -> dict:

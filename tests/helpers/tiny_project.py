@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from rhs.config.compose import compose
+from rhs.config.schema import read_params
+from rhs.config.settings import ClusterConfig, Params, TrainConfig
 from rhs.data.shards import SHARD_SCHEMA
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +36,7 @@ SMALL = (
 )
 
 
-def composed(*overrides: str) -> DictConfig:
+def composed(*overrides: str) -> Params:
     """The parameters of these Hydra overrides, from whichever folder the tests run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
@@ -44,12 +46,26 @@ def composed(*overrides: str) -> DictConfig:
 @lru_cache
 def small_model_config() -> dict:
     """What `rhs.models.embedder.build_embedder` makes a model for 16-pixel images from."""
-    return OmegaConf.to_container(small_params().model)
+    return asdict(small_params().model)
 
 
 @lru_cache
-def small_params(*overrides: str) -> DictConfig:
+def small_params(*overrides: str) -> Params:
     return composed(*SMALL, *overrides)
+
+
+def changed(params: Params, **groups: dict) -> Params:
+    """A copy with some other values, each checked: changed(params, train={"lr": 0.1})."""
+    tree = asdict(params)
+    return read_params(tree | {group: tree[group] | groups[group] for group in groups})
+
+
+def cluster_config(**values) -> ClusterConfig:
+    return replace(small_params().cluster, **values)
+
+
+def train_config(**values) -> TrainConfig:
+    return replace(small_params().train, **values)
 
 
 @lru_cache
@@ -57,7 +73,7 @@ def method_config(name: str) -> dict:
     """What `rhs.config.instantiate.build` makes the objective from."""
     from rhs.methods.objective import NOT_OURS
 
-    config = OmegaConf.to_container(composed(f"method={name}").method)
+    config = composed(f"method={name}").method
     return {key: value for key, value in config.items() if key not in NOT_OURS}
 
 

@@ -1,12 +1,13 @@
 """The kinds of index: chosen by size, refused where impossible, and their stated recall."""
 
+from dataclasses import asdict
+
 import faiss
 import numpy as np
 import pytest
 from searchable import unit
 from tiny_project import composed
 
-from rhs.config.compose import to_container
 from rhs.errors import UserError
 from rhs.inference.faiss_index import (
     DEFAULTS,
@@ -25,9 +26,7 @@ def many():
 
 
 def test_the_configuration_is_what_is_taken_without_one():
-    assert (
-        check_index_settings(to_container(composed().index)) == check_index_settings({}) == DEFAULTS
-    )
+    assert check_index_settings(asdict(composed().index)) == check_index_settings({}) == DEFAULTS
 
 
 def test_the_kind_is_chosen_by_size_unless_told():

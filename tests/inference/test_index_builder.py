@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from PIL import Image
 from searchable import save_model
 from tiny_project import composed, png, write_shard
 
-from rhs.config.compose import to_container
 from rhs.data.shards import SHARD_SCHEMA, ShardedImages
 from rhs.errors import UserError
 from rhs.inference.index import ITEMS, VECTORS, index_digest, open_index, read_facts
@@ -20,9 +20,7 @@ from rhs.models.embedder import model_digest
 
 
 def test_the_facts(made, tmp_path, capsys):
-    facts = build_index(
-        tmp_path, made.shards, made.embedded, made.model, to_container(composed().index)
-    )
+    facts = build_index(tmp_path, made.shards, made.embedded, made.model, asdict(composed().index))
     assert facts == read_facts(tmp_path) == json.loads((tmp_path / "index.json").read_text())
     assert (facts["kind"], facts["dim"], facts["images"]) == ("flat", 6, 17)
     assert facts["splits"] == {"train": 9, "test": 8}, "val has no image"

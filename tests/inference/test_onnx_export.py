@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ import torch
 from searchable import CONFIG, save_model
 from tiny_project import composed
 
-from rhs.config.compose import to_container
 from rhs.errors import UserError
 from rhs.inference.onnx_export import OPSET, TOLERANCE, difference, export_onnx
 from rhs.models.embedder import load_embedder, model_digest
@@ -107,7 +107,7 @@ def test_what_onnx_has_no_words_for_is_a_sentence(tmp_path, monkeypatch):
 @pytest.mark.slow  # the exporter takes 7 s
 @pytest.mark.skipif(not HAVE_WEIGHTS, reason="the package with the weights is not installed")
 def test_efficientnet_lite0_with_its_pretrained_weights(tmp_path):
-    config = to_container(composed("model=efficientnet_lite0").model) | {
+    config = asdict(composed("model=efficientnet_lite0").model) | {
         "image_size": 64,
         "dim": 16,
     }

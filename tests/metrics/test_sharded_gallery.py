@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from retrieved import clustered, with_duplicates
+from tiny_project import cluster_config
 
 from rhs.data.embedding_files import Embeddings, write_embedded
 from rhs.errors import UserError
@@ -16,7 +17,7 @@ from rhs.metrics.gallery import Gallery
 from rhs.metrics.retrieval import score
 from rhs.metrics.sharded_gallery import sharded_score
 
-TWO = {"gallery_shards": 2, "resources_per_worker": {"CPU": 0.5}}
+TWO = cluster_config(gallery_shards=2, resources_per_worker={"CPU": 0.5})
 
 
 def stored(folder: Path, embeddings, labels, queries=None, sizes=(5, 1, 30, 20)) -> list[Path]:
@@ -51,11 +52,15 @@ def test_more_workers_than_the_cluster_has(ray_cluster, tmp_path):
         r"gallery_shards is 9: 3 workers \(at most one a shard\) with 1 CPU each need 3 CPU; "
     )
     with pytest.raises(UserError, match=sentence):
-        sharded_score(files, (1,), {"gallery_shards": 9, "resources_per_worker": {"CPU": 1}})
+        sharded_score(
+            files, (1,), cluster_config(gallery_shards=9, resources_per_worker={"CPU": 1})
+        )
     with pytest.raises(
         UserError, match=r"gallery_shards is 1: 1 workers .* need 2 big; there are 0"
     ):
-        sharded_score(files, (1,), {"gallery_shards": 1, "resources_per_worker": {"big": 2}})
+        sharded_score(
+            files, (1,), cluster_config(gallery_shards=1, resources_per_worker={"big": 2})
+        )
 
 
 def test_a_place_that_is_taken_is_waited_for(ray_cluster, tmp_path, monkeypatch, capsys):

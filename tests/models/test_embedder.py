@@ -2,13 +2,13 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from tiny_project import composed, small_model_config
+from tiny_project import composed, small_model_config, small_params
 from torch import nn
 
-from rhs.config.compose import to_container
 from rhs.errors import UserError
 from rhs.models import trunks
 from rhs.models.convnet import ConvNet
@@ -161,7 +161,7 @@ def test_nor_deep_inside(tmp_path, deep):
 
 def test_a_trunk_that_is_no_network():
     with pytest.raises(UserError, match=r"model\.trunk is 'frozen'.*set train\.trunk=frozen"):
-        check_model(small_model_config() | {"trunk": "frozen"})
+        check_model(replace(small_params().model, trunk="frozen"))
 
 
 @pytest.mark.parametrize("missing", ["model.safetensors", "config.json"])
@@ -224,7 +224,7 @@ def test_the_configuration_is_text(tmp_path):
 
 def checked(*choices: str) -> None:
 
-    check_model(to_container(composed(*choices).model))
+    check_model(composed(*choices).model)
 
 
 def test_a_name_of_timm_for_another_model_is_refused():

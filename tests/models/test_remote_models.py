@@ -4,7 +4,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from tiny_project import changed, small_params
 
 from rhs.errors import UserError
 from rhs.models import remote_models
@@ -32,7 +32,7 @@ def model(tmp_path: Path, run: str) -> Path:
 
 
 def found(storage: str | None) -> dict[str, str]:
-    params = OmegaConf.create({"dataset": {"name": "tiny"}, "cluster": {"storage": storage}})
+    params = changed(small_params(), dataset={"name": "tiny"}, cluster={"storage": storage})
     return {path.name: path.read_text() for path in find_model(params).iterdir()}
 
 

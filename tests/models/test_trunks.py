@@ -142,7 +142,7 @@ def _counterpart(block: nn.Module, module: str) -> str:
 @needs_weights
 def test_pretrained_features_are_not_random_ones():
     config = composed("model=efficientnet_lite0").model
-    assert config.trunk.pretrained is True
+    assert config.trunk["pretrained"] is True
     images = torch.randn(2, 3, 64, 64)
     pretrained, fresh = (trunks.efficientnet_lite0(flag).eval() for flag in (True, False))
     with torch.inference_mode():

@@ -48,13 +48,14 @@ def test_a_process_that_dies_is_one_sentence(ray_cluster, tmp_path, monkeypatch)
 CLUSTER = """
 import sys
 from pathlib import Path
-from omegaconf import OmegaConf
+sys.path.append('tests/helpers')
+from tiny_project import cluster_config
 from rhs.distributed.ray_cluster import connect
 from rhs.preprocessing import preprocess as module
 from rhs.preprocessing import ray_preparation
 raw, out, cpus, rows, size = sys.argv[1:]
 ray_preparation.BLOCK_ROWS, ray_preparation.BLOCK_BYTES = int(rows), int(size)
-connect(OmegaConf.create({"num_cpus": int(cpus)}))
+connect(cluster_config(num_cpus=int(cpus)))
 module.preprocess(Path(raw), Path(out), rows_per_shard=500, validation=0)
 """
 

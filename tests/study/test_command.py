@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from functools import partial
 
 import pytest
@@ -65,8 +66,8 @@ def test_data_sets_are_prepared_once_and_anew_with_other_settings(project, monke
     params = compose(["dataset.validation=0.2"])
     shards = ensure_shards.prepared(params)
     assert did == ["fetch", "preprocess"]
-    given = {made: params.dataset.get(key) for key, made in ensure_shards.DATASET.items()}
-    wanted = dict(params.preprocess) | {k: v for k, v in given.items() if v is not None}
+    given = {made: getattr(params.dataset, key) for key, made in ensure_shards.DATASET.items()}
+    wanted = asdict(params.preprocess) | {k: v for k, v in given.items() if v is not None}
     shards.mkdir(parents=True)
     (shards / "manifest.json").write_text(json.dumps({"settings": wanted}))
     ensure_shards.prepared(params)

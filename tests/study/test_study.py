@@ -22,13 +22,13 @@ class Fake:
         monkeypatch.setattr("rhs.study.cells.run_cell", self)
 
     def __call__(self, params, shards, folder):
-        if params["train"]["epochs"] == 0:
+        if params.train.epochs == 0:
             return scores(0.2)
-        which = params["method"]["name"], params["seed"]
+        which = params.method["name"], params.seed
         self.ran.append(which)
         if which in self.failing:
             raise self.failing[which]
-        return scores(0.5 + 0.01 * params["seed"] + 0.1 * (which[0] == "rhs_npair"))
+        return scores(0.5 + 0.01 * params.seed + 0.1 * (which[0] == "rhs_npair"))
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_a_cell_is_the_run_that_its_command_makes(project, tiny_shards):
     assert words[3::2] == ["-S"] * len(cell.overrides)
     digest = load_manifest(tiny_shards)["digest"]
     assert identify(compose(words[4::2]), digest).name == cell.run
-    assert cell.params["seed"] == 4
+    assert cell.params.seed == 4
 
 
 def test_cells_run_in_ray(ray_cluster, project, tiny_shards):

@@ -1,5 +1,6 @@
 """What reaches MLflow, read back from its database."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import mlflow
@@ -7,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_away import MANIFEST, begin, eventually
 from omegaconf import OmegaConf
-from tiny_project import composed
+from tiny_project import changed, composed
 
 from rhs.config.compose import flatten
 from rhs.tracking.provenance import shorten
@@ -38,9 +39,7 @@ def test_a_run_says_what_it_is_a_function_of(params, run):
     kept = read_back(tracker)
     assert kept.info.run_name == "npair-convnet-12345678"  # the experiment is called glyphs
     assert kept.info.status == "FINISHED"
-    assert kept.data.params == {
-        name: str(value) for name, value in flatten(OmegaConf.to_container(params)).items()
-    }
+    assert kept.data.params == {name: str(value) for name, value in flatten(asdict(params)).items()}
     assert kept.data.params["method.loss._target_"] == "rhs.methods.losses.npair.NPair"
     assert kept.data.tags["data.digest"] == MANIFEST["digest"]
     assert kept.data.tags["rhs.run"] == run.name
@@ -104,8 +103,7 @@ def test_a_failed_run_says_so_and_is_the_same_one_when_it_continues(params, run)
 
 def test_lists_of_class_names_fit(run):
     names = [f"class {i}" for i in range(2000)]
-    params = composed("dataset=folder")
-    params.dataset.train_classes = names
+    params = changed(composed("dataset=folder"), dataset={"train_classes": names})
     with tracked(params, run, MANIFEST) as tracker:
         pass
     kept = read_back(tracker).data.params["dataset.train_classes"]
@@ -128,14 +126,15 @@ def test_addresses(monkeypatch):
 
 
 def test_no_secrets(run):
-    params = composed("dataset=folder")
-    params.fetch.mirror = "https://me:hunter2@mirror/x?token=hunter2"
-    OmegaConf.update(params, "model.access_token", "hunter2", force_add=True)
+    mirror = {"mirror": "https://me:hunter2@mirror/x?token=hunter2"}
+    params = changed(composed("dataset=folder"), fetch=mirror)
+    trunk = params.model.trunk | {"access_token": "hunter2"}
+    params = replace(params, model=replace(params.model, trunk=trunk))
     with tracked(params, run, MANIFEST) as tracker:
         pass
     kept = read_back(tracker)
     assert kept.data.params["fetch.mirror"] == "https://***@mirror/x?***"
-    assert kept.data.params["model.access_token"] == "***"
+    assert kept.data.params["model.trunk.access_token"] == "***"
     for file in [Path("mlflow.db"), *Path("mlartifacts").rglob("*"), *run.folder.rglob("*")]:
         assert file.is_dir() or b"hunter2" not in file.read_bytes(), file
 

@@ -4,25 +4,28 @@ import errno
 import threading
 import time
 from concurrent.futures import wait
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from rhs.config.schema import read_group
+from rhs.config.settings import CheckpointConfig
 from rhs.errors import UserError
 from rhs.storage.store import FolderStore
 from rhs.training.checkpoint import load, load_latest, steps
 from rhs.training.checkpointer import (
     Checkpointer,
-    CheckpointSettings,
     TrainingStopped,
     best_step,
     resume,
 )
+from rhs.training.hooks import RunHooks
 from rhs.training.loop import Progress
 
 PLAN = SimpleNamespace(steps=10, adaptive=False)
-NEVER = CheckpointSettings(every_seconds=None)
+NEVER = CheckpointConfig(every_seconds=None, every_steps=None, keep=2)
 
 
 @pytest.fixture
@@ -36,8 +39,9 @@ def parts():
 def keeper_of(tmp_path, parts):
     """Makes keepers of the same folder; `said` has their lines."""
 
-    def make(often: CheckpointSettings = NEVER, **more) -> Checkpointer:
-        return Checkpointer(FolderStore(tmp_path), parts, PLAN, often, make.said.append, **more)
+    def make(often: CheckpointConfig = NEVER, owner=None, **more) -> Checkpointer:
+        hooks = RunHooks(say=make.said.append, **more)
+        return Checkpointer(FolderStore(tmp_path), parts, PLAN, often, hooks, owner=owner)
 
     make.said = []
     return make
@@ -48,13 +52,13 @@ def at(step: int, history: list[dict] | None = None) -> Progress:
 
 
 def test_every_so_many_steps(keeper_of):
-    keeper = keeper_of(CheckpointSettings(every_seconds=None, every_steps=4))
+    keeper = keeper_of(replace(NEVER, every_steps=4))
     assert [step for step in range(1, 13) if keeper.due(step)] == [4, 8, 12]
     assert not any(keeper_of(NEVER).due(step) for step in range(1, 13))
 
 
 def test_every_so_many_seconds(keeper_of, monkeypatch):
-    keeper, now = keeper_of(CheckpointSettings(every_seconds=60)), [time.monotonic()]
+    keeper, now = keeper_of(replace(NEVER, every_seconds=60)), [time.monotonic()]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     assert not keeper.due(1)
     now[0] += 61
@@ -78,8 +82,9 @@ class SlowFolder(FolderStore):
 
 def test_training_goes_on_while_it_is_written_and_changes_nothing_in_it(tmp_path, parts):
     said: list[str] = []
+    hooks = RunHooks(say=said.append)
     keeper = Checkpointer(
-        SlowFolder(tmp_path), parts, PLAN, CheckpointSettings(every_seconds=1e-9), said.append
+        SlowFolder(tmp_path), parts, PLAN, replace(NEVER, every_seconds=1e-9), hooks
     )
     progress = at(7)
     before = parts[0].weight.detach().clone()
@@ -115,7 +120,7 @@ RECALLS, AREAS = (0.2, 0.9, 0.9, 0.5), (0.1, 0.2, 0.3, 0.3)
 
 def test_the_last_and_the_best_stay(keeper_of, tmp_path):
     history = []
-    with keeper_of(CheckpointSettings(every_seconds=None, keep=1)) as keeper:
+    with keeper_of(replace(NEVER, keep=1)) as keeper:
         for epoch, (recall, area) in enumerate(zip(RECALLS, AREAS, strict=True), 1):
             row = {"epoch": epoch, "step": 10 * epoch, "val_recall@1": recall, "val_map@r": area}
             history.append(row)
@@ -230,4 +235,4 @@ def test_resume(keeper_of, tmp_path, parts):
 )
 def test_settings_that_cannot_work(bad, message):
     with pytest.raises(UserError, match=message):
-        CheckpointSettings(**bad)
+        read_group(CheckpointConfig, "cluster.checkpoint", asdict(NEVER) | bad)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_project import method_config, small_model_config
+from tiny_project import method_config, small_model_config, train_config
 
 from rhs.config.instantiate import build
 from rhs.data.batch_sampler import BalancedBatchSampler
@@ -15,7 +15,8 @@ from rhs.errors import UserError
 from rhs.metrics.retrieval import score
 from rhs.models.embedder import build_embedder
 from rhs.training import loop
-from rhs.training.loop import Settings, train, training_step, warn_of_identity
+from rhs.training.hooks import RunHooks
+from rhs.training.loop import train, training_step, warn_of_identity
 from rhs.training.optimization import build_optimizer
 from rhs.training.progress import Progress
 
@@ -56,7 +57,7 @@ def run(
 ) -> Progress:
     embedder, objective, optimizer, loader = made
     progress = Progress()
-    settings = Settings(epochs=epochs, lr=0.003, warmup=2, precision="float32", seed=0)
+    settings = train_config(epochs=epochs)
     train(
         embedder,
         objective,
@@ -64,9 +65,10 @@ def run(
         loader,
         settings,
         progress,
-        torch.device("cpu"),
-        end_of_epoch,
-        say,
+        seed=0,
+        device=torch.device("cpu"),
+        end_of_epoch=end_of_epoch,
+        hooks=RunHooks(say=say),
     )
     return progress
 
@@ -113,18 +115,30 @@ def test_the_history_of_an_epoch():
 def test_a_finished_run_does_nothing():
     made = parts()
     before = made[0].head.weight.clone()
-    settings = Settings(epochs=2, lr=0.1, warmup=0, precision="float32", seed=0)
-    train(*made, settings, Progress(epochs_done=2), torch.device("cpu"), pytest.fail, pytest.fail)
+    settings = train_config(epochs=2)
+    train(
+        *made,
+        settings,
+        Progress(epochs_done=2),
+        seed=0,
+        device=torch.device("cpu"),
+        end_of_epoch=pytest.fail,
+        hooks=RunHooks(say=pytest.fail),
+    )
     assert torch.equal(made[0].head.weight, before)
 
 
 def test_bfloat16_trains_with_float32_weights_and_loss():
     embedder, objective, optimizer, loader = parts()
     images, labels = next(loader.epoch(0))
-    loss, _ = training_step(embedder, objective, optimizer, images, labels, 0.5, "bfloat16")
+    loss, _ = training_step(
+        embedder, objective, optimizer, images, labels, 0.5, precision="bfloat16"
+    )
     assert loss.dtype == torch.float32
     assert {p.grad.dtype for p in embedder.parameters()} == {torch.float32}
-    exact, _ = training_step(embedder, objective, optimizer, images, labels, 0.5, "float32")
+    exact, _ = training_step(
+        embedder, objective, optimizer, images, labels, 0.5, precision="float32"
+    )
     assert loss != exact
     assert loss.item() == pytest.approx(exact.item(), rel=0.1)
 
@@ -144,9 +158,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(monkeypatch):
     weights = {}
     real, count = loop.training_step, [0]
 
-    def broken(model, *rest):
+    def broken(model, *rest, **more):
         count[0] += 1
-        loss, diagnostics = real(model, *rest)
+        loss, diagnostics = real(model, *rest, **more)
         if count[0] == 2:
             weights.update({k: v.clone() for k, v in model.state_dict().items()})
             loss = loss * math.nan
@@ -173,7 +187,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update():
 
 def test_every_step_is_recorded():
     embedder, objective, optimizer, loader = parts()
-    settings = Settings(epochs=2, lr=0.003, warmup=2, precision="float32", seed=0)
+    settings = train_config(epochs=2)
     progress, rows = Progress(), []
     train(
         embedder,
@@ -182,10 +196,10 @@ def test_every_step_is_recorded():
         loader,
         settings,
         progress,
-        torch.device("cpu"),
-        lambda progress, times: None,
-        lambda line: None,
-        rows.extend,
+        seed=0,
+        device=torch.device("cpu"),
+        end_of_epoch=lambda progress, times: None,
+        hooks=RunHooks(record=rows.extend),
     )
     assert [row["step"] for row in rows] == list(range(1, 2 * loader.plan.steps + 1))
     names = {"loss", "hardness_gained", "rotations_unmoved", "intra_inter_ratio", "effective_rank"}

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from tiny_project import small_model_config, small_params
 
 from rhs.config.instantiate import build
@@ -56,7 +55,7 @@ def test_the_model_is_that_of_the_epoch(tmp_path, run, which, epoch):
 def test_the_best_may_be_the_last(tmp_path):
     run = Run("tiny-run", tmp_path / "run")
     save_run(run, {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4})
-    config = OmegaConf.to_container(params())
+    config = params()
     chosen = load_selected(config, open_store(run.checkpoints), "best")
     assert (chosen.which, chosen.epoch, chosen.step) == ("best", 4, 20)
 

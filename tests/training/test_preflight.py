@@ -3,16 +3,16 @@
 import json
 
 import pytest
-from omegaconf import OmegaConf
 from tiny_project import small_params, write_shards
 
+from rhs.config.settings import Params
 from rhs.errors import UserError
 from rhs.training.components import labels_of, plan_of
 from rhs.training.preflight import check
 
 
-def config(*overrides: str) -> dict:
-    return OmegaConf.to_container(small_params(*overrides))
+def config(*overrides: str) -> Params:
+    return small_params(*overrides)
 
 
 def test_every_image_has_its_class_or_its_group(tiny_shards):

@@ -1,5 +1,7 @@
 """The pass over the training set between epochs."""
 
+from dataclasses import asdict
+
 import numpy as np
 import torch
 from tiny_project import method_config, small_model_config, small_params
@@ -18,7 +20,7 @@ CPU = torch.device("cpu")
 def parts(shards, method: str, rank: int = 0, world_size: int = 1):
     images = ShardedImages(shards, "train")
     plan = BalancedBatchSampler(images.labels, 4, 2, 0)
-    augmentation = Augmentation(**small_params().dataset.augment)
+    augmentation = Augmentation(**asdict(small_params().dataset.augment))
     embedder = build_embedder(small_model_config(), seed=1)
     objective = build({k: v for k, v in method_config(method).items() if k != "batches"})
     objective.prepare(8, embedder.dim)

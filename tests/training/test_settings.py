@@ -3,11 +3,10 @@
 import math
 
 import pytest
+from tiny_project import changed, small_params
 
 from rhs.errors import UserError
-from rhs.training.loop import Settings
-
-GOOD = {"epochs": 3, "lr": 0.1, "warmup": 0, "precision": "float32", "seed": 0}
+from rhs.training.preflight import check
 
 
 @pytest.mark.parametrize(
@@ -15,7 +14,7 @@ GOOD = {"epochs": 3, "lr": 0.1, "warmup": 0, "precision": "float32", "seed": 0}
     [
         (
             {"precision": "float16"},
-            r"train\.precision is 'float16'; it must be float32 or bfloat16",
+            r"train\.precision is 'float16'; accepted: float32, bfloat16",
         ),
         ({"epochs": 0}, r"train\.epochs is 0; it must be a whole number at least 1"),
         ({"lr": 0.0}, r"train\.lr is 0\.0"),
@@ -26,7 +25,7 @@ GOOD = {"epochs": 3, "lr": 0.1, "warmup": 0, "precision": "float32", "seed": 0}
         ({"warmup": -1}, r"train\.warmup is -1"),
     ],
 )
-def test_settings_that_cannot_work(bad, message):
-    Settings(**GOOD)
+def test_settings_that_cannot_work(bad, message, tiny_shards):
+    check(small_params(), tiny_shards)
     with pytest.raises(UserError, match=message):
-        Settings(**GOOD | bad)
+        check(changed(small_params(), train=bad), tiny_shards)

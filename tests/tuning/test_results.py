@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ from fake_searches import make_settings
 from PIL import Image
 from tiny_project import composed
 
-from rhs.config.compose import compose, to_container
+from rhs.config.compose import compose
 from rhs.config.overrides import assigned
 from rhs.errors import UserError
 from rhs.tuning.results import (
@@ -62,8 +63,8 @@ def test_the_experiment_is_the_best_setting(own_conf, found, capsys):
     ):
         assert told in text
     direct = compose([*BASE[:-2], *found.overrides, "train.select=best"])
-    assert to_container(compose(["experiment=tiny"])) == to_container(direct)
-    assert direct.method.name == "npair"  # the search's, not the shared one
+    assert asdict(compose(["experiment=tiny"])) == asdict(direct)
+    assert direct.method["name"] == "npair"  # the search's, not the shared one
     by_area = make_settings(objective="map@r")
     write_experiment(["dataset.source=b.tar"], by_area, found, ORIGIN)  # its own is replaced
     assert compose(["experiment=tiny"]).train.select == "best_map@r"
@@ -96,7 +97,7 @@ def test_values_keep_their_types(own_conf):
     ]
     file = own_conf / "conf/experiment/kept.yaml"
     file.write_text("# @package _global_\n" + as_config(overrides))
-    assert to_container(compose(["experiment=kept"])) == to_container(compose(overrides))
+    assert asdict(compose(["experiment=kept"])) == asdict(compose(overrides))
 
 
 def test_tables_and_pictures(found, tmp_path):

@@ -101,7 +101,7 @@ def test_the_defaults_are_what_the_shared_parameters_say():
     base = composed("method=rhs_npair", "train.epochs=30")
     own = defaults(read_space(SPACE), base)
     assert own["method"] == "rhs_npair"
-    assert own["method.original_weight"] == base.method.original_weight
+    assert own["method.original_weight"] == base.method["original_weight"]
     assert "train.epochs" not in own  # 30 is not in the space
 
 

@@ -4,7 +4,7 @@ import pytest
 from damage import damages, sentence
 from tiny_project import ROOT, composed
 
-from rhs.config.compose import read_file, to_container
+from rhs.config.compose import read_file
 from rhs.config.overrides import overrides_of
 from rhs.errors import UserError
 from rhs.methods.objective import check_method
@@ -33,7 +33,7 @@ def test_every_choice_of_a_file_is_one_that_a_run_takes(name):
         chosen = first | {path: wanted[0] for path, wanted in each.when.items()}
         for value in each.choices or (each.low, each.high):
             params = composed(*overrides_of(chosen | {each.path: value}))
-            check_method(to_container(params.method))
+            check_method(params.method)
 
 
 @pytest.mark.parametrize(

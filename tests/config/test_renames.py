@@ -1,14 +1,15 @@
 import copy
+from dataclasses import asdict
 
 import pytest
 from omegaconf import OmegaConf
 from tiny_project import small_params
 
-from rhs.config.compose import compose, load_params, to_container
+from rhs.config.compose import compose, load_params
 from rhs.config.instantiate import locate
-from rhs.config.renamed import KEYS, VALUES
-from rhs.config.schema import BadSetting, check_params, keys
-from rhs.config.targets import check_target
+from rhs.config.renames import KEYS, VALUES
+from rhs.config.schema import BadSetting, keys, read_params
+from rhs.config.target_checks import check_target
 from rhs.errors import UserError
 from rhs.inference.faiss_index import check_index_settings
 from rhs.methods.generators.rotation import ROTATED
@@ -16,7 +17,7 @@ from rhs.methods.generators.rotation import ROTATED
 
 def renamed(key: str) -> dict:
     """Good parameters with a key's old name in place of its new one."""
-    params = copy.deepcopy(to_container(small_params()))
+    params = copy.deepcopy(asdict(small_params()))
     *above, new = KEYS[key].split(".")
     group = params
     for each in above:
@@ -28,7 +29,7 @@ def renamed(key: str) -> dict:
 @pytest.mark.parametrize("key", KEYS)
 def test_an_old_key_is_refused_with_the_new_one(key, tmp_path, monkeypatch):
     with pytest.raises(BadSetting, match=f"^{key} is called {KEYS[key]} now") as caught:
-        check_params(renamed(key))
+        read_params(renamed(key))
     assert caught.value.key == key
     for override in (f"{key}=1", f"+{key}=1"):
         with pytest.raises(UserError, match=f"{key} is called {KEYS[key]} now"):
@@ -48,7 +49,7 @@ def test_an_old_value_is_refused_with_the_new_one():
     said = r"method.generator.only is 'nearer', which is called 'same_side' now"
     with pytest.raises(UserError, match=said):
         compose(["method=rhs_npair_same_side", "method.generator.only=nearer"])
-    method = to_container(compose(["method=rhs_npair_same_side"]))["method"]
+    method = compose(["method=rhs_npair_same_side"]).method
     method["generator"]["only"] = "nearer"
     with pytest.raises(UserError, match=said):
         check_target("method", method, "rhs.")

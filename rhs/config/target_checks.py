@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rhs.config.instantiate import locate
-from rhs.config.renamed import old_names
-from rhs.config.rules import refuse, unknown
+from rhs.config.renames import old_names
+from rhs.config.value_checks import refuse, unknown
 from rhs.errors import UserError, check_number, format_value
 
 SPECIAL = ("_target_", "_partial_")

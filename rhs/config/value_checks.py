@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from rhs.config.renamed import KEYS
+from rhs.config.renames import KEYS
 from rhs.distributed.ray_environment import is_utf_8
 from rhs.errors import UserError, check_number, format_value
 
@@ -166,7 +166,7 @@ def workers(name: str, value: Any) -> None:
     """A number of workers, or the least and the most of them."""
     from rhs.distributed.ray_cluster import workers_of
 
-    workers_of({"num_workers": value})
+    workers_of(value)
 
 
 def validation(name: str, value: Any) -> None:
