@@ -66,11 +66,11 @@ def _concerned(injury: Injury) -> bool:
 def _before_step(injury: Injury, real: Callable) -> Callable:
     count = [0]
 
-    def step(*args):
+    def step(*args, **more):
         if count[0] == injury.number and _concerned(injury):
             injury.strike()
         count[0] += 1
-        return real(*args)
+        return real(*args, **more)
 
     return step
 
