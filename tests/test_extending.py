@@ -22,17 +22,19 @@ RUNS = [[word for word in words if "=" in word] for words in COMMANDS if words[:
 # What `dvc exp run` would do with these parameters, as far as it is theirs.
 BUILD = """
 import sys
+from dataclasses import asdict
 import torch
-from rhs.config.compose import compose, to_container
+from rhs.config.compose import compose
 from rhs.methods.objective import check_method
 from rhs.models.embedder import build_embedder
 
 for line in sys.stdin.read().splitlines():
-    params = to_container(compose(line.split()))
-    size = params["model"]["image_size"]
-    x = build_embedder(params["model"], 0)(torch.zeros(2, 3, size, size))
-    assert x.shape == (2, params["model"]["dim"])
-    check_method(params["method"], 6, params["model"]["dim"])
+    params = compose(line.split())
+    model = asdict(params.model)
+    size = model["image_size"]
+    x = build_embedder(model, 0)(torch.zeros(2, 3, size, size))
+    assert x.shape == (2, model["dim"])
+    check_method(params.method, 6, model["dim"])
     print("built", line)
 """
 
