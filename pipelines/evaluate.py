@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from rhs.config.settings import Params
 from rhs.data.embedding_files import read_files
@@ -99,7 +100,7 @@ def track(
     def log(run_id: str, data_digest: str) -> str:
         from rhs.inference.mlflow_model import register  # brings MLflow along
 
-        name = params.tracking.registered_model or ""  # MLflow refuses a model without a name
+        name = cast(str, params.tracking.registered_model)  # MLflow refuses a model without one
         score = metrics.get("val", {}).get("recall@1")
         return register(model, name, score, run_id, data_digest, example, index=index)
 

@@ -18,7 +18,8 @@ def watched(tmp_path):
     said, signals = [], []
     children = TrialRuns(NullTracker(), "search", tmp_path, {})
     watch = TrialCallback(record, children, "recall@1", 3, signals, said.append)
-    config = {"number": 0, "params": {"train": {"epochs": 2}}}
+    params = SimpleNamespace(train=SimpleNamespace(epochs=2))
+    config = {"number": 0, "params": params}
     trial = SimpleNamespace(config=config, get_pickled_error=lambda: None)
     yield SimpleNamespace(record=record, watch=watch, said=said, signals=signals, trial=trial)
     watch.bar.close()
