@@ -8,6 +8,7 @@ identity.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -139,12 +140,12 @@ def _all_gather(x_local: torch.Tensor, counts: list[int]) -> torch.Tensor:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x_local, counts):
+    def forward(ctx: Any, x_local: torch.Tensor, counts: list[int]) -> torch.Tensor:
         ctx.counts = counts
         return _all_gather(x_local, counts)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple:
         # W equal gradients, one of each rank's loss, would add up to this.
         own = grad.split(ctx.counts)[rank()]
         return world_size() * own, None

@@ -146,7 +146,9 @@ def _has_faiss() -> bool:
     return find_spec("faiss") is not None
 
 
-def pair_dots(x_ND: torch.Tensor, i_P: torch.Tensor, y_MD: torch.Tensor, j_P: torch.Tensor):
+def pair_dots(
+    x_ND: torch.Tensor, i_P: torch.Tensor, y_MD: torch.Tensor, j_P: torch.Tensor
+) -> torch.Tensor:
     """Dot products [P] of x[i] and y[j] in float32, see `rounding`."""
     if x_ND.device.type != "cpu" or not _has_faiss():
         size = 1 + (1 << 24) // x_ND.shape[1]
@@ -162,7 +164,9 @@ def pair_dots(x_ND: torch.Tensor, i_P: torch.Tensor, y_MD: torch.Tensor, j_P: to
     return dots_P
 
 
-def exact_dots(x_ND: torch.Tensor, i_P: torch.Tensor, y_MD: torch.Tensor, j_P: torch.Tensor):
+def exact_dots(
+    x_ND: torch.Tensor, i_P: torch.Tensor, y_MD: torch.Tensor, j_P: torch.Tensor
+) -> torch.Tensor:
     """The same in float64."""
     size = 1 + (1 << 21) // x_ND.shape[1]
     steps = zip(i_P.split(size), j_P.split(size), strict=True)

@@ -129,8 +129,8 @@ class Gallery:
         item_QK = self._mixed[at_QSK * width + column_QK]
         row_P = torch.arange(len(unit_QD), device=self.device).repeat_interleave(most)
         sims_QK = pair_dots(unit_QD, row_P, self.unit, item_QK.flatten()).view(-1, most)
-        sims_QK = sims_QK.sort(dim=1, descending=True).values.double().cpu().numpy()
-        return sims_QK[np.arange(len(sims_QK)), places_Q - 1] - rounding(unit_QD.shape[1])
+        sorted_QK = sims_QK.sort(dim=1, descending=True).values.double().cpu().numpy()
+        return sorted_QK[np.arange(len(sorted_QK)), places_Q - 1] - rounding(unit_QD.shape[1])
 
     def _plain_floor(self, look: _Look, places_Q: np.ndarray) -> np.ndarray:
         most = min(int(places_Q.max()), look.product.shape[1])

@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -112,7 +113,7 @@ def declare_torchvision() -> None:
             _declared[0].define(operator + _SUPPRESSION)
 
 
-def _import_timm():
+def _import_timm() -> Any:
     declare_torchvision()
     import timm
 

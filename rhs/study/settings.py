@@ -66,7 +66,7 @@ class StudySettings:
     baselines: list[str]
     tune: dict[str, Any]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(LABEL, self.name):
             raise UserError(f"study.name is {self.name!r}; it is of letters, digits, _, . and -.")
         for kind, labels in (("data", self.data), ("methods", self.methods)):

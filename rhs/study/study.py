@@ -57,7 +57,7 @@ class Study:
     execute: Execute = run_on_ray
     say: Callable[[str], None] = tqdm.write
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.cells = Cells(self.folder / "cells")
         self.tuned: dict[tuple[str, str], TunedSetting] = {}
         self.finished: list[tuple[Cell, dict]] = []

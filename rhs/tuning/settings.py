@@ -44,7 +44,7 @@ class TuneSettings:
     seed: int = 0
     scheduler: dict | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.replace("-", "_").isidentifier():
             raise UserError(
                 f"tune.name is {self.name!r}; it names files: letters, digits, - and _ are taken."
