@@ -8,7 +8,9 @@ export DVC_NO_ANALYTICS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 # faiss comes for the CPU unless `make setup EXTRA=gpu` has chosen before.
-EXTRA ?= $(or $(patsubst .venv/.installed-%,%,$(firstword $(wildcard .venv/.installed-*))),search)
+CHOSEN := $(patsubst .venv/.installed-%,%,$(firstword $(wildcard .venv/.installed-*)))
+# `cpu` is what `search` was called before.
+EXTRA ?= $(patsubst cpu,search,$(or $(CHOSEN),search))
 PORT ?= 5000
 
 .PHONY: help repro data-report tune study test test-all golden pml-table lint docs format wheel audit ui clean setup
@@ -48,6 +50,7 @@ lint: setup  ## style, types, and who imports whom
 	@said=$$(lint-imports --no-logo --no-cache) || { echo "$$said"; exit 1; }
 
 docs: setup  ## the manual as a site: site/index.html
+	@[ ! -e site ] || [ -e site/objects.inv ] || { echo "site/ is not the manual's: move it elsewhere."; exit 1; }
 	@NO_MKDOCS_2_WARNING=true mkdocs build --strict --quiet
 	@echo "Manual: site/index.html; with its search: python -m http.server -b 127.0.0.1 -d site 8000"
 
@@ -56,7 +59,10 @@ format: setup  ## put style right
 	@ruff format .
 
 wheel: setup  ## build dist/rhs_dml-*.whl, which needs torch alone; extras bring the pipeline
-	@pip wheel -q --no-deps --no-build-isolation -w dist . && rm -rf build && ls dist/*.whl
+	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT \
+		&& printf '[build]\nbuild_base = %s\n' "$$work" > "$$work/setup.cfg" \
+		&& DIST_EXTRA_CONFIG="$$work/setup.cfg" pip wheel -q --no-deps --no-build-isolation -w dist . \
+		&& ls dist/rhs_dml-*.whl
 
 audit: setup  ## known vulnerabilities of the pinned versions (asks the package index)
 	@python3 -m venv .venv/audit && .venv/audit/bin/pip install -qq pip-audit

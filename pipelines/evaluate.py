@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 from rhs.config.settings import Params
 from rhs.data.embedding_files import read_files
@@ -100,7 +99,8 @@ def track(
     def log(run_id: str, data_digest: str) -> str:
         from rhs.inference.mlflow_model import register  # brings MLflow along
 
-        name = cast(str, params.tracking.registered_model)  # MLflow refuses a model without one
+        name = params.tracking.registered_model
+        assert name is not None, "where tracking is enabled there is one"
         score = metrics.get("val", {}).get("recall@1")
         return register(model, name, score, run_id, data_digest, example, index=index)
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from rhs.data.hard_class_sampler import HardClassBatchSampler as HardClassBatchSampler
     from rhs.errors import UserError as UserError
     from rhs.library.create_loss import create_loss as create_loss
-    from rhs.library.loss_files import list_losses as list_losses
     from rhs.library.metric_loss import MetricLoss as MetricLoss
+    from rhs.library.registry import list_losses as list_losses
     from rhs.methods.centers import BatchCenters as BatchCenters
     from rhs.methods.centers import EMACenters as EMACenters
     from rhs.methods.centers import EpochCenters as EpochCenters
@@ -47,7 +47,7 @@ _MODULES = {
     "rhs.data.hard_class_sampler": ["HardClassBatchSampler"],
     "rhs.errors": ["UserError"],
     "rhs.library.create_loss": ["create_loss"],
-    "rhs.library.loss_files": ["list_losses"],
+    "rhs.library.registry": ["list_losses"],
     "rhs.library.metric_loss": ["MetricLoss"],
     "rhs.methods.centers": [
         "BatchCenters",

@@ -44,9 +44,10 @@ def read_params(tree: Mapping[str, Any]) -> Params:
         Missing, BadSetting: the first that is absent, unknown or of a wrong kind.
     """
     params = read_group(Params, "", tree)
-    if params.tracking.enabled and params.tracking.experiment is None:
-        key = "tracking.experiment"
-        raise BadSetting(key, f"{key} is None; name one, or set tracking.enabled to false.")
+    for key in ("experiment", "registered_model") if params.tracking.enabled else ():
+        if getattr(params.tracking, key) is None:
+            full = f"tracking.{key}"
+            raise BadSetting(full, f"{full} is None; name one, or set tracking.enabled to false.")
     return params
 
 

@@ -204,7 +204,7 @@ def _zip_to_tar(source: Path, target: Path, limits: Limits) -> tuple[list[Refuse
         raise
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, *DAMAGE) as error:
         raise UserError(f"{source} is damaged ({error}); get it anew.") from None
-    except (RuntimeError, NotImplementedError) as error:  # a password; an unknown compression
+    except RuntimeError as error:  # so zipfile says: a password, or an unknown compression
         raise UserError(f"{source} cannot be read ({error}); make a plain .zip or .tar.") from None
     except OSError as error:
         if not is_damage(error):

@@ -1,17 +1,19 @@
 """From the name of a loss to the loss."""
 
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 import torch
-from torch import nn
 
 from rhs.config.instantiate import TRUSTED
 from rhs.config.target_checks import check_target
 from rhs.errors import UserError
-from rhs.library.loss_files import loss_settings
 from rhs.library.metric_loss import MetricLoss
+from rhs.library.registry import loss_settings
 from rhs.methods.objective import NOT_OURS, OUTSIDE, build_objective
+
+PLAIN = (Mapping, list, tuple, str, int, float, NoneType)  # what a file can say; else an object
 
 
 def create_loss(
@@ -48,7 +50,7 @@ def create_loss(
     settings = {k: v for k, v in loss_settings(name).items() if k not in NOT_OURS}
     objects = {}
     for key, value in overrides.items():
-        if isinstance(value, nn.Module):
+        if not isinstance(value, PLAIN):
             objects[key] = value
         else:
             settings = _merged(settings, _placed(name, settings, key, value))

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from rhs.errors import UserError, check_number
-from rhs.library.class_numbers import ClassNumbers
+from rhs.library.label_encoder import LabelEncoder
 from rhs.methods.centers import BatchCenters, LeaveOneOutCenters
 from rhs.methods.objective import Objective, takes_values
 
-PATIENCE = 20  # steps of rotations that move nothing, for centers that have yet to settle
+PATIENCE = 20  # first steps in which rotations are looked at: centers have yet to settle
 
 
 class MetricLoss(nn.Module):
@@ -59,12 +59,12 @@ class MetricLoss(nn.Module):
             check_number("total_steps", total_steps, least=1, whole=True)
         self.objective, self.embedding_size = objective, embedding_size
         self.total_steps = total_steps
-        self.class_numbers = ClassNumbers(num_classes, any_label=class_values is None)
+        self.label_encoder = LabelEncoder(num_classes, any_label=class_values is None)
         self.diagnostics: dict[str, torch.Tensor] = {}
         self.needs_refresh = objective.needs_refresh(0)
         self._refreshed, self._step = False, 0
         self._progress: float | None = None
-        self._idle_steps = 0  # in a row, of rotations that moved nothing
+        self._idle_steps = 0  # of the first ones: most rotations moved nothing
         self._takes_values = takes_values(objective) and class_values is None
         objective.prepare(num_classes, embedding_size, **self._values(class_values))
         self._tell_of_sparse_tables()
@@ -99,7 +99,7 @@ class MetricLoss(nn.Module):
                 "loss_fn.refresh(loader, model) before the first step, and then every epoch."
             )
         learns = self.training and torch.is_grad_enabled()
-        numbers = self.class_numbers(labels, learn=learns)
+        numbers = self.label_encoder(labels, learn=learns)
         loss, measured = self.objective(embeddings, numbers, progress, values)
         self.diagnostics = {name: value.detach() for name, value in measured.items()}
         if learns:
@@ -115,6 +115,8 @@ class MetricLoss(nn.Module):
     def refresh(self, loader: Iterable, model: nn.Module | None = None) -> None:
         """Take the training set's statistics anew; each sample must come once, on one rank.
 
+        This rank's embeddings are held in memory until the end.
+
         Args:
             loader: this rank's share, as (images, labels) in batches, without augmentation; or,
                 without a model, as (embeddings, labels).
@@ -122,7 +124,7 @@ class MetricLoss(nn.Module):
         """
         if not self.needs_refresh:
             return
-        device = self.class_numbers.label_C.device
+        device = self.label_encoder.label_C.device
         samples = []
         with _evaluating(model):
             for inputs, labels, *_ in loader:
@@ -130,7 +132,7 @@ class MetricLoss(nn.Module):
                 x_bD = x_bD.to(torch.promote_types(x_bD.dtype, torch.float32))
                 samples.append((x_bD, self._checked(x_bD, labels)))
         none = torch.empty(0, dtype=torch.long, device=device)
-        numbers = self.class_numbers(torch.cat([none, *(labels for _, labels in samples)]))
+        numbers = self.label_encoder(torch.cat([none, *(labels for _, labels in samples)]))
         parts = numbers.split([len(x_bD) for x_bD, _ in samples])
         self.objective.refresh(0, ((x, part) for (x, _), part in zip(samples, parts, strict=True)))
         self._refreshed = True
@@ -162,7 +164,7 @@ class MetricLoss(nn.Module):
                 f"labels has shape {tuple(labels.shape)} and is of {labels.dtype}; it must be "
                 f"[{len(embeddings)}] whole numbers, one for each row of embeddings."
             )
-        own = self.class_numbers.label_C.device
+        own = self.label_encoder.label_C.device
         if embeddings.device != own:
             raise UserError(
                 f"embeddings is on {embeddings.device}, but the loss is on {own}: call "
@@ -202,13 +204,12 @@ class MetricLoss(nn.Module):
                 "stays at its end.",
                 stacklevel=4,
             )
-        if "rotations_unmoved" not in self.diagnostics or self._idle_steps > PATIENCE:
+        # Later steps are not looked at: that waits for the GPU.
+        if "rotations_unmoved" not in self.diagnostics or self._step > PATIENCE:
             return
-        idle = bool(self.diagnostics["rotations_unmoved"] > 0.5)
-        self._idle_steps = self._idle_steps + 1 if idle else 0
+        self._idle_steps += bool(self.diagnostics["rotations_unmoved"] > 0.5)
         forgets = isinstance(self.objective.centers, (BatchCenters, LeaveOneOutCenters))
-        if self._idle_steps == (1 if forgets else PATIENCE):
-            self._idle_steps = PATIENCE + 1  # say it once
+        if self._idle_steps == self._step == (1 if forgets else PATIENCE):
             warnings.warn(
                 "Most rotations move nothing, because the class center is the pair's own midpoint: "
                 "take three or more rows of a class, or centers that remember other batches "
@@ -217,17 +218,13 @@ class MetricLoss(nn.Module):
             )
 
     def _tell_of_sparse_tables(self) -> None:
-        tables = [
-            name
-            for name, module in self.named_modules()
-            if isinstance(module, nn.Embedding) and module.sparse
-        ]
-        for name in tables:
-            warnings.warn(
-                f"loss_fn.{name}.weight has sparse gradients: give it to torch.optim.SparseAdam, "
-                "and the model's parameters to their own optimizer.",
-                stacklevel=4,
-            )
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Embedding) and module.sparse:
+                warnings.warn(
+                    f"loss_fn.{name}.weight has sparse gradients: give it to "
+                    "torch.optim.SparseAdam, and the model's parameters to their own optimizer.",
+                    stacklevel=4,
+                )
 
 
 @contextmanager

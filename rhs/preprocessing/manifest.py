@@ -32,7 +32,7 @@ from typing import Any
 
 from rhs.data.splits import RETRIEVAL, SPLITS
 from rhs.errors import UserError
-from rhs.preprocessing.tally import Tally
+from rhs.preprocessing.image_counts import ImageCounts
 
 NAMED = 8  # refused images in a message
 
@@ -63,7 +63,7 @@ def build_manifest(
     description: dict[str, Any],
     class_names: list[str],
     split_of: dict[str, str],
-    tally: Tally,
+    images: ImageCounts,
     shards: list[dict[str, Any]],
     settings: dict[str, Any],
 ) -> dict[str, Any]:
@@ -78,31 +78,31 @@ def build_manifest(
         UserError: fewer than two train or two test classes kept an image, or all that kept any in
             a split kept one; or one validation class is left.
     """
-    sizes = Counter(class_name for class_name, _ in tally.kept)
+    sizes = Counter(class_name for class_name, _ in images.kept)
     listed = "".join(f"{shard['file']} {shard['sha256']}\n" for shard in shards)
     manifest = {
         "dataset": description["dataset"],
         "digest": hashlib.sha256(listed.encode()).hexdigest(),
         "classes": len(sizes),
-        "images": len(tally.kept),
-        "splits": _count_splits(split_of, sizes, tally),
+        "images": len(images.kept),
+        "splits": _count_splits(split_of, sizes, images),
         "class_names": class_names,
         "singletons": sorted(name for name, n in sizes.items() if n == 1),
-        "refused": tally.refused,
-        "refused_by_reason": _count_kinds(entry["why"] for entry in tally.refused),
-        "converted": dict(sorted(tally.converted.items())),
-        "resized": tally.resized,
-        "odd": tally.odd,
-        "odd_by_kind": _count_kinds(entry["what"] for entry in tally.odd),
-        "duplicates_within_class": len(tally.kept) - len(set(tally.kept)),
-        "copies_across_classes": tally.ambiguous,
+        "refused": images.refused,
+        "refused_by_reason": _count_kinds(entry["why"] for entry in images.refused),
+        "converted": dict(sorted(images.converted.items())),
+        "resized": images.resized,
+        "odd": images.odd,
+        "odd_by_kind": _count_kinds(entry["what"] for entry in images.odd),
+        "duplicates_within_class": len(images.kept) - len(set(images.kept)),
+        "copies_across_classes": images.ambiguous,
         "notes": description["notes"],
         "warnings": [],
         "shards": shards,
         "settings": settings,
     }
     emptied, left_out = set(split_of) - set(sizes), set(class_names) - set(split_of)
-    manifest["warnings"] = _warnings(manifest, tally, sorted(emptied), sorted(left_out))
+    manifest["warnings"] = _warnings(manifest, images, sorted(emptied), sorted(left_out))
     return manifest
 
 
@@ -112,9 +112,9 @@ def _count_kinds(reasons: Iterable[str]) -> dict[str, int]:
 
 
 def _count_splits(
-    split_of: dict[str, str], sizes: Counter[str], tally: Tally
+    split_of: dict[str, str], sizes: Counter[str], images: ImageCounts
 ) -> dict[str, dict[str, int]]:
-    refused = len(tally.refused)
+    refused = len(images.refused)
     splits = {split: _split_counts(split, split_of, sizes) for split in SPLITS}
     for split in ("train", "test"):
         if splits[split]["classes"] < 2:
@@ -135,7 +135,7 @@ def _count_splits(
                 "another one to be found; two images are needed in one of them at least"
                 + (", or dataset.validation=0." if split == "val" else ".")
             )
-    queries, gallery = (tally.sides[side] for side in RETRIEVAL)
+    queries, gallery = (images.sides[side] for side in RETRIEVAL)
     if queries or gallery:
         if not set(queries) & set(gallery):
             raise UserError(
@@ -152,9 +152,9 @@ def _split_counts(split: str, split_of: dict[str, str], sizes: Counter[str]) -> 
 
 
 def _warnings(
-    manifest: dict[str, Any], tally: Tally, emptied: list[str], left_out: list[str]
+    manifest: dict[str, Any], images: ImageCounts, emptied: list[str], left_out: list[str]
 ) -> list[str]:
-    warnings = [tally.chosen] if tally.chosen else []
+    warnings = [images.chosen] if images.chosen else []
     if emptied:
         warnings.append(f"Every image was refused of {_listed(emptied, 'class', 'classes')}.")
     if left_out:
@@ -172,7 +172,7 @@ def _warnings(
             f"{_listed(singles, 'class has', 'classes have')}: one image only, kept in the "
             "gallery, never an anchor or a query; all are in kept.csv."
         )
-    if unanswerable := sorted(set(tally.sides["query"]) - set(tally.sides["gallery"])):
+    if unanswerable := sorted(set(images.sides["query"]) - set(images.sides["gallery"])):
         warnings.append(
             f"{_listed(unanswerable, 'class has', 'classes have')}: queries, but no image in the "
             "gallery; these queries are left out."

@@ -27,15 +27,15 @@ from rhs.data.splits import (
 )
 from rhs.datasets.raw_folder import read_raw
 from rhs.errors import UserError
+from rhs.preprocessing.image_counts import ImageCounts
 from rhs.preprocessing.manifest import build_manifest, check_refused
 from rhs.preprocessing.prepare_image import MAX_PIXELS
 from rhs.preprocessing.prepare_rows import (
     CHANGED,
     check_ranges,
 )
-from rhs.preprocessing.ray_preparation import prepare_on_ray
+from rhs.preprocessing.ray_preprocessing import prepare_on_ray
 from rhs.preprocessing.shard_writer import ShardWriter
-from rhs.preprocessing.tally import Tally
 from rhs.storage.atomic import atomic_folder
 from rhs.storage.csv_lists import lists
 from rhs.storage.outputs import SHARDS
@@ -88,7 +88,7 @@ def preprocess(
     plan = _plan(index, class_names, split_of)
     copies = _in_several_classes(plan)
     ambiguous = copies if across_classes == "refuse" else {}
-    tally = Tally(description["refused"], chosen)
+    images = ImageCounts(description["refused"], chosen)
     how = {"short_side": short_side, "quality": quality, "max_pixels": max_pixels}
     with (
         atomic_folder(out, SHARDS) as folder,
@@ -101,16 +101,16 @@ def preprocess(
                 why = _why_refused(row, ambiguous, description["source"])
                 good.append(why is None)
                 if why:
-                    tally.refuse({**row, "why": why})
+                    images.refuse({**row, "why": why})
                 else:
-                    tally.keep(row, row["sha256"] in copies)
+                    images.keep(row, row["sha256"] in copies)
             writer.add(table if all(good) else table.filter(pa.array(good)))
-        named.rows["refused"], named.rows["kept"] = tally.refused_rows(), tally.kept_rows()
+        named.rows["refused"], named.rows["kept"] = images.refused_rows(), images.kept_rows()
         total = len(plan) + len(description["refused"])
-        check_refused(tally.refused, total, max_bad_fraction, named.beside("refused"))
+        check_refused(images.refused, total, max_bad_fraction, named.beside("refused"))
         writer.close()
         manifest = build_manifest(
-            description, class_names, split_of, tally, writer.shards, settings
+            description, class_names, split_of, images, writer.shards, settings
         )
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
         (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")

@@ -59,7 +59,7 @@ class Spool:
         sent = self.sent()
         if sent is not None and sent.bytes > whole:
             self.cursor.unlink()  # of a spool that was deleted since
-        for leftover in folder.glob(f"*{self.cursor.name}.*tmp"):  # killed while noting
+        for leftover in folder.glob(f".{self.cursor.name}.*.tmp"):  # killed while noting
             with suppress(FileNotFoundError):  # another stage's, at work just now
                 if leftover.stat().st_mtime < time.time() - LEFT:
                     leftover.unlink()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from damage import DELETED, VALUES, damaged, held, paths
-from tiny_project import ROOT, small_params
+from tiny_project import ROOT, composed, small_params
 
 from pipelines import fetch, preprocess
 from rhs.config.schema import BadSetting, Missing, entries_of, keys, nearest, read_params
@@ -130,3 +130,10 @@ def test_the_kinds_of_sentences():
         assert said in str(caught.value)
         assert caught.value.key == ".".join(path)
         assert isinstance(caught.value, Missing) == (value is DELETED)
+
+
+@pytest.mark.parametrize("key", ["experiment", "registered_model"])
+def test_tracking_needs_its_names(key):
+    with pytest.raises(UserError, match=f"tracking.{key} is None; name one, or set"):
+        composed(f"tracking.{key}=null")
+    assert not composed("tracking=none").tracking.enabled

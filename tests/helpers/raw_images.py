@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from rhs.datasets import folder
-from rhs.preprocessing import ray_preparation
+from rhs.preprocessing import ray_preprocessing
 from rhs.preprocessing.prepare_rows import prepare_rows
 
 
@@ -40,7 +40,7 @@ def make_raw(tmp_path: Path, changes: dict[str, bytes | None] | None = None) -> 
 def one_piece(plan, raw, how):
     """What Ray's tasks do, done here; to take the place of `prepare_on_ray`."""
     done = 0
-    for block in ray_preparation._blocks(plan):
+    for block in ray_preprocessing._blocks(plan):
         for table in prepare_rows(block, raw, **how):
-            yield ray_preparation._joined(plan, table, done)
+            yield ray_preprocessing._joined(plan, table, done)
             done += len(table)

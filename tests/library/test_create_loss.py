@@ -1,5 +1,8 @@
 """`rhs.create_loss`: every method's file by its name."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 from tiny_project import METHODS, method_config
@@ -49,6 +52,13 @@ def test_it_is_the_loss_of_the_pipeline(name):
         }
 
 
+def test_editors_see_what_there_is():
+    tree = ast.parse(Path(rhs.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    shown = {name.asname for line in block.body for name in line.names}
+    assert shown == set(rhs.__all__) - {"__version__"}
+
+
 def test_names_by_a_pattern():
     assert rhs.list_losses() == sorted(METHODS)
     assert rhs.list_losses("rhs_t*") == ["rhs_triplet"]
@@ -66,8 +76,15 @@ def test_an_override_in_its_three_forms(overrides):
 def test_another_part_or_an_object_takes_a_place():
     centers = {"_target_": "rhs.methods.centers.SubCenters", "groups": 2, "momentum": 0.5}
     assert isinstance(loss_of("rhs_npair", centers=centers).objective.centers, rhs.SubCenters)
-    own = rhs.EMACenters(momentum=0.9)
-    assert loss_of("rhs_npair", centers=own).objective.centers is own
+    for key, part in (
+        ("centers", rhs.EMACenters(momentum=0.9)),
+        ("generator", rhs.Rotation(start=0.5)),
+        ("mining", rhs.PairMiner(positives="synthetic")),
+        ("loss", rhs.NPair(scale=4.0)),
+    ):
+        loss_fn = loss_of("rhs_npair", **{key: part})
+        assert getattr(loss_fn.objective, key) is part
+        assert torch.isfinite(loss_fn(batches()[0], LABELS))
 
 
 def test_composed_of_classes():

@@ -84,7 +84,7 @@ def test_any_whole_numbers_are_labels():
     # 7, 9 and 1000 are given the highest numbers that are free: 3, 2, 1
     named = torch.tensor([7, 7, 7, 9, 9, 9, 1000, 1000, 1000])
     assert torch.equal(ids(X, named), plain(X, 3 - LABELS))
-    assert ids.class_numbers.label_C.tolist() == [-1, 1000, 9, 7]
+    assert ids.label_encoder.label_C.tolist() == [-1, 1000, 9, 7]
     # 0 has its own number; those before keep theirs
     more = torch.tensor([0, 0, 0, 9, 9, 9, 7, 7, 7])
     assert torch.equal(ids(X, more), plain(X, torch.tensor([0, 0, 0, 2, 2, 2, 3, 3, 3])))

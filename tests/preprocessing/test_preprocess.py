@@ -15,7 +15,7 @@ from raw_images import make_raw, noise_image, one_piece
 from rhs.data.shards import SHARD_SCHEMA, ShardedImages, load_manifest
 from rhs.errors import UserError
 from rhs.preprocessing import preprocess as module
-from rhs.preprocessing import ray_preparation
+from rhs.preprocessing import ray_preprocessing
 from rhs.preprocessing.preprocess import preprocess
 
 
@@ -138,13 +138,13 @@ def test_settings_at_the_ends_of_their_ranges(in_process, raw_folder, tmp_path, 
 
 
 def test_tasks_are_bounded_in_images_and_in_bytes(monkeypatch):
-    monkeypatch.setattr(ray_preparation, "BLOCK_ROWS", 4)
-    monkeypatch.setattr(ray_preparation, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(ray_preprocessing, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(ray_preprocessing, "BLOCK_BYTES", 100)
     sizes = [10] * 6 + [60, 60, 40, 1, 500, 500, 99]
     texts = [str(i) for i in range(len(sizes))]
     columns = dict.fromkeys(("name", "file", "sha256"), texts)
     plan = pa.table({**columns, "size": sizes, "offset": [0] * len(sizes)})
-    blocks = ray_preparation._blocks(plan)
+    blocks = ray_preprocessing._blocks(plan)
     assert [b["size"].to_pylist() for b in blocks] == [
         [10] * 4,
         [10, 10, 60],

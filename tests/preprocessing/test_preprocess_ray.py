@@ -12,7 +12,7 @@ from rhs.data.shards import load_manifest
 from rhs.datasets import folder
 from rhs.errors import UserError
 from rhs.preprocessing import preprocess as module
-from rhs.preprocessing import ray_preparation
+from rhs.preprocessing import ray_preprocessing
 from rhs.preprocessing.preprocess import preprocess
 
 CARS = Path(__file__).parents[3] / "shared" / "datasets" / "cars196-half.tar"
@@ -20,7 +20,7 @@ CARS = Path(__file__).parents[3] / "shared" / "datasets" / "cars196-half.tar"
 
 def test_through_ray_and_in_process_alike(ray_cluster, tmp_path, monkeypatch):
     raw = make_raw(tmp_path, {"b/bad.png": b"no image", "f/1.png": noise_image(501, mode="RGBA")})
-    monkeypatch.setattr(ray_preparation, "BLOCK_ROWS", 4)  # eight tasks
+    monkeypatch.setattr(ray_preprocessing, "BLOCK_ROWS", 4)  # eight tasks
     through_ray = preprocess(raw, tmp_path / "ray", rows_per_shard=4)
     monkeypatch.setattr(module, "prepare_on_ray", one_piece)
     assert preprocess(raw, tmp_path / "here", rows_per_shard=4) == through_ray
@@ -31,15 +31,15 @@ def test_through_ray_and_in_process_alike(ray_cluster, tmp_path, monkeypatch):
 
 def test_a_process_that_dies_is_one_sentence(ray_cluster, tmp_path, monkeypatch):
     """Out of memory, here; where the process is killed, Ray says so in another error."""
-    raw, prepare = make_raw(tmp_path), ray_preparation.prepare_rows
+    raw, prepare = make_raw(tmp_path), ray_preprocessing.prepare_rows
 
     def dying(rows, **how):
         if "c/2.png" in rows["name"].to_pylist():
             raise MemoryError
         yield from prepare(rows, **how)
 
-    monkeypatch.setattr(ray_preparation, "prepare_rows", dying)
-    monkeypatch.setattr(ray_preparation, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(ray_preprocessing, "prepare_rows", dying)
+    monkeypatch.setattr(ray_preprocessing, "BLOCK_ROWS", 2)
     with pytest.raises(UserError, match=r"^A process that prepared images ran out of memory"):
         preprocess(raw, tmp_path / "data" / "out")
     assert list((tmp_path / "data").iterdir()) == []
@@ -52,9 +52,9 @@ sys.path.append('tests/helpers')
 from tiny_project import cluster_config
 from rhs.distributed.ray_cluster import connect
 from rhs.preprocessing import preprocess as module
-from rhs.preprocessing import ray_preparation
+from rhs.preprocessing import ray_preprocessing
 raw, out, cpus, rows, size = sys.argv[1:]
-ray_preparation.BLOCK_ROWS, ray_preparation.BLOCK_BYTES = int(rows), int(size)
+ray_preprocessing.BLOCK_ROWS, ray_preprocessing.BLOCK_BYTES = int(rows), int(size)
 connect(cluster_config(num_cpus=int(cpus)))
 module.preprocess(Path(raw), Path(out), rows_per_shard=500, validation=0)
 """

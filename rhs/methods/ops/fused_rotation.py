@@ -41,9 +41,8 @@ class FusedRotation(torch.autograd.Function):
         across_ND = torch.addcmul(f_ND, e_ND, cos_N1 * r_N1 / s_N1, value=-1)
         sin_N1 = row_dots(across_ND, across_ND).sqrt() / r_N1
         chord2_N1 = sin_N1.square() + (1 - cos_N1).square()  # |u - v|^2
-        tiny_N1 = EPSILON * (
-            1 + row_dots(center_ND, center_ND)
-        )  # what rounding leaves of differences
+        # What rounding leaves of differences.
+        tiny_N1 = EPSILON * (1 + row_dots(center_ND, center_ND))
         moved_N1 = (s2_N1 > tiny_N1) & (r2_N1 > tiny_N1) & (chord2_N1 > UNMOVED**2)
         a_N1, along_N1, k_N1 = torch.zeros_like(cos_N1), torch.ones_like(cos_N1), None
         rotated_ND = center_ND

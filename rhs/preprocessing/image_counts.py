@@ -7,7 +7,7 @@ from typing import Any
 from rhs.data.splits import RETRIEVAL
 
 
-class Tally:
+class ImageCounts:
     """Counts what becomes of each image.
 
     Attributes:

@@ -7,7 +7,7 @@ from rhs.distributed import collectives
 from rhs.errors import UserError
 
 
-class ClassNumbers(nn.Module):
+class LabelEncoder(nn.Module):
     """Gives each label a class number, the same on every rank.
 
     A label below C has its own value for a number. Any other, say a product's id, has the highest
@@ -36,24 +36,20 @@ class ClassNumbers(nn.Module):
             UserError: a negative label, or one more than there are classes; on every rank.
         """
         labels_B = collectives.gather(labels_b, collectives.row_counts(labels_b))
-        label_K = torch.unique(labels_B)
-        if not len(label_K):
+        in_range_B = labels_B.clamp(0, self.num_classes - 1)
+        own_B = (in_range_B == labels_B) & (self.label_C[in_range_B] == labels_B)
+        if own_B.all():  # as in nearly every step: nothing more to look at
             return labels_b
-        if label_K[0] < 0:
-            raise UserError(f"The batch has label {int(label_K[0])}; labels must be 0 or more.")
-        in_range_K = label_K < self.num_classes
-        known_K = self.label_C[label_K.clamp_max(self.num_classes - 1)] == label_K
-        table_C = self.label_C
-        if bool((in_range_K & known_K).all()):
-            return labels_b
-        table_C = self._with(label_K)
+        table_C = self._with(torch.unique(labels_B))
         if learn:
             self.label_C.copy_(table_C)
         sorted_C, number_C = table_C.sort()
         return number_C[torch.searchsorted(sorted_C, labels_b)]
 
     def _with(self, label_K: torch.Tensor) -> torch.Tensor:
-        """The table [C] with these labels in it."""
+        """The table [C] with these labels, ascending, in it."""
+        if label_K[0] < 0:
+            raise UserError(f"The batch has label {int(label_K[0])}; labels must be 0 or more.")
         table_C = self.label_C.clone()
         new_K = label_K[~torch.isin(label_K, table_C)]
         own_K = new_K[new_K < self.num_classes]
