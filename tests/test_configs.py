@@ -12,7 +12,7 @@ from random_batches import CLASSES, DIM, embeddings, value_and_gradient
 from tiny_project import ROOT, composed, prepared
 
 from rhs.data.transforms import Augmentation
-from rhs.methods.objective import check_method
+from rhs.methods.check_method import check_method
 from rhs.models.embedder import build_embedder
 
 GROUPS = ("method", "dataset", "model", "train", "cluster")

@@ -25,7 +25,7 @@ import sys
 from dataclasses import asdict
 import torch
 from rhs.config.compose import compose
-from rhs.methods.objective import check_method
+from rhs.methods.check_method import check_method
 from rhs.models.embedder import build_embedder
 
 for line in sys.stdin.read().splitlines():

@@ -13,6 +13,7 @@ from apart_jobs import (
     gathered_of,
     numbers_of_its_own,
     steps_apart,
+    steps_in_tiles,
     without_a_row,
 )
 from tiny_project import METHODS, method_config
@@ -56,6 +57,7 @@ DRAWN = [
     )
 ]
 NAMES = [*METHODS, *MORE]
+PIECELESS = [name for name in NAMES if "pml" in configured(name)["_target_"]]
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,20 @@ def test_methods_on_ranks_that_differ(gloo_pool, alone, world_size, names):
         for name, other in zip(names, saw, strict=True):
             for step, (expected, made) in enumerate(zip(alone[name], other, strict=True)):
                 assert_same(expected, made, f"{name}, rank {rank} of {world_size}, step {step}: ")
+
+
+SHARED = [name for name in NAMES if name not in PIECELESS]
+
+
+@pytest.mark.parametrize(("world_size", "tile"), [(1, 3), (2, None), (3, 2), (4, 3)])
+def test_methods_whose_rows_are_shared_and_in_tiles(gloo_pool, alone, world_size, tile):
+    """Shares and tiles that divide nothing evenly, and ranks that differ."""
+    answers = gloo_pool.run(steps_in_tiles, world_size, [configured(n) for n in SHARED], tile)
+    for rank, saw in enumerate(answers):
+        for name, other in zip(SHARED, saw, strict=True):
+            for step, (expected, made) in enumerate(zip(alone[name], other, strict=True)):
+                where = f"{name}, tile {tile}, rank {rank} of {world_size}, step {step}: "
+                assert_same(expected, made, where)
 
 
 def assert_same(expected: dict, made: dict, where: str) -> None:

@@ -1,9 +1,9 @@
 """Differentiable gather, and sums, over the default process group, and nothing else.
 
-The gather is written for a loss that every rank computes in full on the global batch, with
-gradients averaged by DistributedDataParallel afterwards: the parameters then receive exactly the
-gradient of one process that holds the whole batch. Without a process group each function is the
-identity.
+The gather is written for a loss of the global batch, which every rank computes in full or of which
+each computes a share, with gradients averaged by DistributedDataParallel afterwards: the parameters
+then receive exactly the gradient of one process that holds the whole batch. Without a process group
+each function is the identity.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# torch 2.13 has new names for these two, and warns of the old ones.
+if hasattr(dist, "all_gather_single"):
+    _all_gather_into, _reduce_scatter_into = dist.all_gather_single, dist.reduce_scatter_single
+else:
+    _all_gather_into, _reduce_scatter_into = dist.all_gather_into_tensor, dist.reduce_scatter_tensor
 
 _group: dist.ProcessGroup | None = None  # the ranks that work; None: all
 
@@ -50,21 +56,41 @@ def row_counts(x_local: torch.Tensor) -> list[int]:
     return (own if world_size() == 1 else _all_gather(own, [1] * world_size())).tolist()
 
 
-def gather(x_local: torch.Tensor, counts: list[int] | None = None) -> torch.Tensor:
+def gather(
+    x_local: torch.Tensor, counts: list[int] | None = None, shared: bool = False
+) -> torch.Tensor:
     """Concatenate the rows of all ranks, in rank order.
 
     Args:
         x_local: [b, ...], the same shape on every rank but for b. Its gradient is W times that of
-            the loss, which must be the same on every rank: what averaging over ranks sets right. So
-            no gradient travels.
+            the loss: what averaging over ranks sets right.
         counts: b of each rank, 0 too, as `row_counts` asks; None: the same b on every rank.
+        shared: each rank computes a share of the loss (`sum_of_shares`), and the gradients of all
+            shares are added up, in one message. Otherwise every rank computes the whole loss, and
+            no gradient travels.
 
     Returns:
         [B, ...], the same on every rank.
     """
     if world_size() == 1:
         return x_local
-    return _Gather.apply(x_local, counts or [len(x_local)] * world_size())
+    return _Gather.apply(x_local, counts or [len(x_local)] * world_size(), shared)
+
+
+def sum_of_shares(x: torch.Tensor) -> torch.Tensor:
+    """Add up what each rank has of a loss; to its own share each gives W times the gradient.
+
+    Averaging over ranks divides it by W, as it does with those of `gather`.
+    """
+    return x if world_size() == 1 else _SumOfShares.apply(x)
+
+
+def complete(x: torch.Tensor) -> torch.Tensor:
+    """A parameter of the loss as it is; its gradient is added up over the ranks' shares.
+
+    Its gradient is complete on every rank: it needs no averaging.
+    """
+    return x if world_size() == 1 else _Complete.apply(x)
 
 
 def all_reduce_sum(x: torch.Tensor) -> torch.Tensor:
@@ -133,19 +159,59 @@ def _all_gather(x_local: torch.Tensor, counts: list[int]) -> torch.Tensor:
     if len(x_local) < most:  # all send as many rows: not every backend takes uneven ones
         missing = x_local.new_zeros(most - len(x_local), *x_local.shape[1:])
         x_local = torch.cat([x_local, missing])
-    parts = [torch.empty_like(x_local) for _ in counts]
-    dist.all_gather(parts, x_local.contiguous(), group=_group)
+    whole = x_local.new_empty(len(counts) * most, *x_local.shape[1:])
+    _all_gather_into(whole, x_local.contiguous(), group=_group)
+    if min(counts) == most:
+        return whole
+    parts = whole.split(most)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def _reduce_scatter(grad: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """This rank's rows of the sum over ranks."""
+    if dist.get_backend(_group) == "gloo":  # whose own reduce-scatter takes four times as long
+        return all_reduce_sum(grad).split(counts)[rank()]
+    most = max(counts)
+    if min(counts) < most:
+        padded = grad.new_zeros(len(counts), most, *grad.shape[1:])
+        for place, part in zip(padded, grad.split(counts), strict=True):
+            place[: len(part)] = part
+        grad = padded.flatten(0, 1)
+    own = grad.new_empty(most, *grad.shape[1:])
+    _reduce_scatter_into(own, grad.contiguous(), group=_group)
+    return own[: counts[rank()]]
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_local: torch.Tensor, counts: list[int]) -> torch.Tensor:
-        ctx.counts = counts
+    def forward(ctx: Any, x_local: torch.Tensor, counts: list[int], shared: bool) -> torch.Tensor:
+        ctx.counts, ctx.shared = counts, shared
         return _all_gather(x_local, counts)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple:
+        if ctx.shared:
+            return _reduce_scatter(grad, ctx.counts), None, None
         # W equal gradients, one of each rank's loss, would add up to this.
         own = grad.split(ctx.counts)[rank()]
-        return world_size() * own, None
+        return world_size() * own, None, None
+
+
+class _SumOfShares(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return all_reduce_sum(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad * world_size()
+
+
+class _Complete(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return all_reduce_sum(grad / world_size())

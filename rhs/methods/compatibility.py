@@ -15,7 +15,6 @@ from rhs.methods.interfaces import (
     Refreshed,
     Signatures,
     SimilarityLoss,
-    check_members,
 )
 from rhs.methods.mining.batch import BatchMiner
 from rhs.methods.mining.pair_points import ORIGINAL
@@ -38,6 +37,20 @@ class Method(Protocol):
     normalize: bool
     original_weight: float
     l2: float
+
+
+def check_members(key: str, part: Any, kind: type) -> None:
+    """Raises UserError where a part lacks a member of its Protocol."""
+    for base in reversed(kind.__mro__[:-1]):
+        names = [*vars(base).get("__annotations__", {}), *vars(base)]
+        for name in names:
+            if not name.startswith("_") and not hasattr(part, name):
+                raise UserError(
+                    f"method.{key} is {type(part).__name__}, which has no member {name!r}: inherit "
+                    f"rhs.methods.interfaces.{kind.__name__}, or give it one."
+                )
+    if not callable(part) and kind is not Refreshed:
+        raise UserError(f"method.{key} is {type(part).__name__}, which cannot be called.")
 
 
 def check_parts(method: Method) -> None:

@@ -2,7 +2,8 @@
 
 import torch
 
-from rhs.methods.interfaces import HARDER, masked_mean
+from rhs.methods.batch import HARDER
+from rhs.methods.sums import Sums, masked_sums
 
 ROWS = 128  # of the batch, at most, for the effective rank: a small product at any batch size
 
@@ -17,7 +18,7 @@ def of_batch(x_BD: torch.Tensor, labels_B: torch.Tensor) -> dict[str, torch.Tens
 
 
 @torch.no_grad()
-def hardness(gained_N: torch.Tensor, counts_N: torch.Tensor | None = None) -> dict:
+def hardness(gained_N: torch.Tensor, counts_N: torch.Tensor | None = None) -> dict[str, Sums]:
     """How much harder synthetic positives are, by name: the mean gain, and the share that gain.
 
     Args:
@@ -27,8 +28,8 @@ def hardness(gained_N: torch.Tensor, counts_N: torch.Tensor | None = None) -> di
     if counts_N is None:
         counts_N = torch.ones_like(gained_N, dtype=torch.bool)
     return {
-        "hardness_gained": masked_mean(gained_N, counts_N),
-        "synthetic_harder": masked_mean((gained_N > HARDER).to(gained_N.dtype), counts_N),
+        "hardness_gained": masked_sums(gained_N, counts_N),
+        "synthetic_harder": masked_sums((gained_N > HARDER).to(gained_N.dtype), counts_N),
     }
 
 

@@ -4,108 +4,25 @@ A part is called with tensors of the global batch: B rows, D dimensions, C class
 Protocol below may be inherited, which brings the defaults; or a part has all of its members itself.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 
-from rhs.errors import UserError
-from rhs.methods.similarity import NO_SIMILARITY
+from rhs.methods.batch import AnchorSimilarities, SyntheticPoints
+from rhs.methods.sums import Sums
+from rhs.methods.tiles import RowSums, Shares
 
-HARDER = 1e-5  # a smaller gain in similarity is rounding: a reflection gains exactly nothing
 
-
-@dataclass
-class AnchorSimilarities:
-    """R anchors with up to P positives and C negatives each; what is masked out is not theirs.
-
-    A similarity is a dot product or minus a distance (rhs.methods.similarity).
+class Generate(Protocol):
+    """A generator that knows the batch: makes SyntheticPoints of pairs (anchor_N, positive_N).
 
     Attributes:
-        positive_RP, has_positive_RP: similarity to each positive, and which entries count.
-        negative_RC, has_negative_RC: the same for negatives.
-        labels_R: class of each anchor.
-        partner_RP: the row whose anchor is that positive; None where a row stands for both ends of
-            its pair.
-        diagnostics: what generated points did to these rows.
+        for_classes: its points are made for whole classes, whichever pairs there are.
     """
 
-    positive_RP: torch.Tensor
-    has_positive_RP: torch.Tensor
-    negative_RC: torch.Tensor
-    has_negative_RC: torch.Tensor
-    labels_R: torch.Tensor
-    partner_RP: torch.Tensor | None = None
-    diagnostics: dict[str, torch.Tensor] = field(default_factory=dict)
+    for_classes: bool
 
-    def negatives_or_nothing(self) -> torch.Tensor:
-        """Negatives [R, C], the others so dissimilar that no exponential or maximum sees them."""
-        return self.negative_RC.masked_fill(~self.has_negative_RC, NO_SIMILARITY)
-
-    def nearest_negative(self) -> torch.Tensor:
-        """Similarity [R, 1] of the nearest negative; NO_SIMILARITY where there is none."""
-        if not self.negative_RC.shape[1]:
-            return self.negative_RC.new_full((len(self.negative_RC), 1), NO_SIMILARITY)
-        return self.negatives_or_nothing().amax(1, keepdim=True)
-
-
-def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean of the values where the mask is true; 0, with gradient 0, where it never is."""
-    # where, not a product: a masked infinity times 0 would be NaN.
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
-
-
-@dataclass
-class Batch:
-    """The global batch.
-
-    Attributes:
-        x_BD: embeddings as they are compared.
-        raw_BD: embeddings as the model made them.
-        labels_B: their classes.
-        centers_BD: the class center of each row, or None.
-        normalized: whether x_BD is raw_BD on the unit sphere; else the two are the same.
-    """
-
-    x_BD: torch.Tensor
-    raw_BD: torch.Tensor
-    labels_B: torch.Tensor
-    centers_BD: torch.Tensor | None = None
-    normalized: bool = True
-
-
-@dataclass
-class SyntheticPoints:
-    """Synthetic points.
-
-    Attributes:
-        x_MD: where they are.
-        labels_M: the classes they belong to.
-        parent_M: the row of the batch that each descends from.
-        anchor_M: the row that each was made to be hard for; None: any row of its class.
-        weights_M2: where x = w0 anchor + w1 parent, these two numbers, else None; dot products with
-            such points follow from those of the batch.
-        positive_MD: what takes the parents' places as positives, where it is not x_MD.
-        diagnostics: what is worth knowing about them.
-    """
-
-    x_MD: torch.Tensor
-    labels_M: torch.Tensor
-    parent_M: torch.Tensor
-    anchor_M: torch.Tensor | None = None
-    weights_M2: torch.Tensor | None = None
-    positive_MD: torch.Tensor | None = None
-    diagnostics: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    def as_positives(self) -> torch.Tensor:
-        """The points [M, D] that take the parents' places as positives."""
-        return self.x_MD if self.positive_MD is None else self.positive_MD
-
-
-Generate = Callable[
-    [torch.Tensor, torch.Tensor], SyntheticPoints
-]  # (anchor_N, positive_N) -> points
+    def __call__(self, anchor_N: torch.Tensor, positive_N: torch.Tensor) -> SyntheticPoints: ...
 
 
 class Part(Protocol):
@@ -144,10 +61,13 @@ class Loss(Part, Protocol):
     Attributes:
         takes_labels: it is called with embeddings and labels, and there is no mining.
         continuous: labels are numbers; see `ContinuousLoss`.
+        divisible: it is a sum of means over rows, so that tiles and workers may compute some rows
+            each (`DivisibleLoss`, `DivisibleLabelLoss`); any other is computed whole everywhere.
     """
 
     takes_labels: bool = False
     continuous: bool = False
+    divisible: bool = False
 
 
 class SimilarityLoss(Loss, Protocol):
@@ -168,10 +88,42 @@ class SimilarityLoss(Loss, Protocol):
         return
 
 
+class DivisibleLoss(SimilarityLoss, Protocol):
+    """What a SimilarityLoss offers besides, if it is divisible."""
+
+    divisible: bool = True
+
+    def sums(self, rows: AnchorSimilarities) -> list[Sums]:
+        """The means that the loss is the sum of, as totals and counts over these rows."""
+
+    def learned(self, labels_B: torch.Tensor) -> torch.Tensor | None:
+        """What it learns for each row's class [B, 1], which comes back in `rows.learned_R1`."""
+        return None
+
+    def joined_negatives(self, rows: AnchorSimilarities) -> torch.Tensor:
+        """If it `needs_partner`: a similarity [R, 1] that stands for all of a row's negatives."""
+        return rows.nearest_negative()
+
+
 class LabelLoss(Loss, Protocol):
     """`loss(x_BD, labels_B)`: a scalar."""
 
     takes_labels: bool = True
+
+
+class DivisibleLabelLoss(LabelLoss, Protocol):
+    """What a LabelLoss offers besides, if it is divisible."""
+
+    divisible: bool = True
+
+    def row_sums(
+        self,
+        x_BD: torch.Tensor,
+        labels_B: torch.Tensor,
+        values_BL: torch.Tensor | None,
+        shares: Shares,
+    ) -> RowSums:
+        """The sums of any of its rows, with `shares.complete` of what it learns."""
 
 
 class ContinuousLoss(LabelLoss, Protocol):
@@ -217,10 +169,11 @@ class Signatures(Part, Protocol):
 
 
 class Miner(Protocol):
-    """`mining(batch, generate, measure, with_plain)`: AnchorSimilarities, and those of the
-    originals alone or None.
+    """`mining(batch, generate, measure, with_plain, shares)`: AnchorRows.
 
     `generate(anchor_N, positive_N)` makes SyntheticPoints; None where there is no generator.
+    `with_plain` asks for the rows of the originals too, and `shares` (rhs.methods.tiles.Shares)
+    says whether all rows will be asked for at once.
 
     Attributes:
         both_ends: negatives are (a + p) . n.
@@ -233,17 +186,3 @@ class Miner(Protocol):
     uses_generator: bool = False
     per_positive: bool = False
     needs_unit_length: bool = False
-
-
-def check_members(key: str, part: Any, kind: type) -> None:
-    """Raises UserError where a part lacks a member of its Protocol."""
-    for base in reversed(kind.__mro__[:-1]):
-        names = [*vars(base).get("__annotations__", {}), *vars(base)]
-        for name in names:
-            if not name.startswith("_") and not hasattr(part, name):
-                raise UserError(
-                    f"method.{key} is {type(part).__name__}, which has no member {name!r}: inherit "
-                    f"rhs.methods.interfaces.{kind.__name__}, or give it one."
-                )
-    if not callable(part) and kind is not Refreshed:
-        raise UserError(f"method.{key} is {type(part).__name__}, which cannot be called.")

@@ -2,21 +2,23 @@
 
 from collections.abc import Iterable
 from contextlib import nullcontext
-from functools import partial
+from functools import reduce
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rhs.config.instantiate import TRUSTED, build
-from rhs.config.target_checks import check_target
+from rhs.config.instantiate import build
 from rhs.distributed import collectives
 from rhs.errors import UserError
 from rhs.methods import diagnostics
+from rhs.methods.anchor_sums import BatchGenerator, anchor_sums, label_sums
+from rhs.methods.batch import Batch
 from rhs.methods.centers import SignatureCenters
 from rhs.methods.compatibility import check_combination
-from rhs.methods.interfaces import Batch
+from rhs.methods.sums import Sums, masked_sums
+from rhs.methods.tiles import LARGE, Shares, rows_of
 
 # What a method may name besides this package's own parts.
 OUTSIDE = tuple(
@@ -24,14 +26,14 @@ OUTSIDE = tuple(
     for part in ("losses", "miners", "distances", "reducers", "regularizers")
 )
 NOT_OURS = ("name", "batches")  # keys of a method that are no part of its loss
-PARTS = ("loss", "mining", "generator", "centers", "signatures")  # sentences begin with their name
 
 
 class Objective(nn.Module):
     """A metric-learning loss of a batch that may be spread over many workers.
 
-    Every rank gathers all embeddings and computes the same, full loss. Its value is that of one
-    process holding the whole batch, and so are the gradients once DistributedDataParallel has
+    Every rank gathers all embeddings. Of a small batch each computes the same, full loss; of a
+    large one each computes the rows of its own share of the anchors, in tiles. The value is that of
+    one process holding the whole batch, and so are the gradients once DistributedDataParallel has
     averaged them. The objective's own parameters need no averaging: their gradients are complete on
     every rank. Ranks may have any number of rows, other seeds and other starting values: random
     numbers, and what is learned or kept, are rank 0's.
@@ -52,6 +54,8 @@ class Objective(nn.Module):
         original_weight: share, 0 to 1, of the loss on the original samples alone.
         l2: weight of the mean squared length, counted as 0.25 l2 (mean |a|^2 + mean |p|^2), which
             is 0.5 l2 mean |x|^2; for un-normalized embeddings.
+        tile: anchors that are compared with the batch at a time; None: by its size. A step's memory
+            grows with this number times the batch; values and gradients do not depend on it.
 
     Raises:
         UserError: parts that do not go together.
@@ -70,12 +74,13 @@ class Objective(nn.Module):
         normalize: bool = True,
         original_weight: float = 0.0,
         l2: float = 0.0,
+        tile: int | None = None,
     ):
         super().__init__()
         self.loss, self.mining, self.measure = loss, mining, measure
         self.generator, self.centers, self.signatures = generator, centers, signatures
         self.signature_weight, self.normalize = signature_weight, normalize
-        self.original_weight, self.l2 = original_weight, l2
+        self.original_weight, self.l2, self.tile = original_weight, l2, tile
         self.has_met = False  # whether what is learned and kept is rank 0's, if there are ranks
         check_combination(self)
         if not loss.takes_labels:
@@ -147,15 +152,22 @@ class Objective(nn.Module):
             counts = collectives.row_counts(labels_local_b)
             if not sum(counts):
                 raise UserError("The batch is empty: no worker has a row of it.")
+        shares = self._shares(sum(counts or [len(labels_local_b) * collectives.world_size()]))
         exact = torch.promote_types(x_local_bD.dtype, torch.float32)
         same = nullcontext() if alike else collectives.drawing_alike(device)
         with torch.autocast(device.type, enabled=False), same:
-            raw_BD = collectives.gather(x_local_bD.to(exact), counts)
+            raw_BD = collectives.gather(x_local_bD.to(exact), counts, shares.shared)
             labels_B = collectives.gather(labels_local_b, counts)
             values_BL = values_local_bL
             if values_BL is not None:
                 values_BL = collectives.gather(values_BL, counts)
-            return self._of_batch(raw_BD, labels_B, progress, values_BL)
+            return self._of_batch((raw_BD, labels_B, values_BL), progress, shares)
+
+    def _shares(self, rows: int) -> Shares:
+        """Who computes which rows of the loss: workers share those of a large batch."""
+        divisible = self.loss.divisible and (self.signatures is None or self.signatures.divisible)
+        many = collectives.world_size() > 1 and rows**2 >= LARGE
+        return Shares(many, self.tile, whole=not divisible)
 
     @torch.no_grad()
     def _meet(self) -> None:
@@ -167,40 +179,57 @@ class Objective(nn.Module):
 
     def _of_batch(
         self,
-        raw_BD: torch.Tensor,
-        labels_B: torch.Tensor,
+        given: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
         progress: float,
-        values_BL: torch.Tensor | None,
+        shares: Shares,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        raw_BD, labels_B, values_BL = given
         x_BD = F.normalize(raw_BD) if self.normalize else raw_BD
         measured = diagnostics.of_batch(x_BD, labels_B)
-        if values_BL is not None:
-            loss = self.loss(x_BD, labels_B, values_BL)
-        elif self.mining is None:
-            loss = self.loss(x_BD, labels_B)
+        original: list[Sums] = []
+        of_points: dict[str, Sums] = {}
+        if self.mining is None:
+            lost = label_sums(self.loss, x_BD, labels_B, values_BL, shares)
         else:
-            c_BD = self._centers(x_BD, labels_B)
-            batch = Batch(x_BD, raw_BD, labels_B, c_BD, self.normalize)
-            loss = self._mined(batch, progress, measured)
+            centers_BD = self._centers(x_BD, labels_B, shares)
+            batch = Batch(x_BD, raw_BD, labels_B, centers_BD, self.normalize)
+            lost, original, of_points = self._mined(batch, progress, shares)
+        of_signatures: list[Sums] = []
         if self.signatures is not None:
-            loss = loss + self.signature_weight * self.signatures(x_BD, labels_B)
+            of_signatures = label_sums(self.signatures, x_BD, labels_B, None, shares)
+        lengths: list[Sums] = []
         if self.l2:
-            loss = loss + 0.5 * self.l2 * x_BD.square().sum(1).mean()
-        return loss, measured
+            squares_R = rows_of(x_BD, shares.own(len(x_BD))).square().sum(1)
+            lengths = [masked_sums(squares_R, torch.ones_like(squares_R, dtype=torch.bool))]
+        terms = [lost, original, of_signatures, lengths, list(of_points.values())]
+        means = iter(shares.means([sums for term in terms for sums in term], x_BD))
+        lost_, original_, signatures_, lengths_, points_ = ([next(means) for _ in t] for t in terms)
+        measured.update(zip(of_points, (each.detach() for each in points_), strict=True))
+        loss = reduce(torch.add, lost_)
+        if original_:
+            loss = torch.lerp(loss, reduce(torch.add, original_), self.original_weight)
+        if signatures_:
+            loss = loss + self.signature_weight * signatures_[0]
+        return loss + 0.5 * self.l2 * lengths_[0] if lengths_ else loss, measured
 
-    def _mined(self, batch: Batch, progress: float, measured: dict) -> torch.Tensor:
-        generate = self.generator and partial(self.generator, batch, progress=progress)
+    def _mined(
+        self, batch: Batch, progress: float, shares: Shares
+    ) -> tuple[list[Sums], list[Sums], dict[str, Sums]]:
+        generate = None
+        if self.generator is not None:
+            generate = BatchGenerator(self.generator, batch, progress)
         mixed = self.original_weight > 0
-        rows, plain = self.mining(batch, generate, self.measure, mixed)
-        measured.update(rows.diagnostics)
-        loss = self.loss(rows)
-        return torch.lerp(loss, self.loss(plain), self.original_weight) if plain else loss
+        anchors = self.mining(batch, generate, self.measure, mixed, shares)
+        return anchor_sums(self.loss, anchors, batch.labels_B, shares)
 
-    def _centers(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor | None:
+    def _centers(
+        self, x_BD: torch.Tensor, labels_B: torch.Tensor, shares: Shares
+    ) -> torch.Tensor | None:
         if self.centers is None:
             return None
-        of_signatures = isinstance(self.centers, SignatureCenters)
-        return self.centers(self.signatures if of_signatures else x_BD, labels_B)
+        if isinstance(self.centers, SignatureCenters):
+            return shares.complete(self.centers(self.signatures, labels_B))
+        return self.centers(x_BD, labels_B)
 
 
 def build_objective(config: dict) -> Objective:
@@ -214,37 +243,3 @@ def build_objective(config: dict) -> Objective:
 
 def takes_values(objective: Objective) -> bool:  # whether the loss is of continuous labels
     return objective.loss.continuous
-
-
-def check_method(config: dict, num_classes: int = 4, dim: int = 8, **more: Any) -> Objective:
-    """Build the method and take two small steps with it.
-
-    Args:
-        num_classes, dim: of the data and the model it is meant for.
-        more: as for `Objective.prepare`.
-
-    Raises:
-        UserError: it cannot be built, or not computed, from its settings.
-    """
-    settings = {key: value for key, value in config.items() if key not in NOT_OURS}
-    check_target("method", settings, TRUSTED, OUTSIDE)
-    try:
-        objective = build_objective(config)
-        objective.prepare(num_classes, dim, **more)
-        labels_B = torch.arange(8) // 2 % num_classes
-        own = more.get("images_have_values") and takes_values(objective)
-        values_B1 = torch.arange(8.0)[:, None] if own else None
-        x_BD = torch.randn(8, dim, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        if objective.needs_refresh(0):
-            objective.refresh(0, [(x_BD.detach(), labels_B)])
-        for _ in range(2):
-            objective(x_BD, labels_B, values_local_bL=values_B1)[0].backward()
-    except UserError as error:
-        part = str(error).partition(".")[0]
-        raise UserError(f"{'method.' if part in PARTS else ''}{error}") from None
-    except Exception as error:  # of whatever kind: a setting that its author did not foresee
-        why = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)
-        if isinstance(error, KeyError):
-            why = f"{why} is missing"
-        raise UserError(f"method {config['name']} does not work as it is set: {why}.") from error
-    return objective

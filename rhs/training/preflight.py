@@ -9,7 +9,8 @@ from rhs.data.shards import ShardedImages, has_split
 from rhs.distributed.ray_cluster import workers_of
 from rhs.errors import UserError, check_number
 from rhs.methods.centers import BatchCenters, LeaveOneOutCenters
-from rhs.methods.objective import Objective, check_method
+from rhs.methods.check_method import check_method
+from rhs.methods.objective import Objective
 from rhs.models.embedder import check_model
 from rhs.training.checkpointer import BEST
 from rhs.training.components import (

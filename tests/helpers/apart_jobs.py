@@ -1,5 +1,7 @@
 """What ranks do that were not made alike: other seeds, other starts, other numbers of rows."""
 
+import unittest.mock
+
 import numpy as np
 import torch
 from rank_jobs import DIM, arrays, batch, share_of_training_set, small_model
@@ -7,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rhs.distributed import collectives
 from rhs.errors import UserError
+from rhs.methods import objective as objective_module
 from rhs.methods.objective import build_objective, takes_values
 
 LABELS = [2, 0, 1, 3, 0, 0, 5, 1, 3, 0, 2, 1, 3, 0, 4, 3]
@@ -26,6 +29,13 @@ def steps_apart(methods: list[dict]) -> list[list[dict]]:
     """For each method, after each step, its loss, gradients and
     memories: of this rank, whose seed nobody else has."""
     return [_steps_apart(method) for method in methods]
+
+
+def steps_in_tiles(methods: list[dict], tile: int | None) -> list[list[dict]]:
+    """The same with the rows of the loss shared among ranks, as those of large batches are, and so
+    many of them at a time."""
+    with unittest.mock.patch.object(objective_module, "LARGE", 0):
+        return steps_apart([method | {"tile": tile} for method in methods])
 
 
 def _steps_apart(method: dict) -> list[dict]:

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.batch import AnchorSimilarities
 from rhs.methods.objective import Objective
 
 SIZES = (5, 4, 3, 2, 1, 1)  # samples of each class

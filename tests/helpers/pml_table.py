@@ -11,7 +11,8 @@ import pytorch_metric_learning.losses
 from tiny_project import ROOT, method_config
 
 from rhs.errors import UserError
-from rhs.methods.objective import Objective, check_method
+from rhs.methods.check_method import check_method
+from rhs.methods.objective import Objective
 
 PAGE = ROOT / "docs/methods.md"
 SECTION = re.compile(r"(?<=<!-- losses of pytorch-metric-learning -->\n).*?(?=<!-- end -->)", re.S)

@@ -7,10 +7,10 @@ import torch
 from brute_force_losses import entries, some_rows
 
 from rhs.errors import UserError
-from rhs.methods.interfaces import masked_mean
 from rhs.methods.losses.npair import NPair
 from rhs.methods.mining.pairs import PairMiner
 from rhs.methods.objective import Objective
+from rhs.methods.sums import masked_mean
 
 
 def test_absent_negatives_are_seen_by_no_maximum_and_no_exponential():
@@ -61,7 +61,7 @@ def test_the_mean_does_not_see_what_is_infinite_outside_of_the_mask(wild):
 
 def test_a_part_without_a_member_is_refused_by_the_member_s_name():
     class Bare:
-        takes_labels, continuous, wants_refresh = False, False, False
+        takes_labels, continuous, divisible, wants_refresh = False, False, False, False
 
         def prepare(self, num_classes, dim):
             pass

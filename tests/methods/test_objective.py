@@ -10,6 +10,7 @@ from tiny_project import method_config, prepared
 
 from rhs.errors import UserError
 from rhs.methods.centers import BatchCenters, EMACenters, EpochCenters, SignatureCenters
+from rhs.methods.check_method import check_method
 from rhs.methods.generators.intra_class import IntraClass
 from rhs.methods.generators.rotation import Rotation
 from rhs.methods.losses.log_ratio import LogRatio
@@ -18,7 +19,7 @@ from rhs.methods.losses.npair import NPair
 from rhs.methods.losses.triplet import Triplet
 from rhs.methods.mining.batch import BatchMiner
 from rhs.methods.mining.pairs import PairMiner
-from rhs.methods.objective import Objective, check_method
+from rhs.methods.objective import Objective
 
 
 def npair(**more) -> Objective:

@@ -9,7 +9,8 @@ from tiny_project import method_config
 
 from rhs.config.instantiate import build
 from rhs.errors import UserError
-from rhs.methods.objective import build_objective, check_method
+from rhs.methods.check_method import check_method
+from rhs.methods.objective import build_objective
 from rhs.training.optimization import build_optimizer
 
 LIBRARY = "pytorch_metric_learning"

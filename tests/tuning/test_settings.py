@@ -7,7 +7,7 @@ from tiny_project import ROOT, composed
 from rhs.config.compose import read_file
 from rhs.config.overrides import overrides_of
 from rhs.errors import UserError
-from rhs.methods.objective import check_method
+from rhs.methods.check_method import check_method
 from rhs.tuning.search_space import check_paths
 from rhs.tuning.settings import load_settings
 

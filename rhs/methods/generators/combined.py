@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from rhs.errors import UserError
+from rhs.methods.batch import Batch, SyntheticPoints
 from rhs.methods.generators.rotation import Rotation
 from rhs.methods.generators.symmetric import Symmetric
-from rhs.methods.interfaces import Batch, Generator, SyntheticPoints
+from rhs.methods.interfaces import Generator
 
 
 class CombinedGenerators(Generator):

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from rhs.errors import check_number
+from rhs.methods.batch import Batch, SyntheticPoints
 from rhs.methods.class_statistics import ClassSums
-from rhs.methods.interfaces import Batch, Generator, SyntheticPoints
+from rhs.methods.interfaces import Generator
 
 CHUNK = 2**22  # distances between classes that are held at a time
 

@@ -10,8 +10,9 @@ import math
 import torch
 
 from rhs.errors import UserError, check_number
+from rhs.methods.batch import Batch, SyntheticPoints
 from rhs.methods.generators import geometry
-from rhs.methods.interfaces import Batch, Generator, SyntheticPoints
+from rhs.methods.interfaces import Generator
 
 SURFACES = ("euclidean", "renormalized", "spherical")
 SCHEDULES = ("constant", "linear", "cosine")

@@ -3,8 +3,9 @@
 import torch
 
 from rhs.errors import check_number
+from rhs.methods.batch import Batch, SyntheticPoints
 from rhs.methods.generators import geometry
-from rhs.methods.interfaces import Batch, Generator, SyntheticPoints
+from rhs.methods.interfaces import Generator
 
 
 class Symmetric(Generator):

@@ -4,13 +4,14 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from rhs.errors import UserError, check_number
-from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss, masked_mean
+from rhs.methods.batch import AnchorSimilarities
+from rhs.methods.losses.divisible import RowLoss
+from rhs.methods.sums import Sums, masked_sums
 
 
-class Angular(nn.Module, SimilarityLoss):
+class Angular(RowLoss):
     """Bound the angle at a negative of the triangle it makes with a positive pair.
 
     Mean over pairs of log(1 + sum over negatives of exp(scale f)), with
@@ -37,10 +38,10 @@ class Angular(nn.Module, SimilarityLoss):
             raise UserError(f"loss.angle is {angle}; it is in degrees, between 0 and 90.")
         self.tan2, self.scale = math.tan(math.radians(angle)) ** 2, scale
 
-    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
-        """The loss, a scalar."""
+    def sums(self, rows: AnchorSimilarities) -> list[Sums]:
+        """The loss of these rows."""
         negative_R1 = torch.logsumexp(
             4 * self.tan2 * self.scale * rows.negatives_or_nothing(), dim=1, keepdim=True
         )
         positive_RP = 2 * (1 + self.tan2) * self.scale * rows.positive_RP
-        return masked_mean(F.softplus(negative_R1 - positive_RP), rows.has_positive_RP)
+        return [masked_sums(F.softplus(negative_R1 - positive_RP), rows.has_positive_RP)]

@@ -1,13 +1,14 @@
 """Contrastive loss of a siamese network: pairs of one class, pairs of two."""
 
 import torch
-from torch import nn
 
 from rhs.errors import check_number
-from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss, masked_mean
+from rhs.methods.batch import AnchorSimilarities
+from rhs.methods.losses.divisible import RowLoss
+from rhs.methods.sums import Sums, masked_sums
 
 
-class Contrastive(nn.Module, SimilarityLoss):
+class Contrastive(RowLoss):
     """1/2 d^2 for a positive pair, 1/2 [margin - d]_+^2 for a negative one.
 
     Each kind is averaged over its pairs that add anything, and the two means are added: a batch has
@@ -38,15 +39,16 @@ class Contrastive(nn.Module, SimilarityLoss):
         """Distances and dot products have thresholds of opposite sign."""
         self.sign = 1.0 if measure == "dot" else -1.0
 
-    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
-        """The loss, a scalar; a kind of pair that does not occur adds 0."""
+    def sums(self, rows: AnchorSimilarities) -> list[Sums]:
+        """The loss of these rows; a kind of pair that does not occur adds 0."""
         # Beyond rounding: the square root's slope at distance 0 is nothing to follow.
         apart_RP = (self.sign * self.positive_margin - rows.positive_RP).clamp_min(0)
         near_RC = (rows.negative_RC - self.sign * self.margin).clamp_min(0)
-        return self._mean(apart_RP, rows.has_positive_RP) + self._mean(
-            near_RC, rows.has_negative_RC
-        )
+        return [
+            self._sums(apart_RP, rows.has_positive_RP),
+            self._sums(near_RC, rows.has_negative_RC),
+        ]
 
-    def _mean(self, excess: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def _sums(self, excess: torch.Tensor, mask: torch.Tensor) -> Sums:
         values = 0.5 * excess.square() if self.squared else excess
-        return masked_mean(values, mask & (excess > 0))
+        return masked_sums(values, mask & (excess > 0))

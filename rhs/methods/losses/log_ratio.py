@@ -4,11 +4,13 @@ import torch
 from torch import nn
 
 from rhs.errors import UserError
-from rhs.methods.interfaces import ContinuousLoss
+from rhs.methods.interfaces import ContinuousLoss, DivisibleLabelLoss
 from rhs.methods.similarity import matrix
+from rhs.methods.sums import Sums, masked_sums, total_of_means
+from rhs.methods.tiles import WHOLE, RowSums, Shares, rows_of
 
 
-class LogRatio(nn.Module, ContinuousLoss):
+class LogRatio(nn.Module, ContinuousLoss, DivisibleLabelLoss):
     """Make ratios of distances between embeddings equal to those between labels.
 
     For an anchor a and two others i and j:
@@ -52,20 +54,35 @@ class LogRatio(nn.Module, ContinuousLoss):
         self, x_BD: torch.Tensor, labels_B: torch.Tensor, y_BL: torch.Tensor | None = None
     ) -> torch.Tensor:
         """The loss of embeddings and their continuous labels [B, L], or those of their classes."""
-        return self.of_values(x_BD, self.values_CL[labels_B] if y_BL is None else y_BL)
+        return total_of_means(self.row_sums(x_BD, labels_B, y_BL, WHOLE).sums(slice(None)))
+
+    def row_sums(
+        self,
+        x_BD: torch.Tensor,
+        labels_B: torch.Tensor,
+        values_BL: torch.Tensor | None,
+        shares: Shares,
+    ) -> RowSums:
+        """The loss of any of the anchors."""
+        y_BL = self.values_CL[labels_B] if values_BL is None else values_BL
+        return RowSums(
+            len(x_BD), len(x_BD) * y_BL.shape[1], lambda rows: self._sums(x_BD, y_BL, rows)
+        )
 
     def of_values(self, x_BD: torch.Tensor, y_BL: torch.Tensor) -> torch.Tensor:
         """The loss of embeddings and continuous labels [B, L] of their own."""
-        embedded_BB = -matrix(x_BD, x_BD, "squared_euclidean")
-        labelled_BB = (y_BL[:, None, :] - y_BL[None, :, :]).square().sum(2)
-        counts_BB = labelled_BB > 0
-        log_labelled_BB = torch.where(counts_BB, labelled_BB, 1.0).log().to(x_BD.dtype)
-        z_BB = (embedded_BB + self.smallest).log() - log_labelled_BB
-        z_BB = torch.where(counts_BB, z_BB, 0.0)
-        n_B = counts_BB.sum(1)
-        mean_B1 = z_BB.sum(1, keepdim=True) / n_B[:, None].clamp_min(1)
+        return total_of_means(self._sums(x_BD, y_BL, slice(None)))
+
+    def _sums(self, x_BD: torch.Tensor, y_BL: torch.Tensor, rows: slice) -> list[Sums]:
+        embedded_RB = -matrix(rows_of(x_BD, rows), x_BD, "squared_euclidean")
+        labelled_RB = (y_BL[rows, None, :] - y_BL[None, :, :]).square().sum(2)
+        counts_RB = labelled_RB > 0
+        log_labelled_RB = torch.where(counts_RB, labelled_RB, 1.0).log().to(x_BD.dtype)
+        z_RB = (embedded_RB + self.smallest).log() - log_labelled_RB
+        z_RB = torch.where(counts_RB, z_RB, 0.0)
+        n_R = counts_RB.sum(1)
+        mean_R1 = z_RB.sum(1, keepdim=True) / n_R[:, None].clamp_min(1)
         # The sum over pairs of squared differences is n times that of squared deviations.
-        squares_B = torch.where(counts_BB, z_BB - mean_B1, 0.0).square().sum(1)
-        per_anchor_B = 2 * squares_B / (n_B - 1).clamp_min(1)
-        some_B = n_B >= 2
-        return torch.where(some_B, per_anchor_B, 0.0).sum() / some_B.sum().clamp_min(1)
+        squares_R = torch.where(counts_RB, z_RB - mean_R1, 0.0).square().sum(1)
+        per_anchor_R = 2 * squares_R / (n_R - 1).clamp_min(1)
+        return [masked_sums(per_anchor_R, n_R >= 2)]

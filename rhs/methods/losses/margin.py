@@ -4,10 +4,12 @@ import torch
 from torch import nn
 
 from rhs.errors import check_number
-from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss
+from rhs.methods.batch import AnchorSimilarities
+from rhs.methods.losses.divisible import RowLoss
+from rhs.methods.sums import Sums
 
 
-class Margin(nn.Module, SimilarityLoss):
+class Margin(RowLoss):
     """[d - beta + alpha]_+ for a positive pair, [beta - d + alpha]_+ for a negative one.
 
     The sum is divided by the number of pairs that add anything. beta is learned along with the
@@ -46,11 +48,14 @@ class Margin(nn.Module, SimilarityLoss):
             self.offset = nn.Embedding(num_classes, 1, sparse=True)
             nn.init.zeros_(self.offset.weight)
 
-    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
-        """The loss, a scalar."""
-        beta_R1 = self.beta.expand(len(rows.labels_R), 1)
-        if self.per_class:
-            beta_R1 = beta_R1 + self.offset(rows.labels_R)
+    def learned(self, labels_B: torch.Tensor) -> torch.Tensor:
+        """The boundary [B, 1] of each row's class."""
+        beta_B1 = self.beta.expand(len(labels_B), 1)
+        return beta_B1 + self.offset(labels_B) if self.per_class else beta_B1
+
+    def sums(self, rows: AnchorSimilarities) -> list[Sums]:
+        """The loss of these rows."""
+        beta_R1 = self.learned(rows.labels_R) if rows.learned_R1 is None else rows.learned_R1
         excess_RP = (self.alpha - rows.positive_RP - beta_R1).clamp_min(0)
         excess_RC = (self.alpha + rows.negative_RC + beta_R1).clamp_min(0)
         lost = self.beta.new_zeros(())
@@ -60,4 +65,4 @@ class Margin(nn.Module, SimilarityLoss):
             lost = lost + torch.where(active, excess, 0.0).sum()
             count = count + active.sum()
             beta = beta + (beta_R1 * active.sum(1, keepdim=True)).sum()
-        return (lost + self.regularization * beta) / count.clamp_min(1)
+        return [(lost + self.regularization * beta, count)]

@@ -1,14 +1,16 @@
 """Multi-similarity loss."""
 
 import torch
-from torch import nn
+import torch.nn.functional as F
 
 from rhs.errors import check_number
-from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss
+from rhs.methods.batch import AnchorSimilarities
+from rhs.methods.losses.divisible import RowLoss
 from rhs.methods.similarity import NO_SIMILARITY
+from rhs.methods.sums import Sums
 
 
-class MultiSimilarity(nn.Module, SimilarityLoss):
+class MultiSimilarity(RowLoss):
     """Mean over anchors of
     1/alpha log(1 + sum_p exp(-alpha (S_ap - base))) + 1/beta log(1 + sum_n exp(beta (S_an - base)))
 
@@ -41,8 +43,8 @@ class MultiSimilarity(nn.Module, SimilarityLoss):
             check_number("loss.margin", margin)
         self.alpha, self.beta, self.base, self.margin = alpha, beta, base, margin
 
-    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
-        """The loss, a scalar; anchors that keep no pair count as 0."""
+    def sums(self, rows: AnchorSimilarities) -> list[Sums]:
+        """The loss of these rows; anchors that keep no pair count as 0."""
         positive_RP, negative_RC = rows.positive_RP, rows.negative_RC
         has_positive_RP, has_negative_RC = rows.has_positive_RP, rows.has_negative_RC
         if self.margin is not None:
@@ -54,10 +56,11 @@ class MultiSimilarity(nn.Module, SimilarityLoss):
             has_negative_RC = has_negative_RC & (negative_RC > least_R1 - self.margin)
         pulled_R = _log1p_sum(-self.alpha * (positive_RP - self.base), has_positive_RP)
         pushed_R = _log1p_sum(self.beta * (negative_RC - self.base), has_negative_RC)
-        return (pulled_R / self.alpha + pushed_R / self.beta).sum() / max(1, len(rows.labels_R))
+        each_R = pulled_R / self.alpha + pushed_R / self.beta
+        return [(each_R.sum(), torch.full_like(rows.labels_R, 1).sum())]
 
 
 def _log1p_sum(exponent_RC: torch.Tensor, mask_RC: torch.Tensor) -> torch.Tensor:
     """log(1 + sum of the exponentials of the masked entries) of each row."""
     kept_RC = exponent_RC.masked_fill(~mask_RC, NO_SIMILARITY)
-    return nn.functional.softplus(torch.logsumexp(kept_RC, dim=1))
+    return F.softplus(torch.logsumexp(kept_RC, dim=1))

@@ -6,10 +6,12 @@ from torch import nn
 
 from rhs.errors import check_number
 from rhs.methods.class_statistics import ClassSums
-from rhs.methods.interfaces import LabelLoss
+from rhs.methods.interfaces import DivisibleLabelLoss
+from rhs.methods.sums import Sums, total_of_means
+from rhs.methods.tiles import WHOLE, RowSums, Shares, rows_of
 
 
-class NormalizedSoftmax(nn.Module, LabelLoss):
+class NormalizedSoftmax(nn.Module, DivisibleLabelLoss):
     """Cross-entropy of cosine similarities to one learned signature per class.
 
     L = mean of -log(exp(scale cos(x, w_y)) / sum_c exp(scale cos(x, w_c))).
@@ -75,9 +77,25 @@ class NormalizedSoftmax(nn.Module, LabelLoss):
 
     def forward(self, x_BD: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """The loss, a scalar."""
+        return total_of_means(self.row_sums(x_BD, labels_B, None, WHOLE).sums(slice(None)))
+
+    def row_sums(
+        self,
+        x_BD: torch.Tensor,
+        labels_B: torch.Tensor,
+        values_BL: torch.Tensor | None,
+        shares: Shares,
+    ) -> RowSums:
+        """The loss of any rows; what other classes are compared with is drawn here, for all."""
         classes_K, target_B = self._classes(labels_B)
-        logits_BK = self.scale * F.normalize(x_BD) @ self.of(classes_K).T
-        return F.cross_entropy(logits_BK, target_B)
+        signature_KD = shares.complete(self.of(classes_K))
+
+        def sums(rows: slice) -> list[Sums]:
+            logits_RK = self.scale * F.normalize(rows_of(x_BD, rows)) @ signature_KD.T
+            lost = F.cross_entropy(logits_RK, target_B[rows], reduction="sum")
+            return [(lost, torch.full_like(target_B[rows], 1).sum())]
+
+        return RowSums(len(x_BD), len(classes_K), sums)
 
     def _classes(self, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The classes compared with, sorted, and the place of each label among them."""

@@ -2,14 +2,15 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from rhs.errors import UserError, check_number
-from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss, masked_mean
+from rhs.methods.batch import AnchorSimilarities
+from rhs.methods.losses.divisible import RowLoss
 from rhs.methods.losses.triplet_sums import soft_triples
+from rhs.methods.sums import Sums, masked_sums
 
 
-class NPair(nn.Module, SimilarityLoss):
+class NPair(RowLoss):
     """Push the similarity of a positive above those of all negatives at once, or of each.
 
     mc:  mean over positives of log(1 + sum over negatives of exp(scale (negative - positive)))
@@ -35,12 +36,10 @@ class NPair(nn.Module, SimilarityLoss):
         check_number("loss.scale", scale, above=0)
         self.scale, self.form = scale, form
 
-    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
-        """The loss, a scalar, of rows of anchors."""
+    def sums(self, rows: AnchorSimilarities) -> list[Sums]:
+        """The loss of these rows."""
         if self.form == "ovo":
-            pairs = rows.has_positive_RP.sum().clamp_min(1)
-            return soft_triples(rows, self.scale)[0] / pairs
+            return [(soft_triples(rows, self.scale)[0], rows.has_positive_RP.sum())]
         negative_R1 = torch.logsumexp(self.scale * rows.negatives_or_nothing(), dim=1, keepdim=True)
-        return masked_mean(
-            F.softplus(negative_R1 - self.scale * rows.positive_RP), rows.has_positive_RP
-        )
+        excess_RP = F.softplus(negative_R1 - self.scale * rows.positive_RP)
+        return [masked_sums(excess_RP, rows.has_positive_RP)]

@@ -1,14 +1,13 @@
 """Triplet loss over all triples of the rows."""
 
-import torch
-from torch import nn
-
 from rhs.errors import UserError, check_number
-from rhs.methods.interfaces import AnchorSimilarities, SimilarityLoss
+from rhs.methods.batch import AnchorSimilarities
+from rhs.methods.losses.divisible import RowLoss
 from rhs.methods.losses.triplet_sums import hinge_triples, soft_triples
+from rhs.methods.sums import Sums
 
 
-class Triplet(nn.Module, SimilarityLoss):
+class Triplet(RowLoss):
     """Mean of [d(a, p) - d(a, n) + margin]_+ over the triples where it is above 0.
 
     Args:
@@ -30,12 +29,12 @@ class Triplet(nn.Module, SimilarityLoss):
             check_number("loss.margin", margin, least=0)
         self.margin, self.average = margin, average
 
-    def forward(self, rows: AnchorSimilarities) -> torch.Tensor:
-        """The loss, a scalar; 0 where there is no triple."""
+    def sums(self, rows: AnchorSimilarities) -> list[Sums]:
+        """The loss of these rows; 0 where there is no triple."""
         if self.margin is None:
             lost, count = soft_triples(rows)
         else:
             lost, count = hinge_triples(rows, self.margin)
             if self.average == "all":
                 count = (rows.has_positive_RP.sum(1) * rows.has_negative_RC.sum(1)).sum()
-        return lost / count.clamp_min(1)
+        return [(lost, count)]

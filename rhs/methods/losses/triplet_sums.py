@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.batch import AnchorSimilarities
 from rhs.methods.similarity import NO_SIMILARITY
 
 CHUNK = 2**23  # entries [R, p, C] that the soft sum holds at a time

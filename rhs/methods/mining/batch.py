@@ -1,39 +1,52 @@
 """Every sample an anchor, with positives and negatives chosen from the whole batch."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from rhs.errors import UserError
 from rhs.methods import diagnostics
-from rhs.methods.interfaces import (
-    HARDER,
-    AnchorSimilarities,
-    Batch,
-    Generate,
-    Miner,
-    SyntheticPoints,
-    masked_mean,
-)
+from rhs.methods.batch import AnchorRows, AnchorSimilarities, Batch, SyntheticPoints
+from rhs.methods.interfaces import Generate, Miner
+from rhs.methods.mining import candidates
 from rhs.methods.mining import negatives as negatives_module
+from rhs.methods.mining.candidates import Candidates
 from rhs.methods.mining.class_indices import members, same_class
-from rhs.methods.similarity import NO_SIMILARITY, matrix, rowwise
+from rhs.methods.similarity import matrix, rowwise
+from rhs.methods.sums import Sums, sums_of_mean
+from rhs.methods.tiles import WHOLE, Shares, rows_of
 
 POSITIVES = ("all", "random", "easy", "hardest")
 SHARED = ("all", "easy", "hardest")  # negatives that all positives of an anchor have in common
 PER_POSITIVE = ("random", "semi_hard", "distance_weighted")
+DRAWN = ("random", "distance_weighted")
 
 
 @dataclass
-class _Candidates:
-    """The similarities [B, P] and [B, C] that each sample may choose from, and which are there."""
+class _Plan:
+    """What is settled for all rows before any are compared: random numbers, and points that rows of
+    other workers and tiles need too.
 
-    positive_BP: torch.Tensor
+    Attributes:
+        partner_BP, valid_BP: of each sample those of its class.
+        at_B1: which of them it takes, where similarities do not say.
+        points: synthetic points, if all rows see them; of the pairs `pair_N`, or for classes.
+        member_BQ, member_valid_BQ: of each sample the points of its class.
+        extended_at_B1: which of partners and points it takes, where similarities do not say.
+        noise_BP, plain_noise_BP: random numbers by which negatives are drawn.
+    """
+
+    partner_BP: torch.Tensor
     valid_BP: torch.Tensor
-    partner_BP: torch.Tensor | None
-    negative_BC: torch.Tensor
-    different_BC: torch.Tensor
-    labels_B: torch.Tensor
+    at_B1: torch.Tensor | None = None
+    points: SyntheticPoints | None = None
+    pair_N: tuple[torch.Tensor, ...] = ()
+    member_BQ: torch.Tensor | None = None
+    member_valid_BQ: torch.Tensor | None = None
+    extended_at_B1: torch.Tensor | None = None
+    noise_BP: torch.Tensor | None = None
+    plain_noise_BP: torch.Tensor | None = None
 
 
 class BatchMiner(Miner):
@@ -77,163 +90,185 @@ class BatchMiner(Miner):
         self.needs_unit_length = negatives == "distance_weighted"
 
     def __call__(
-        self, batch: Batch, generate: Generate | None, measure: str, with_plain: bool = False
-    ) -> tuple[AnchorSimilarities, AnchorSimilarities | None]:
+        self,
+        batch: Batch,
+        generate: Generate | None,
+        measure: str,
+        with_plain: bool = False,
+        shares: Shares = WHOLE,
+    ) -> AnchorRows:
         """Rows of the batch; with a generator and if asked, those of the originals alone too."""
-        originals = _originals(batch, measure)
-        chosen = self._choose(originals)
-        if generate is None:
-            return self._rows(chosen, batch, measure), None
-        assert chosen.partner_BP is not None
-        pairs = chosen.valid_BP.nonzero(as_tuple=True)
-        points = generate(pairs[0], chosen.partner_BP[pairs])
-        measured = points.diagnostics
-        made_BM = None
-        if points.anchor_M is None or self.synthetic_negatives:
-            made_BM = matrix(batch.x_BD, points.x_MD, measure)
-        if points.anchor_M is None:
-            assert made_BM is not None
-            hard = _extended(originals, points, made_BM)
-            measured |= _easier(originals, hard)
-            hard = self._choose(hard)
-        else:
-            made_N = rowwise(batch.x_BD[pairs[0]], points.as_positives(), measure)
-            hard = self._hardened(chosen, pairs, made_N)
-            measured |= diagnostics.hardness(chosen.positive_BP[pairs] - made_N)
-        if self.synthetic_negatives and len(points.labels_M):
-            assert made_BM is not None
-            hard = _with_negatives(hard, points, made_BM)
-            measured |= _wins(hard, chosen.negative_BC.shape[1])
-        rows = self._rows(hard, batch, measure)
-        rows.diagnostics = measured
-        return rows, self._rows(chosen, batch, measure) if with_plain else None
-
-    def _choose(self, candidates: _Candidates) -> _Candidates:
-        """Keep one positive of each sample, unless all are wanted."""
-        if self.positives == "all":
-            return candidates
-        positive_BP, valid_BP = candidates.positive_BP, candidates.valid_BP
-        with torch.no_grad():
-            if self.positives == "random":
-                score_BP = negatives_module.uniform_like(positive_BP)
-            else:
-                score_BP = positive_BP if self.positives == "easy" else -positive_BP
-            at_B1 = score_BP.masked_fill(~valid_BP, 2 * NO_SIMILARITY).argmax(1, keepdim=True)
-        partner_BP = candidates.partner_BP
-        return replace(
-            candidates,
-            positive_BP=positive_BP.gather(1, at_B1),
-            valid_BP=valid_BP.gather(1, at_B1),
-            partner_BP=None if partner_BP is None else partner_BP.gather(1, at_B1),
+        size = len(batch.labels_B)
+        plan = _Plan(*same_class(batch.labels_B))
+        if self.positives == "random":
+            plan.at_B1 = _random(plan.valid_BP, batch.x_BD)
+        if generate is not None:
+            pieces = shares.in_pieces(size, size)
+            if self.synthetic_negatives or not pieces or generate.for_classes:
+                self._make_points(plan, batch, generate, measure)
+        self._draw(plan, batch, with_plain)
+        columns = size + (0 if plan.points is None else len(plan.points.labels_M))
+        return AnchorRows(
+            size,
+            columns,
+            partial(self._rows, plan, batch, generate, (measure, with_plain)),
+            have_partners=not self.per_positive and plan.member_BQ is None,
         )
 
-    def _hardened(
-        self, chosen: _Candidates, pairs: tuple[torch.Tensor, ...], made_N: torch.Tensor
-    ) -> _Candidates:
-        if self.synthetic == "hardest":
-            made_N = torch.minimum(made_N, chosen.positive_BP[pairs])
-        return replace(chosen, positive_BP=chosen.positive_BP.index_put(pairs, made_N))
+    def _make_points(self, plan: _Plan, batch: Batch, generate: Generate, measure: str) -> None:
+        """Make the points of all rows."""
+        partner_BP, valid_BP = plan.partner_BP, plan.valid_BP
+        if self.positives != "all":
+            if plan.at_B1 is None:
+                score_BP = candidates.positive_similarities(batch, partner_BP, measure)
+                plan.at_B1 = candidates.place(self._score(score_BP), valid_BP)
+            partner_BP, valid_BP = (z.gather(1, plan.at_B1) for z in (partner_BP, valid_BP))
+        plan.pair_N = valid_BP.nonzero(as_tuple=True)
+        plan.points = points = generate(plan.pair_N[0], partner_BP[plan.pair_N])
+        if points.anchor_M is None and len(points.labels_M):
+            plan.member_BQ, plan.member_valid_BQ = members(points.labels_M, batch.labels_B)
+            if self.positives == "random":
+                either_BP = torch.cat([plan.valid_BP, plan.member_valid_BQ], dim=1)
+                plan.extended_at_B1 = _random(either_BP, batch.x_BD)
 
-    def _rows(self, kept: _Candidates, batch: Batch, measure: str) -> AnchorSimilarities:
+    def _draw(self, plan: _Plan, batch: Batch, with_plain: bool) -> None:
+        """The random numbers that negatives are drawn by: one for each positive."""
+        if self.negatives not in DRAWN:
+            return
+        size, width = plan.partner_BP.shape if self.positives == "all" else (len(batch.x_BD), 1)
+        more = 0
+        if plan.member_BQ is not None and self.positives == "all":
+            more = plan.member_BQ.shape[1]
+        plan.noise_BP = negatives_module.uniform((size, width + more), batch.x_BD)
+        if with_plain:
+            plan.plain_noise_BP = negatives_module.uniform((size, width), batch.x_BD)
+
+    def _rows(
+        self,
+        plan: _Plan,
+        batch: Batch,
+        generate: Generate | None,
+        options: tuple[str, bool],
+        own: slice,
+    ) -> tuple[AnchorSimilarities, AnchorSimilarities | None]:
+        measure, with_plain = options
+        originals = candidates.of_originals(
+            batch, plan.partner_BP[own], plan.valid_BP[own], own, measure
+        )
+        chosen = self._choose(originals, plan.at_B1, own)
+        if generate is None:
+            return self._with_negatives(chosen, batch, measure, plan.noise_BP, own), None
+        hard, measured = self._hard(plan, batch, generate, (originals, chosen), (own, measure))
+        rows = self._with_negatives(hard, batch, measure, plan.noise_BP, own)
+        rows.diagnostics = measured
+        if not with_plain:
+            return rows, None
+        return rows, self._with_negatives(chosen, batch, measure, plan.plain_noise_BP, own)
+
+    def _hard(
+        self,
+        plan: _Plan,
+        batch: Batch,
+        generate: Generate,
+        found: tuple[Candidates, Candidates],
+        where: tuple[slice, str],
+    ) -> tuple[Candidates, dict[str, Sums]]:
+        """The candidates with what is generated, and what that did to them."""
+        (originals, chosen), (own, measure) = found, where
+        pairs, points = _points(plan, chosen, generate, own)
+        count = len(points.labels_M)
+        measured = {k: sums_of_mean(v, count) for k, v in points.diagnostics.items()}
+        made_RM = None
+        if points.anchor_M is None or self.synthetic_negatives:
+            made_RM = matrix(rows_of(batch.x_BD, own), points.x_MD, measure)
+        if points.anchor_M is None:
+            hard = originals
+            if plan.member_BQ is not None and plan.member_valid_BQ is not None:
+                assert made_RM is not None
+                index_RQ, valid_RQ = plan.member_BQ[own], plan.member_valid_BQ[own]
+                hard = candidates.with_positives(originals, made_RM, index_RQ, valid_RQ)
+            measured |= candidates.easier(originals, hard)
+            hard = self._choose(hard, plan.extended_at_B1, own)
+        else:
+            anchor_ND = rows_of(batch.x_BD, own)[pairs[0]]
+            made_N = rowwise(anchor_ND, points.as_positives()[pairs[2]], measure)
+            hard = self._hardened(chosen, pairs[:2], made_N)
+            measured |= diagnostics.hardness(chosen.positive_RP[pairs[:2]] - made_N)
+        if self.synthetic_negatives and count:
+            assert made_RM is not None
+            hard = candidates.with_negatives(hard, points, made_RM)
+            measured |= candidates.wins(hard, chosen.negative_RC.shape[1])
+        return hard, measured
+
+    def _score(self, positive_RP: torch.Tensor) -> torch.Tensor:
+        return positive_RP if self.positives == "easy" else -positive_RP
+
+    def _choose(self, found: Candidates, at_B1: torch.Tensor | None, own: slice) -> Candidates:
+        """Keep one positive of each sample, unless all are wanted."""
+        if self.positives == "all":
+            return found
+        if at_B1 is not None:
+            return candidates.chosen(found, at_B1[own])
+        at_R1 = candidates.place(self._score(found.positive_RP.detach()), found.valid_RP)
+        return candidates.chosen(found, at_R1)
+
+    def _hardened(
+        self, chosen: Candidates, pairs: tuple[torch.Tensor, ...], made_N: torch.Tensor
+    ) -> Candidates:
+        if self.synthetic == "hardest":
+            made_N = torch.minimum(made_N, chosen.positive_RP[pairs])
+        return replace(chosen, positive_RP=chosen.positive_RP.index_put(pairs, made_N))
+
+    def _with_negatives(
+        self,
+        found: Candidates,
+        batch: Batch,
+        measure: str,
+        noise_BP: torch.Tensor | None,
+        own: slice,
+    ) -> AnchorSimilarities:
         """Choose the negatives."""
         rows = AnchorSimilarities(
-            kept.positive_BP,
-            kept.valid_BP,
-            kept.negative_BC,
-            kept.different_BC,
-            kept.labels_B,
-            kept.partner_BP,
+            found.positive_RP,
+            found.valid_RP,
+            found.negative_RC,
+            found.different_RC,
+            found.labels_R,
+            found.partner_RP,
+            anchor_R=torch.arange(len(batch.labels_B)).to(batch.labels_B)[own],
         )
         if self.negatives == "all":
             return rows
         with torch.no_grad():
             if self.negatives in SHARED:
-                at_BN = negatives_module.extreme(rows, self.negatives)
+                at_RN = negatives_module.extreme(rows, self.negatives)
             elif self.negatives == "semi_hard":
-                at_BN = negatives_module.semi_hard(rows)
+                at_RN = negatives_module.semi_hard(rows)
             else:
-                weighted = self.negatives == "distance_weighted"
-                at_BN = negatives_module.drawn(
-                    rows, measure, batch.x_BD.shape[1] if weighted else None
-                )
-        rows.negative_RC = rows.negative_RC.gather(1, at_BN)
-        rows.has_negative_RC = rows.has_negative_RC.gather(1, at_BN)
-        return _flat(rows) if self.per_positive else rows
+                assert noise_BP is not None
+                dim = batch.x_BD.shape[1] if self.negatives == "distance_weighted" else None
+                at_RN = negatives_module.drawn(rows, noise_BP[own], measure, dim)
+        rows.negative_RC = rows.negative_RC.gather(1, at_RN)
+        rows.has_negative_RC = rows.has_negative_RC.gather(1, at_RN)
+        return candidates.flat(rows) if self.per_positive else rows
 
 
-def _originals(batch: Batch, measure: str) -> _Candidates:
-    similarity_BB = matrix(batch.x_BD, batch.x_BD, measure)
-    index_BP, valid_BP = same_class(batch.labels_B)
-    different_BB = batch.labels_B[:, None] != batch.labels_B[None, :]
-    return _Candidates(
-        similarity_BB.gather(1, index_BP),
-        valid_BP,
-        index_BP,
-        similarity_BB,
-        different_BB,
-        batch.labels_B,
-    )
+def _random(valid_BP: torch.Tensor, x_BD: torch.Tensor) -> torch.Tensor:
+    """A place [B, 1] drawn of those that count."""
+    return candidates.place(negatives_module.uniform(valid_BP.shape, x_BD), valid_BP)
 
 
-def _extended(
-    originals: _Candidates, points: SyntheticPoints, made_BM: torch.Tensor
-) -> _Candidates:
-    """Points made for a class are further positives of each of its samples that has one."""
-    if not len(points.labels_M):
-        return originals
-    index_BQ, valid_BQ = members(points.labels_M, originals.labels_B)
-    made_BQ = made_BM.gather(1, index_BQ)
-    return replace(
-        originals,
-        positive_BP=torch.cat([originals.positive_BP, made_BQ], dim=1),
-        valid_BP=torch.cat([originals.valid_BP, valid_BQ], dim=1),
-        partner_BP=None,
-    )
-
-
-def _with_negatives(
-    kept: _Candidates, points: SyntheticPoints, made_BM: torch.Tensor
-) -> _Candidates:
-    other_BM = kept.labels_B[:, None] != points.labels_M[None, :]
-    return replace(
-        kept,
-        negative_BC=torch.cat([kept.negative_BC, made_BM], dim=1),
-        different_BC=torch.cat([kept.different_BC, other_BM], dim=1),
-    )
-
-
-def _flat(rows: AnchorSimilarities) -> AnchorSimilarities:
-    """A row for each positive, with the negative in the same column."""
-    there = rows.has_positive_RP.nonzero(as_tuple=True)
-
-    def column(values: torch.Tensor) -> torch.Tensor:
-        return values[there][:, None]
-
-    return AnchorSimilarities(
-        column(rows.positive_RP),
-        column(rows.has_positive_RP),
-        column(rows.negative_RC),
-        column(rows.has_negative_RC),
-        rows.labels_R[there[0]],
-    )
-
-
-@torch.no_grad()
-def _easier(originals: _Candidates, extended: _Candidates) -> dict[str, torch.Tensor]:
-    """How much less similar the hardest positive is with the generated points than without."""
-
-    def least(c: _Candidates) -> torch.Tensor:
-        return c.positive_BP.masked_fill(~c.valid_BP, -NO_SIMILARITY).amin(1)
-
-    some_B = originals.valid_BP.any(1)
-    gained_B = least(originals) - least(extended)
-    return diagnostics.hardness(gained_B, some_B)
-
-
-@torch.no_grad()
-def _wins(hard: _Candidates, originals: int) -> dict[str, torch.Tensor]:
-    """The share of anchors whose nearest negative is a generated point."""
-    negative_BC = hard.negative_BC.masked_fill(~hard.different_BC, NO_SIMILARITY)
-    best_B = negative_BC[:, :originals].amax(1)
-    wins_B = (negative_BC[:, originals:].amax(1) > best_B + HARDER).to(best_B.dtype)
-    return {"synthetic_negatives": masked_mean(wins_B, hard.different_BC.any(1))}
+def _points(
+    plan: _Plan, chosen: Candidates, generate: Generate, own: slice
+) -> tuple[tuple[torch.Tensor, ...], SyntheticPoints]:
+    """The pairs of these rows, as row, place among its positives, and point; and the points."""
+    row_N, place_N = chosen.valid_RP.nonzero(as_tuple=True)
+    if plan.points is not None:
+        before = 0  # pairs of the rows before these
+        if own.start:
+            before = int((plan.pair_N[0] < own.start).sum())
+        point_N = torch.arange(len(row_N)).to(row_N) + before
+        return (row_N, place_N, point_N), plan.points
+    assert chosen.partner_RP is not None
+    points = generate(row_N + (own.start or 0), chosen.partner_RP[row_N, place_N])
+    return (row_N, place_N, torch.arange(len(row_N)).to(row_N)), points

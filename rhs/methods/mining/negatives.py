@@ -4,17 +4,19 @@ Random numbers come from torch's CPU generator, which the training loop seeds an
 that every rank and every world size draws the same.
 """
 
+from collections.abc import Sequence
+
 import torch
 
-from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.batch import AnchorSimilarities
 from rhs.methods.similarity import NO_SIMILARITY
 
 NEAREST = 0.5  # nearer, the inverse density would give all weight to one sample (Wu et al.)
 
 
-def uniform_like(values: torch.Tensor) -> torch.Tensor:
-    """Uniform random numbers in [0, 1) of that shape."""
-    return torch.rand(values.shape).to(values.device, values.dtype)
+def uniform(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+    """Uniform random numbers in [0, 1), where and as exact as another tensor."""
+    return torch.rand(*shape).to(like.device, like.dtype)
 
 
 def extreme(rows: AnchorSimilarities, which: str) -> torch.Tensor:
@@ -36,10 +38,13 @@ def semi_hard(rows: AnchorSimilarities) -> torch.Tensor:
     return index_RC.gather(1, (below_RP - 1).clamp_min(0))
 
 
-def drawn(rows: AnchorSimilarities, measure: str, dim: int | None = None) -> torch.Tensor:
+def drawn(
+    rows: AnchorSimilarities, noise_RP: torch.Tensor, measure: str, dim: int | None = None
+) -> torch.Tensor:
     """The index [R, P] of a random negative for each positive.
 
     Args:
+        noise_RP: uniform random numbers, by which they are drawn.
         dim: None draws uniformly. Otherwise the dimension D of unit embeddings: a negative at
             distance d is drawn with a probability in proportion to 1 / q(d), where
             q(d) = d^(D-2) (1 - d^2/4)^((D-3)/2) is how distances are distributed on the sphere.
@@ -54,7 +59,7 @@ def drawn(rows: AnchorSimilarities, measure: str, dim: int | None = None) -> tor
         log_RC = log_RC.masked_fill(~has_RC, NO_SIMILARITY)
         weight_RC = (log_RC - log_RC.amax(1, keepdim=True)).exp()
     cumulative_RC = weight_RC.cumsum(1)
-    at_RP = uniform_like(rows.positive_RP) * cumulative_RC[:, -1:]
+    at_RP = noise_RP * cumulative_RC[:, -1:]
     # The first place above a share of the total is one of positive weight.
     found_RP = torch.searchsorted(cumulative_RC, at_RP, right=True)
     return found_RP.clamp_max(has_RC.shape[1] - 1)

@@ -11,11 +11,14 @@ from typing import Any
 import torch
 
 from rhs.errors import UserError
+from rhs.methods.batch import AnchorRows, AnchorSimilarities, Batch, SyntheticPoints
 from rhs.methods.diagnostics import hardness
-from rhs.methods.interfaces import AnchorSimilarities, Batch, Generate, Miner, masked_mean
+from rhs.methods.interfaces import Generate, Miner
 from rhs.methods.mining.class_indices import pair_up
 from rhs.methods.mining.pair_points import ORIGINAL, SYNTHETIC, PairPoints
 from rhs.methods.similarity import rowwise
+from rhs.methods.sums import Sums, masked_sums
+from rhs.methods.tiles import WHOLE, Shares, rows_of
 
 ROLES = (*ORIGINAL, *SYNTHETIC)
 POSITIVES = ("original", "hardest", "synthetic", "combined")
@@ -68,46 +71,82 @@ class PairMiner(Miner):
         return set(itertools.chain(*self.combinations))
 
     def __call__(
-        self, batch: Batch, generate: Generate | None, measure: str, with_plain: bool = False
-    ) -> tuple[AnchorSimilarities, AnchorSimilarities | None]:
+        self,
+        batch: Batch,
+        generate: Generate | None,
+        measure: str,
+        with_plain: bool = False,
+        shares: Shares = WHOLE,
+    ) -> AnchorRows:
         """Rows of the pairs; with a generator and if asked, those of the originals alone too."""
         anchor_N, positive_N = pair_up(batch.labels_B)
-        roles = PairPoints(batch, anchor_N, positive_N, measure, self.both_ends)
-        labels_N = batch.labels_B[anchor_N]
-        different_NN = labels_N[:, None] != labels_N[None, :]
-        own_N1 = different_NN.new_ones(len(labels_N), 1)
-        original_N = rowwise(roles.points["anchor"], roles.points["positive"], measure)
-        if generate is not None:
-            roles.add(generate, anchor_N, positive_N, both="synthetic_anchor" in self.used)
-        hardest_NN, synthetic_NN = roles.hardest(self.combinations)
-        synthetic_N = None if generate is None else roles.to_synthetic()
-        positive_N = self._positives(original_N, synthetic_N, hardest_NN)
-        rows = AnchorSimilarities(positive_N[:, None], own_N1, hardest_NN, different_NN, labels_N)
-        if synthetic_N is None:
+        points = PairPoints(batch, anchor_N, positive_N, measure, self.both_ends)
+        many = shares.in_pieces(len(anchor_N), len(anchor_N))
+        made = None
+        if generate is not None and not (many and self.used <= set(ORIGINAL)):
+            both = "synthetic_anchor" in self.used
+            made = points.add(generate, anchor_N, positive_N, both)
+
+        def rows(own: slice) -> tuple[AnchorSimilarities, AnchorSimilarities | None]:
+            some = made
+            if generate is not None and made is None:
+                some = generate(anchor_N[own], positive_N[own])
+            found = self._rows(points, own, some, (made is not None, with_plain))
+            for each in found:
+                if each is not None:
+                    each.anchor_R = anchor_N[own]
+            return found
+
+        return AnchorRows(len(anchor_N), len(anchor_N), rows)
+
+    def _rows(
+        self,
+        points: PairPoints,
+        own: slice,
+        made: SyntheticPoints | None,
+        options: tuple[bool, bool],
+    ) -> tuple[AnchorSimilarities, AnchorSimilarities | None]:
+        of_all, with_plain = options
+        labels_N = points.labels_N
+        different_RN = labels_N[own, None] != labels_N[None, :]
+        own_R1 = different_RN.new_ones(len(different_RN), 1)
+        anchor_RD, positive_RD = (rows_of(points.points[role], own) for role in ORIGINAL)
+        original_R = rowwise(anchor_RD, positive_RD, points.measure)
+        hardest_RN, synthetic_RN = points.hardest(self.combinations, own)
+        synthetic_R: torch.Tensor | None = None
+        measured: dict[str, Sums] = {}
+        if made is not None:
+            synthetic_R, measured = points.to_synthetic(made, own, of_all)
+        positive_R = self._positives(original_R, synthetic_R, hardest_RN, own)
+        labels_R = labels_N[own]
+        rows = AnchorSimilarities(positive_R[:, None], own_R1, hardest_RN, different_RN, labels_R)
+        if synthetic_R is None:
             return rows, None
-        rows.diagnostics = roles.diagnostics | hardness(original_N - synthetic_N)
-        if synthetic_NN is not None:
-            wins_NN = synthetic_NN.to(original_N.dtype)
-            rows.diagnostics["synthetic_negatives"] = masked_mean(wins_NN, different_NN)
+        rows.diagnostics = measured | hardness(original_R - synthetic_R)
+        if synthetic_RN is not None:
+            wins_RN = synthetic_RN.to(original_R.dtype)
+            rows.diagnostics["synthetic_negatives"] = masked_sums(wins_RN, different_RN)
         if not with_plain:
             return rows, None
-        plain_NN = hardest_NN if self.combinations == (ORIGINAL,) else roles.similarity(ORIGINAL)
+        only = self.combinations == (ORIGINAL,)
+        plain_RN = hardest_RN if only else points.similarity(ORIGINAL, own)
         return rows, AnchorSimilarities(
-            original_N[:, None], own_N1, plain_NN, different_NN, labels_N
+            original_R[:, None], own_R1, plain_RN, different_RN, labels_R
         )
 
     def _positives(
         self,
-        original_N: torch.Tensor,
-        synthetic_N: torch.Tensor | None,
-        hardest_NN: torch.Tensor,
+        original_R: torch.Tensor,
+        synthetic_R: torch.Tensor | None,
+        hardest_RN: torch.Tensor,
+        own: slice,
     ) -> torch.Tensor:
         if self.positives == "original":
-            return original_N
+            return original_R
         if self.positives == "combined":
-            return hardest_NN.diagonal()
-        assert synthetic_N is not None, "points were made"
-        return synthetic_N if self.positives == "synthetic" else original_N.minimum(synthetic_N)
+            return hardest_RN.diagonal(own.start or 0)
+        assert synthetic_R is not None, "points were made"
+        return synthetic_R if self.positives == "synthetic" else original_R.minimum(synthetic_R)
 
 
 def _pairs(negatives: Any) -> Any:

@@ -7,12 +7,12 @@ import torch
 from brute_force_losses import DIM, MEASURES, assert_agree, embeddings
 
 from rhs.errors import UserError
+from rhs.methods.batch import Batch
 from rhs.methods.centers import EMACenters
 from rhs.methods.generators.combined import CombinedGenerators
 from rhs.methods.generators.intra_class import IntraClass
 from rhs.methods.generators.rotation import Rotation
 from rhs.methods.generators.symmetric import Symmetric
-from rhs.methods.interfaces import Batch
 from rhs.methods.losses.npair import NPair
 from rhs.methods.mining.batch import BatchMiner
 from rhs.methods.mining.pairs import PairMiner
@@ -44,7 +44,7 @@ def rows(x, mining, generator, measure):
     random = torch.Generator().manual_seed(3)
     centers = 0.5 * torch.randn(6, DIM, generator=random, dtype=torch.float64)
     batch = Batch(x, x, LABELS, centers[LABELS], normalized=False)
-    return mining(batch, lambda a, p: generator(batch, a, p, 0.7), measure)[0]
+    return mining(batch, lambda a, p: generator(batch, a, p, 0.7), measure).rows(slice(None))[0]
 
 
 def weighted(positive, negative, *has) -> torch.Tensor:

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from rhs.errors import UserError
+from rhs.methods.batch import Batch
 from rhs.methods.generators.intra_class import IntraClass
-from rhs.methods.interfaces import Batch
 
 NOBODY = torch.empty(0, dtype=torch.long)  # it takes no pairs
 

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from rhs.errors import UserError
+from rhs.methods.batch import Batch
 from rhs.methods.generators import geometry
 from rhs.methods.generators.rotation import Rotation
 from rhs.methods.generators.symmetric import Symmetric
-from rhs.methods.interfaces import Batch
 
 ANCHOR, POSITIVE = torch.tensor([0, 4, 2, 5]), torch.tensor([1, 3, 0, 4])
 

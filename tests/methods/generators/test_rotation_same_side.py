@@ -8,9 +8,9 @@ from random_batches import CLASSES, DIM, embeddings, value_and_gradient
 from tiny_project import method_config, prepared
 
 from rhs.errors import UserError
+from rhs.methods.batch import Batch
 from rhs.methods.generators import geometry
 from rhs.methods.generators.rotation import GRADIENTS, SURFACES, Rotation
-from rhs.methods.interfaces import Batch
 
 ROWS = 40
 

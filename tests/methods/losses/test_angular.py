@@ -16,7 +16,7 @@ from brute_force_losses import (
 )
 
 from rhs.errors import UserError
-from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.batch import AnchorSimilarities
 from rhs.methods.losses.angular import Angular
 from rhs.methods.mining.pairs import PairMiner
 

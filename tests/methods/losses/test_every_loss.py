@@ -4,7 +4,7 @@ import pytest
 import torch
 from brute_force_losses import DIM, embeddings, objective, some_rows, value_and_slope
 
-from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.batch import AnchorSimilarities
 from rhs.methods.losses.angular import Angular
 from rhs.methods.losses.contrastive import Contrastive
 from rhs.methods.losses.lifted import FORMS, Lifted

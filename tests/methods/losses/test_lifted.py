@@ -18,7 +18,7 @@ from brute_force_losses import (
 )
 
 from rhs.errors import UserError
-from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.batch import AnchorSimilarities
 from rhs.methods.losses.lifted import Lifted
 from rhs.methods.mining.batch import BatchMiner
 from rhs.methods.mining.pairs import PairMiner

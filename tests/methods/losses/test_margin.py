@@ -13,7 +13,7 @@ from brute_force_losses import (
     strangers,
 )
 
-from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.batch import AnchorSimilarities
 from rhs.methods.losses.margin import Margin
 from rhs.methods.mining.batch import BatchMiner
 

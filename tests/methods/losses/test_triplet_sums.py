@@ -6,7 +6,7 @@ import pytest
 import torch
 from brute_force_losses import entries, some_rows
 
-from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.batch import AnchorSimilarities
 from rhs.methods.losses import triplet_sums
 from rhs.methods.losses.triplet_sums import hinge_triples, soft_triples
 

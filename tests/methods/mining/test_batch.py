@@ -15,7 +15,7 @@ from brute_force_losses import (
 )
 
 from rhs.errors import UserError
-from rhs.methods.interfaces import Batch
+from rhs.methods.batch import Batch
 from rhs.methods.mining.batch import BatchMiner
 
 CHOSEN = ("all", "easy", "hardest")  # of positives: without chance
@@ -84,7 +84,7 @@ def assert_rows(rows, expected: list[list[tuple[list, list]]], negatives: str) -
 @pytest.mark.parametrize("measure", MEASURES)
 def test_rows_of_a_batch(batch, measure, positives, negatives):
     mining = BatchMiner(positives, negatives)
-    rows, plain = mining(batch, None, measure)
+    rows, plain = mining(batch, None, measure).rows(slice(None))
     assert plain is None
     per_positive = positives == "all" and negatives == "semi_hard"
     assert mining.per_positive == per_positive
@@ -96,7 +96,7 @@ def test_rows_of_a_batch(batch, measure, positives, negatives):
 
 @pytest.mark.parametrize("negatives", ["semi_hard", "random", "distance_weighted"])
 def test_where_each_positive_has_its_own_negative_it_has_its_own_row(batch, negatives):
-    rows, _ = BatchMiner("all", negatives)(batch, None, "euclidean")
+    rows, _ = BatchMiner("all", negatives)(batch, None, "euclidean").rows(slice(None))
     assert rows.positive_RP.shape == rows.negative_RC.shape == rows.has_positive_RP.shape
     assert rows.positive_RP.shape == (5 * 4 + 4 * 3 + 3 * 2 + 2, 1)
     assert rows.partner_RP is None
@@ -122,7 +122,7 @@ def test_negatives_of_chance_are_the_anchors_own(batch, positives, negatives):
         anchors = [i for i in range(16) for _ in relatives(batch.labels_B, i)]
     for seed in range(60):
         torch.manual_seed(seed)
-        rows, _ = mining(batch, None, "euclidean")
+        rows, _ = mining(batch, None, "euclidean").rows(slice(None))
         for anchor, (_, others) in zip(anchors, entries(rows), strict=True):
             seen[anchor] |= {round(float(value), 9) for value in others}
     for i in range(16):
@@ -136,7 +136,7 @@ def test_random_positives_are_the_anchors_own_and_all_come_in_turn(batch):
     seen = [set() for _ in batch.labels_B]
     for seed in range(60):
         torch.manual_seed(seed)
-        rows, _ = BatchMiner("random")(batch, None, "dot")
+        rows, _ = BatchMiner("random")(batch, None, "dot").rows(slice(None))
         assert rows.positive_RP.shape == (16, 1)
         for i in range(16):
             seen[i] |= set(rows.partner_RP[i][rows.has_positive_RP[i]].tolist())
@@ -151,7 +151,7 @@ def test_the_same_seed_chooses_the_same(batch, positives, negatives):
     made = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        rows, _ = BatchMiner(positives, negatives)(batch, None, "euclidean")
+        rows, _ = BatchMiner(positives, negatives)(batch, None, "euclidean").rows(slice(None))
         made.append(torch.cat([rows.positive_RP, rows.negative_RC], dim=1))
     assert torch.equal(made[0], made[1])
     assert not torch.equal(made[0], made[2])

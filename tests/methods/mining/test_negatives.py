@@ -7,11 +7,15 @@ import torch
 from brute_force_losses import MEASURES, some_rows
 
 from rhs.errors import UserError
-from rhs.methods.interfaces import AnchorSimilarities
+from rhs.methods.batch import AnchorSimilarities
 from rhs.methods.losses.npair import NPair
 from rhs.methods.mining import negatives as negatives_module
 from rhs.methods.mining.batch import BatchMiner
 from rhs.methods.objective import Objective
+
+
+def noise(rows: AnchorSimilarities) -> torch.Tensor:
+    return negatives_module.uniform(rows.positive_RP.shape, rows.positive_RP)
 
 
 def one_anchor(positives, negatives, mask=None) -> AnchorSimilarities:
@@ -71,7 +75,7 @@ def test_a_row_without_negatives_gets_some_index_that_does_not_count(measure, di
     rows = some_rows()
     rows.has_negative_RC[:] = False
     for index in (
-        negatives_module.drawn(rows, measure, dim),
+        negatives_module.drawn(rows, noise(rows), measure, dim),
         negatives_module.semi_hard(rows),
         negatives_module.extreme(rows, "hardest"),
         negatives_module.extreme(rows, "easy"),
@@ -124,7 +128,8 @@ DRAWS = 20_000
 def frequencies(measure: str, dim: int | None, mask: list[bool]) -> torch.Tensor:
     torch.manual_seed(0)
     similar = [SIMILARITY[measure](d) for d in DISTANCES]
-    drawn = negatives_module.drawn(one_anchor([0.0] * DRAWS, similar, mask), measure, dim)
+    rows = one_anchor([0.0] * DRAWS, similar, mask)
+    drawn = negatives_module.drawn(rows, noise(rows), measure, dim)
     assert drawn.shape == (1, DRAWS)
     return torch.bincount(drawn[0], minlength=len(DISTANCES)) / DRAWS
 
@@ -161,25 +166,21 @@ def test_weighted_negatives_are_drawn_in_proportion_to_one_over_the_density(meas
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("count", range(1, 10))
-def test_the_least_and_the_greatest_random_number_draw_real_negatives_too(
-    monkeypatch, count, dtype
-):
+def test_the_least_and_the_greatest_random_number_draw_real_negatives_too(count, dtype):
     mask = [False, *[True] * count, False, False]
     rows = one_anchor([0.0], [0.0] * len(mask), mask)
     rows.positive_RP, rows.negative_RC = rows.positive_RP.to(dtype), rows.negative_RC.to(dtype)
     for number, expected in ((0.0, 1), (1 - 2**-24, count)):
-        monkeypatch.setattr(
-            negatives_module, "uniform_like", lambda x, u=number: torch.full_like(x, u)
-        )
+        given = torch.full_like(rows.positive_RP, number)
         for dim in (None, 6):
-            assert negatives_module.drawn(rows, "euclidean", dim) == expected
+            assert negatives_module.drawn(rows, given, "euclidean", dim) == expected
 
 
 def test_in_many_dimensions_the_weights_do_not_overflow():
     torch.manual_seed(0)
     rows = one_anchor([0.0] * 50, [-1.4, -0.6, -1.2], [True, True, False])
     rows.positive_RP, rows.negative_RC = rows.positive_RP.float(), rows.negative_RC.float()
-    assert (negatives_module.drawn(rows, "euclidean", 2048) == 1).all()
+    assert (negatives_module.drawn(rows, noise(rows), "euclidean", 2048) == 1).all()
 
 
 @pytest.mark.parametrize("dim", [None, 6])
@@ -188,14 +189,15 @@ def test_the_same_seed_draws_the_same(dim):
     made = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        made.append(negatives_module.drawn(rows, "euclidean", dim))
+        made.append(negatives_module.drawn(rows, noise(rows), "euclidean", dim))
     assert torch.equal(made[0], made[1])
     assert not torch.equal(made[0], made[2])
 
 
 def test_draws_of_a_row_are_independent_of_each_other():
     torch.manual_seed(0)
-    drawn = negatives_module.drawn(one_anchor([0.0] * 64, [0.0] * 4), "dot")[0]
+    rows = one_anchor([0.0] * 64, [0.0] * 4)
+    drawn = negatives_module.drawn(rows, noise(rows), "dot")[0]
     pairs = set(zip(drawn[::2].tolist(), drawn[1::2].tolist(), strict=True))
     assert len(pairs) > 8
 
@@ -211,7 +213,7 @@ def test_distances_on_the_sphere_are_for_unit_vectors():
 
 def test_uniform_numbers_have_the_shape_and_the_precision_of_what_they_are_for():
     torch.manual_seed(0)
-    made = negatives_module.uniform_like(torch.zeros(1000, 2, dtype=torch.float64))
+    made = negatives_module.uniform((1000, 2), torch.zeros(1, dtype=torch.float64))
     assert made.shape == (1000, 2)
     assert made.dtype == torch.float64
     assert ((made >= 0) & (made < 1)).all()

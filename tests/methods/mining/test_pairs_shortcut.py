@@ -6,8 +6,8 @@ import pytest
 import torch
 from brute_force_losses import MEASURES, assert_agree, embeddings, value_and_slope
 
+from rhs.methods.batch import Batch
 from rhs.methods.generators.symmetric import Symmetric
-from rhs.methods.interfaces import Batch
 from rhs.methods.mining.pairs import EVERY, PairMiner
 from rhs.methods.ops import max_similarity
 
@@ -29,7 +29,7 @@ class Direct(Symmetric):
 def total(x, mining: PairMiner, generator, measure="dot", labels=LABELS) -> torch.Tensor:
     """Of all entries, with random weights."""
     batch = Batch(x, x, labels, normalized=False)
-    rows, _ = mining(batch, lambda a, p: generator(batch, a, p, 0.0), measure)
+    rows, _ = mining(batch, lambda a, p: generator(batch, a, p, 0.0), measure).rows(slice(None))
     n = len(rows.labels_R)
     weight = torch.randn(n, n, generator=torch.Generator().manual_seed(0)).double()
     return 10 + (weight * rows.negative_RC).sum().square() + rows.positive_RP.square().sum()
@@ -95,7 +95,7 @@ def test_of_equal_points_the_original_wins(measure):
     def rows(x, negatives):
         batch = Batch(x, x, labels, normalized=False)
         generate = partial(_points, Symmetric(), batch)
-        return PairMiner("original", negatives)(batch, generate, measure)[0]
+        return PairMiner("original", negatives)(batch, generate, measure).rows(slice(None))[0]
 
     originals = [pair for pair in EVERY if not any("synthetic" in role for role in pair)]
     every, few = (
@@ -103,7 +103,7 @@ def test_of_equal_points_the_original_wins(measure):
         for chosen in (EVERY, originals)
     )
     assert_agree(every, few, x)
-    assert rows(x, EVERY).diagnostics["synthetic_negatives"] == 0
+    assert rows(x, EVERY).diagnostics["synthetic_negatives"][0] == 0
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -112,7 +112,9 @@ def test_in_single_precision(measure):
     x = torch.nn.functional.normalize(X)
     batch = [Batch(x.to(dtype), x.to(dtype), LABELS) for dtype in (torch.float32, torch.float64)]
     single, exact = (
-        PairMiner("original", "all")(b, partial(_points, Symmetric(), b), measure)[0].negative_RC
+        PairMiner("original", "all")(b, partial(_points, Symmetric(), b), measure)
+        .rows(slice(None))[0]
+        .negative_RC
         for b in batch
     )
     apart = exact < -0.05 if measure != "dot" else exact > -2
