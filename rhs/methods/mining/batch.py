@@ -1,18 +1,19 @@
 """Every sample an anchor, with positives and negatives chosen from the whole batch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from rhs.errors import UserError
 from rhs.methods import diagnostics
-from rhs.methods.batch import AnchorRows, AnchorSimilarities, Batch, SyntheticPoints
+from rhs.methods.batch import AnchorRows, AnchorSimilarities, Batch
 from rhs.methods.interfaces import Generate, Miner
 from rhs.methods.mining import candidates
 from rhs.methods.mining import negatives as negatives_module
 from rhs.methods.mining.candidates import Candidates
 from rhs.methods.mining.class_indices import members, same_class
+from rhs.methods.mining.plan import Plan, random_place
 from rhs.methods.similarity import matrix, rowwise
 from rhs.methods.sums import Sums, sums_of_mean
 from rhs.methods.tiles import WHOLE, Shares, rows_of
@@ -21,32 +22,6 @@ POSITIVES = ("all", "random", "easy", "hardest")
 SHARED = ("all", "easy", "hardest")  # negatives that all positives of an anchor have in common
 PER_POSITIVE = ("random", "semi_hard", "distance_weighted")
 DRAWN = ("random", "distance_weighted")
-
-
-@dataclass
-class _Plan:
-    """What is settled for all rows before any are compared: random numbers, and points that rows of
-    other workers and tiles need too.
-
-    Attributes:
-        partner_BP, valid_BP: of each sample those of its class.
-        at_B1: which of them it takes, where similarities do not say.
-        points: synthetic points, if all rows see them; of the pairs `pair_N`, or for classes.
-        member_BQ, member_valid_BQ: of each sample the points of its class.
-        extended_at_B1: which of partners and points it takes, where similarities do not say.
-        noise_BP, plain_noise_BP: random numbers by which negatives are drawn.
-    """
-
-    partner_BP: torch.Tensor
-    valid_BP: torch.Tensor
-    at_B1: torch.Tensor | None = None
-    points: SyntheticPoints | None = None
-    pair_N: tuple[torch.Tensor, ...] = ()
-    member_BQ: torch.Tensor | None = None
-    member_valid_BQ: torch.Tensor | None = None
-    extended_at_B1: torch.Tensor | None = None
-    noise_BP: torch.Tensor | None = None
-    plain_noise_BP: torch.Tensor | None = None
 
 
 class BatchMiner(Miner):
@@ -99,9 +74,9 @@ class BatchMiner(Miner):
     ) -> AnchorRows:
         """Rows of the batch; with a generator and if asked, those of the originals alone too."""
         size = len(batch.labels_B)
-        plan = _Plan(*same_class(batch.labels_B))
+        plan = Plan(*same_class(batch.labels_B))
         if self.positives == "random":
-            plan.at_B1 = _random(plan.valid_BP, batch.x_BD)
+            plan.at_B1 = random_place(plan.valid_BP, batch.x_BD)
         if generate is not None:
             pieces = shares.in_pieces(size, size)
             if self.synthetic_negatives or not pieces or generate.for_classes:
@@ -115,7 +90,7 @@ class BatchMiner(Miner):
             have_partners=not self.per_positive and plan.member_BQ is None,
         )
 
-    def _make_points(self, plan: _Plan, batch: Batch, generate: Generate, measure: str) -> None:
+    def _make_points(self, plan: Plan, batch: Batch, generate: Generate, measure: str) -> None:
         """Make the points of all rows."""
         partner_BP, valid_BP = plan.partner_BP, plan.valid_BP
         if self.positives != "all":
@@ -129,9 +104,9 @@ class BatchMiner(Miner):
             plan.member_BQ, plan.member_valid_BQ = members(points.labels_M, batch.labels_B)
             if self.positives == "random":
                 either_BP = torch.cat([plan.valid_BP, plan.member_valid_BQ], dim=1)
-                plan.extended_at_B1 = _random(either_BP, batch.x_BD)
+                plan.extended_at_B1 = random_place(either_BP, batch.x_BD)
 
-    def _draw(self, plan: _Plan, batch: Batch, with_plain: bool) -> None:
+    def _draw(self, plan: Plan, batch: Batch, with_plain: bool) -> None:
         """The random numbers that negatives are drawn by: one for each positive."""
         if self.negatives not in DRAWN:
             return
@@ -145,7 +120,7 @@ class BatchMiner(Miner):
 
     def _rows(
         self,
-        plan: _Plan,
+        plan: Plan,
         batch: Batch,
         generate: Generate | None,
         options: tuple[str, bool],
@@ -167,7 +142,7 @@ class BatchMiner(Miner):
 
     def _hard(
         self,
-        plan: _Plan,
+        plan: Plan,
         batch: Batch,
         generate: Generate,
         found: tuple[Candidates, Candidates],
@@ -175,7 +150,7 @@ class BatchMiner(Miner):
     ) -> tuple[Candidates, dict[str, Sums]]:
         """The candidates with what is generated, and what that did to them."""
         (originals, chosen), (own, measure) = found, where
-        pairs, points = _points(plan, chosen, generate, own)
+        pairs, points = plan.pairs_and_points(chosen, generate, own)
         count = len(points.labels_M)
         measured = {k: sums_of_mean(v, count) for k, v in points.diagnostics.items()}
         made_RM = None
@@ -251,24 +226,3 @@ class BatchMiner(Miner):
         rows.negative_RC = rows.negative_RC.gather(1, at_RN)
         rows.has_negative_RC = rows.has_negative_RC.gather(1, at_RN)
         return candidates.flat(rows) if self.per_positive else rows
-
-
-def _random(valid_BP: torch.Tensor, x_BD: torch.Tensor) -> torch.Tensor:
-    """A place [B, 1] drawn of those that count."""
-    return candidates.place(negatives_module.uniform(valid_BP.shape, x_BD), valid_BP)
-
-
-def _points(
-    plan: _Plan, chosen: Candidates, generate: Generate, own: slice
-) -> tuple[tuple[torch.Tensor, ...], SyntheticPoints]:
-    """The pairs of these rows, as row, place among its positives, and point; and the points."""
-    row_N, place_N = chosen.valid_RP.nonzero(as_tuple=True)
-    if plan.points is not None:
-        before = 0  # pairs of the rows before these
-        if own.start:
-            before = int((plan.pair_N[0] < own.start).sum())
-        point_N = torch.arange(len(row_N)).to(row_N) + before
-        return (row_N, place_N, point_N), plan.points
-    assert chosen.partner_RP is not None
-    points = generate(row_N + (own.start or 0), chosen.partner_RP[row_N, place_N])
-    return (row_N, place_N, torch.arange(len(row_N)).to(row_N)), points

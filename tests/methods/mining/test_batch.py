@@ -159,7 +159,7 @@ def test_the_same_seed_chooses_the_same(batch, positives, negatives):
 
 @pytest.mark.parametrize("positives", ["all", "random", "easy", "hardest"])
 def test_partners_are_the_positives_own_rows(batch, positives):
-    rows, _ = BatchMiner(positives)(batch, None, "euclidean")
+    rows, _ = BatchMiner(positives)(batch, None, "euclidean").rows(slice(None))
     for i, p in rows.has_positive_RP.nonzero().tolist():
         partner = rows.partner_RP[i, p]
         assert partner in relatives(batch.labels_B, i)
@@ -173,7 +173,7 @@ def test_the_easy_positive_is_the_nearest_of_the_class_and_never_the_sample_itse
     same = relatives(labels, 0)
     x[same[0]] = x[0]
     batch = Batch(torch.cat([x, x]), torch.cat([x, x]), torch.cat([labels, labels + 3]))
-    rows, _ = BatchMiner("easy")(batch, None, "squared_euclidean")
+    rows, _ = BatchMiner("easy")(batch, None, "squared_euclidean").rows(slice(None))
     for i in range(len(batch.labels_B)):
         own = relatives(batch.labels_B, i)
         nearest = min(own, key=lambda j: (batch.x_BD[i] - batch.x_BD[j]).norm())
@@ -185,9 +185,11 @@ def test_the_easy_positive_is_the_nearest_of_the_class_and_never_the_sample_itse
 def test_with_two_of_each_class_the_easy_positive_is_the_only_one():
     x, labels = embeddings(sizes=(2, 2, 2, 2))
     batch = Batch(x, x, labels)
-    plain, easy = (BatchMiner(how)(batch, None, "dot")[0] for how in ("all", "easy"))
+    every, easy = (
+        BatchMiner(how)(batch, None, "dot").rows(slice(None))[0] for how in ("all", "easy")
+    )
     for name in ("positive_RP", "has_positive_RP", "negative_RC", "partner_RP"):
-        assert torch.equal(getattr(plain, name), getattr(easy, name))
+        assert torch.equal(getattr(every, name), getattr(easy, name))
 
 
 @pytest.mark.parametrize("positives", CHOSEN)
@@ -195,7 +197,7 @@ def test_with_two_of_each_class_the_easy_positive_is_the_only_one():
 def test_gradients_reach_both_points_of_each_pair(batch, positives, negatives):
     def total(x):
         given = Batch(x, x, batch.labels_B)
-        rows, _ = BatchMiner(positives, negatives)(given, None, "euclidean")
+        rows, _ = BatchMiner(positives, negatives)(given, None, "euclidean").rows(slice(None))
         return (
             rows.positive_RP[rows.has_positive_RP].sum()
             + rows.negative_RC[rows.has_negative_RC & rows.has_positive_RP.any(1, keepdim=True)]

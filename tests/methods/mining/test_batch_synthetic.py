@@ -162,7 +162,7 @@ def test_no_points_for_any_class_leave_the_rows_as_they_are(batch):
         return SyntheticPoints(batch.x_BD[:0], batch.labels_B[:0], batch.labels_B[:0])
 
     made, _ = mine(batch, BatchMiner(), none, "dot")
-    plain, _ = BatchMiner()(batch, None, "dot")
+    plain, _ = BatchMiner()(batch, None, "dot").rows(slice(None))
     assert torch.equal(made.positive_RP, plain.positive_RP)
     assert torch.equal(made.negative_RC, plain.negative_RC)
 
@@ -170,7 +170,7 @@ def test_no_points_for_any_class_leave_the_rows_as_they_are(batch):
 @pytest.mark.parametrize("generator", [MADE["rotation"][0], of_classes])
 def test_the_rows_of_originals_alone_come_along_if_asked_for(batch, generator):
     _, plain = mine(batch, BatchMiner("easy", "hardest"), generator, "euclidean", with_plain=True)
-    expected, _ = BatchMiner("easy", "hardest")(batch, None, "euclidean")
+    expected, _ = BatchMiner("easy", "hardest")(batch, None, "euclidean").rows(slice(None))
     for name in ("positive_RP", "has_positive_RP", "negative_RC", "has_negative_RC", "labels_R"):
         assert torch.equal(getattr(plain, name), getattr(expected, name))
 
