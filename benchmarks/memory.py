@@ -53,11 +53,11 @@ def main() -> None:
     print(options.out.read_text())
 
 
-def peak(name: str, batch: int) -> float:
+def peak(name: str, batch: int, tile: int | None = None) -> float:
     """Megabytes that one step of a method takes at its peak."""
     step_of(name, *sample(16, "cpu"))()  # what is loaded and allocated once
     x, labels = sample(batch, "cpu")
-    step = step_of(name, x, labels)
+    step = step_of(name, x, labels, tile)
     before = _peak_so_far()
     torch.manual_seed(0)
     step()

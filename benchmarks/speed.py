@@ -106,9 +106,9 @@ def sample(batch: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     return F.normalize(x).to(device).requires_grad_(), labels.to(device)
 
 
-def step_of(name: str, x: torch.Tensor, labels: torch.Tensor) -> Step:
+def step_of(name: str, x: torch.Tensor, labels: torch.Tensor, tile: int | None = None) -> Step:
     """Forward and backward of a method of conf/method/."""
-    objective = build_objective(compose([f"method={name}"]).method)
+    objective = build_objective(compose([f"method={name}"]).method | {"tile": tile})
     classes = len(labels) // PER_CLASS
     objective.prepare(classes, DIM, values_CL=torch.rand(classes, 1))
     objective.to(x.device)

@@ -1,6 +1,7 @@
 """The cost model against counted bytes and real objects, and the accounts of benchmarks.scaling."""
 
 import json
+import math
 from dataclasses import asdict
 
 import numpy as np
@@ -13,6 +14,7 @@ from benchmarks import cost, cost_check, scaling, traffic
 from benchmarks.support import cost_model, step_timer, worker_pool
 from benchmarks.support.collective_trace import Call
 from rhs.methods.objective import build_objective
+from rhs.methods.tiles import LARGE
 from rhs.models.convnet import ConvNet
 from rhs.models.embedder import Embedder
 from rhs.training import checkpoint
@@ -70,15 +72,26 @@ def test_a_step_sends_what_the_formulas_say(gloo_pool, method, centers):
             group: [(call.kind, call.bytes) for call in calls if call.group == group]
             for group in traffic.GROUPS
         }
-        told = cost_model.gather_payloads(BATCH, DIM)
-        assert sorted(seen["gather"]) == sorted(
-            [("all_gather", told["embeddings"] // 2), ("all_gather", told["labels"] // 2)]
-        )
+        told = cost_model.gather_payloads(BATCH, DIM, 2)
+        assert seen["gather"] == [("all_gather", told["embeddings"] // 2)]
         trained = Embedder(ConvNet([32, 64, 128, 256]), DIM, 48, [0.5] * 3, [0.5] * 3)
         parameters = sum(p.numel() for p in trained.parameters())
         assert sum(size for _, size in seen["gradient"]) == 4 * parameters
         if method in cost.LOSSES:
             assert cost.LOSSES[method].centers == centers
+
+
+@pytest.mark.parametrize("method", ["npair", "rhs_npair", "triplet"])
+def test_a_large_batch_sends_its_gradients_back(gloo_pool, method):
+    """Once, with the few sums of the loss between; gloo adds gradients up by an all-reduce."""
+    large = math.isqrt(LARGE)
+    for calls in gloo_pool.run(traffic.record, 2, "convnet", method, large, 4):
+        told = cost_model.gather_payloads(large, 4, 2)
+        first, sums, last = (call for call in calls if call.group == "gather")
+        assert (first.kind, first.bytes) == ("all_gather", told["embeddings"] // 2)
+        assert sums.kind == "all_reduce"
+        assert sums.bytes < 100
+        assert (last.kind, last.bytes) == ("all_reduce", told["gradients"])
 
 
 @pytest.mark.parametrize("method", ["npair", "rhs_npair", "rhs_npair_epoch", "rhs_npair_proxy"])
@@ -99,29 +112,35 @@ def test_a_checkpoint_is_as_large_as_the_formula_says(method):
     assert 0 <= sum(t.nbytes for t in tensors.values()) - expected <= 8 * len(tensors)
 
 
-def test_more_workers_share_the_model_and_repeat_the_loss():
-    loss = cost_model.Loss(products=6, passes=10, rows=20, matrices=4, centers="ema")
-    one, two, many = (cost_model.step(MACHINE, loss, w, 1024, 64, 10**6) for w in (1, 2, 64))
+def test_more_workers_share_the_model_and_repeat_the_loss_of_a_small_batch():
+    loss = cost_model.Loss(products=6, passes=10, rows=20, centers="ema")
+    one, two, many = (cost_model.step(MACHINE, loss, w, 512, 64, 10**6) for w in (1, 2, 64))
     assert one["gather"] == one["gradients"] == 0
     assert two["model"] == pytest.approx(one["model"] / 2)
     assert two["loss"] == many["loss"] == one["loss"]
     assert two["optimizer"] == one["optimizer"]
     # An all-gather on two ranks: one message, of half of the bytes.
-    assert two["gather"] == pytest.approx(2 * 2e-4 + (4 * 64 + 8) * 512 / 1e9)
+    assert two["gather"] == pytest.approx(2e-4 + 4 * 64 * 256 / 1e9)
     assert two["gradients"] == 0  # behind the backward pass, which is long
     hidden = 0.5 * 2 / 3 * many["model"]
     whole = cost_model.all_reduce_seconds(4 * 10**6, 64, LINK)
     assert many["gradients"] == pytest.approx(whole - hidden)
 
 
-def test_the_largest_batch_just_fits():
-    loss = cost_model.Loss(1, 1, 1, matrices=3.0)
-    most = cost_model.largest_batch(loss, 1e9)
-    assert 4 * 3.0 * most**2 <= 1e9 < 4 * 3.0 * (most + 1) ** 2
+def test_more_workers_share_the_loss_of_a_large_batch():
+    loss = cost_model.Loss(products=6, passes=10, rows=0)
+    one, two, many = (
+        cost_model.loss_seconds(loss, 4096, 64, MACHINE, w) - MACHINE.loss for w in (1, 2, 8)
+    )
+    assert two == pytest.approx(one / 2)
+    assert many == pytest.approx(one / 8 * 3 / 4)  # in one tile: nothing is computed again
+    parts = cost_model.step(MACHINE, loss, 2, 4096, 64, 10**6)
+    # Embeddings and their gradients, half of each; and the sums, there and back.
+    assert parts["gather"] == pytest.approx(4 * 2e-4 + 4 * 64 * 4096 / 1e9)
 
 
 def test_so_many_images_just_hide_the_gradients():
-    loss = cost_model.Loss(1, 1, 1, 1)
+    loss = cost_model.Loss(1, 1, 1)
     images = cost_model.exposed_images(MACHINE, 64, 10**8)
     shown = [
         cost_model.step(MACHINE, loss, 64, 64 * each, DIM, 10**8)["gradients"]
@@ -158,7 +177,7 @@ def test_lists_of_collectives_are_kept_once_and_found_again(gloo_pool):
     lists = [json.dumps(part["calls"]) for part in parts]
     assert len(set(lists)) == len(lists) == 3  # two gathers, and the gradients
     for row in traffic.joined({"rows": rows, "parts": parts}):
-        whole = sum(cost_model.gather_payloads(row["batch"], DIM).values())
+        whole = cost_model.gather_payloads(row["batch"], DIM, 2)["embeddings"]
         assert row["gather"]["bytes"] == whole // 2
         assert min(row[group]["seconds"] for group in traffic.GROUPS) > 0
 
@@ -237,5 +256,5 @@ def test_two_workers_tell_where_their_time_goes(gloo_pool):
     assert all(seconds > -1e-4 for seconds in told.values())
     for name in ("model forward", "loss", "gather", "model backward", "optimizer"):
         assert told[name] > 1e-5, name
-    # Embeddings and labels.
-    assert {len(marks["calls"]) for rank in ranks for marks in rank} == {2}
+    # Of embeddings.
+    assert {len(marks["calls"]) for rank in ranks for marks in rank} == {1}

@@ -15,9 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from benchmarks.support import cost_model
-from rhs.distributed import collectives as collectives_module
+from rhs.distributed import collectives as module
 
 ALL_REDUCE = dist.all_reduce  # what is wrapped must not count itself
+ALL_GATHER, REDUCE_SCATTER = module.all_gather_into, module.reduce_scatter_into
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Call:
     """One collective: what each rank hands in.
 
     Attributes:
-        kind: all_gather or all_reduce.
-        group: gather (embeddings and labels), or gradient (DDP's).
+        kind: all_gather, reduce_scatter or all_reduce.
+        group: gather (embeddings, and what ranks that share a loss send), or gradient (DDP's).
         shape, dtype: of this rank's tensor.
     """
 
@@ -43,6 +44,8 @@ class Call:
         """Bytes that one rank sends, by the formulas of a ring."""
         if self.kind == "all_gather":
             return cost_model.all_gather_bytes(self.bytes * world_size, world_size)
+        if self.kind == "reduce_scatter":
+            return cost_model.reduce_scatter_bytes(self.bytes, world_size)
         return cost_model.all_reduce_bytes(self.bytes, world_size)
 
 
@@ -63,27 +66,29 @@ def traced_collectives(network: DistributedDataParallel) -> Iterator[list[Call]]
         note("all_reduce", "gather", x)
         return ALL_REDUCE(x, *args, **kwargs)
 
-    all_gather = dist.all_gather
-
-    def gather(parts, x, *args, **kwargs):
+    def all_gather(whole, x, *args, **kwargs):
         note("all_gather", "gather", x)
-        return all_gather(parts, x, *args, **kwargs)
+        return ALL_GATHER(whole, x, *args, **kwargs)
+
+    def reduce_scatter(own, x, *args, **kwargs):
+        note("reduce_scatter", "gather", x)
+        return REDUCE_SCATTER(own, x, *args, **kwargs)
 
     network.register_comm_hook(None, bucket)
-    dist.all_reduce, dist.all_gather = all_reduce, gather  # type: ignore[assignment]
+    dist.all_reduce = all_reduce  # type: ignore[assignment]
+    module.all_gather_into, module.reduce_scatter_into = all_gather, reduce_scatter
     try:
         yield calls
     finally:
-        dist.all_reduce, dist.all_gather = ALL_REDUCE, all_gather
+        dist.all_reduce = ALL_REDUCE
+        module.all_gather_into, module.reduce_scatter_into = ALL_GATHER, REDUCE_SCATTER
 
 
 def replay(parts: list[str], rounds: int) -> dict[str, float]:
     """Median seconds of each list of collectives, of the slower rank; all in turn, each round."""
     runs = {part: _runner([Call(**call) for call in json.loads(part)]) for part in parts}
     seen = torch.zeros(rounds, len(parts))
-    for turn in tqdm(
-        range(-2, rounds), "collectives", disable=collectives_module.rank() > 0 or None
-    ):
+    for turn in tqdm(range(-2, rounds), "collectives", disable=module.rank() > 0 or None):
         for place, run in enumerate(runs.values()):
             dist.barrier()
             start = time.perf_counter()
@@ -101,7 +106,9 @@ def _runner(calls: list[Call]) -> Callable[[], None]:
         pending = []
         for call, x in zip(calls, tensors, strict=True):
             if call.kind == "all_gather":
-                collectives_module.gather(x)
+                module.gather(x)
+            elif call.kind == "reduce_scatter":
+                module.reduce_scatter_into(x[: len(x) // module.world_size()].clone(), x)
             elif call.group == "gradient":  # DDP waits for its buckets at the end
                 pending.append(dist.all_reduce(x, async_op=True))
             else:

@@ -7,6 +7,8 @@ data set, P parameters; seconds and bytes.
 import math
 from dataclasses import dataclass
 
+from rhs.methods.tiles import ENTRIES, LARGE
+
 
 @dataclass(frozen=True)
 class Link:
@@ -51,14 +53,14 @@ class Loss:
             of the B B D of one product of the whole batch.
         passes: times that a B x B matrix of float32 is read or written.
         rows: times that the embeddings, B x D of float32, are.
-        matrices: of B x B float32 held at once, at the peak.
+        columns: those of its matrices, in B; one half where rows are pairs.
         centers: batch, ema, epoch, proxy, or None.
     """
 
     products: float
     passes: float
     rows: float
-    matrices: float
+    columns: float = 1.0
     centers: str | None = None
 
 
@@ -78,25 +80,47 @@ def all_reduce_seconds(payload: float, workers: int, link: Link) -> float:
     return messages * link.latency + all_reduce_bytes(payload, workers) / link.bandwidth
 
 
+def reduce_scatter_bytes(whole: float, workers: int) -> float:
+    """Bytes that a rank sends in a ring, of an operand of `whole` bytes."""
+    return (workers - 1) / workers * whole
+
+
 def all_gather_seconds(whole: float, workers: int, link: Link) -> float:
     return (workers - 1) * link.latency + all_gather_bytes(whole, workers) / link.bandwidth
 
 
-def gather_payloads(batch: int, dim: int) -> dict[str, int]:
-    """Embeddings and labels of the whole batch; no gradient of theirs travels, nor centers."""
-    return {"embeddings": 4 * batch * dim, "labels": 8 * batch}
+def shares_rows(batch: int, workers: int) -> bool:
+    """Whether each rank computes its own rows of the loss, or all of them."""
+    return workers > 1 and batch**2 >= LARGE
+
+
+def gather_payloads(batch: int, dim: int, workers: int) -> dict[str, int]:
+    """Embeddings of the whole batch; and their gradients, if ranks share the rows of the loss.
+
+    Every rank knows the labels. The sums of a shared loss are some ten numbers, and not counted.
+    """
+    whole = {"embeddings": 4 * batch * dim}
+    return whole | ({"gradients": 4 * batch * dim} if shares_rows(batch, workers) else {})
 
 
 def gather_seconds(batch: int, dim: int, workers: int, link: Link) -> float:
-    payloads = gather_payloads(batch, dim).values()
-    return sum(all_gather_seconds(payload, workers, link) for payload in payloads)
+    """A reduce-scatter takes as long as an all-gather; the sums take a message's latency twice."""
+    payloads = gather_payloads(batch, dim, workers).values()
+    each = sum(all_gather_seconds(payload, workers, link) for payload in payloads)
+    return each + (all_reduce_seconds(0, workers, link) if shares_rows(batch, workers) else 0.0)
 
 
-def loss_seconds(loss: Loss, batch: int, dim: int, machine: Machine) -> float:
-    """The same on every rank, whatever their number: each computes the whole loss."""
-    products = loss.products * batch**2 * dim / machine.flops
-    moved = 4 * (loss.passes * batch**2 + loss.rows * batch * dim)
-    return machine.loss + products + moved / machine.memory_bandwidth
+def loss_seconds(loss: Loss, batch: int, dim: int, machine: Machine, workers: int = 1) -> float:
+    """On each rank: the whole loss of a small batch, its own rows of a large one.
+
+    What does not fit into one tile is computed again in the backward pass: 4 for 3.
+    """
+    share = workers if shares_rows(batch, workers) else 1
+    entries = (loss.columns * batch) ** 2 / share
+    again = 4 / 3 if entries > ENTRIES else 1
+    products = loss.products * batch**2 * dim / share / machine.flops
+    moved = 4 * (loss.passes * batch**2 / share * again + loss.rows * batch * dim)
+    return machine.loss + again * products + moved / machine.memory_bandwidth
 
 
 def step(
@@ -106,7 +130,7 @@ def step(
     model = batch / workers * machine.image
     parts = {
         "model": model,
-        "loss": loss_seconds(loss, batch, dim, machine),
+        "loss": loss_seconds(loss, batch, dim, machine, workers),
         "gather": 0.0,
         "gradients": 0.0,
         "optimizer": parameters * machine.parameter,
@@ -148,8 +172,3 @@ def exposed_images(machine: Machine, workers: int, parameters: int) -> int:
     """Images of a rank below which its backward pass no longer hides the gradients' all-reduce."""
     whole = all_reduce_seconds(4 * parameters, workers, machine.link)
     return math.ceil(whole / (machine.overlap * 2 / 3 * machine.image))
-
-
-def largest_batch(loss: Loss, memory: float) -> int:
-    """B at which the B x B matrices fill the memory."""
-    return math.isqrt(int(memory / (4 * loss.matrices)))

@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rhs.distributed import collectives
+
 PARTS = (
     "input",
     "model forward",
@@ -25,7 +27,7 @@ PARTS = (
     "optimizer",
     "rest",
 )
-ALL_REDUCE, ALL_GATHER = dist.all_reduce, dist.all_gather
+ALL_REDUCE, ALL_GATHER = dist.all_reduce, collectives.all_gather_into
 
 
 class Stopwatch:
@@ -45,11 +47,12 @@ class Stopwatch:
         objective.register_forward_hook(lambda *_: self.mark("loss done"))
         if isinstance(model, DistributedDataParallel):
             model.register_comm_hook(None, self._bucket)
-            dist.all_reduce, dist.all_gather = self._timed(ALL_REDUCE), self._timed(ALL_GATHER)
+            dist.all_reduce = self._timed(ALL_REDUCE)
+            collectives.all_gather_into = self._timed(ALL_GATHER)
 
     def close(self) -> None:
         """Time no more collectives."""
-        dist.all_reduce, dist.all_gather = ALL_REDUCE, ALL_GATHER
+        dist.all_reduce, collectives.all_gather_into = ALL_REDUCE, ALL_GATHER
 
     def mark(self, name: str) -> None:
         self.marks[name] = time.perf_counter()

@@ -105,14 +105,14 @@ class FeatureLoader(TrainLoader):
     images: Features
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Yields (features [b, F], labels [b]) for the steps of the epoch from `start`.
+        """Yields (features [b, F], labels [B]) for the steps of the epoch from `start`.
 
-        Behind them come the continuous labels [b, L], where the loader was given any.
+        Labels are those of the whole batch, in rank order. Behind them come its continuous labels
+        [B, L], where the loader was given any.
         """
         for step in range(start, self.plan.steps):
             slot: BatchIndices = self._slot(epoch, step)
-            of_N = [self.images.x_NF, self.plan.labels, self.values_NL]
-            yield tuple(torch.from_numpy(of[slot.index]) for of in of_N if of is not None)
+            yield (torch.from_numpy(self.images.x_NF[slot.index]), *self._labels(epoch, step))
 
     def evaluation_views(
         self, batch_size: int = 1024

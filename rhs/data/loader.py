@@ -59,18 +59,16 @@ class TrainLoader:
         self.threads, self.values_NL = threads, values_NL
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Yields (uint8 images [b, 3, S, S], labels [b]) for the steps of the epoch from `start`.
+        """Yields (uint8 images [b, 3, S, S], labels [B]) for the steps of the epoch from `start`.
 
-        Behind them come the continuous labels [b, L], where the loader was given any.
+        Labels are those of the whole batch, in rank order. Behind them come its continuous labels
+        [B, L], where the loader was given any.
         """
         slots = [self._slot(epoch, step) for step in range(start, self.plan.steps)]
         if not slots:  # a checkpoint of its last step goes on here
             return
-        for slot, pixels in zip(slots, self._pixels(epoch, slots), strict=True):
-            batch = [to_tensor(pixels), torch.from_numpy(self.plan.labels[slot.index])]
-            if self.values_NL is not None:
-                batch.append(torch.from_numpy(self.values_NL[slot.index]))
-            yield tuple(batch)
+        for step, pixels in enumerate(self._pixels(epoch, slots), start):
+            yield (to_tensor(pixels), *self._labels(epoch, step))
 
     def evaluation_views(self, batch_size: int = 64) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yields (uint8 evaluation views, labels) of this rank's share of all training images.
@@ -92,6 +90,12 @@ class TrainLoader:
         rows = self.plan.batch(epoch, step).index
         names = [self.images.names[row] for row in rows[:3]]
         return f"{len(rows)} images, the first are {', '.join(names)}"
+
+    def _labels(self, epoch: int, step: int) -> list[torch.Tensor]:
+        """Of the whole batch, continuous ones behind them."""
+        rows_B = self.plan.batch(epoch, step).index
+        of_N = [self.plan.labels, self.values_NL]
+        return [torch.from_numpy(labels[rows_B]) for labels in of_N if labels is not None]
 
     def _slot(self, epoch: int, step: int) -> BatchIndices:
         return self.plan.batch(epoch, step).local(self.rank, self.world_size)

@@ -15,9 +15,9 @@ import torch.distributed as dist
 
 # torch 2.13 has new names for these two, and warns of the old ones.
 if hasattr(dist, "all_gather_single"):
-    _all_gather_into, _reduce_scatter_into = dist.all_gather_single, dist.reduce_scatter_single
+    all_gather_into, reduce_scatter_into = dist.all_gather_single, dist.reduce_scatter_single
 else:
-    _all_gather_into, _reduce_scatter_into = dist.all_gather_into_tensor, dist.reduce_scatter_tensor
+    all_gather_into, reduce_scatter_into = dist.all_gather_into_tensor, dist.reduce_scatter_tensor
 
 _group: dist.ProcessGroup | None = None  # the ranks that work; None: all
 
@@ -160,7 +160,7 @@ def _all_gather(x_local: torch.Tensor, counts: list[int]) -> torch.Tensor:
         missing = x_local.new_zeros(most - len(x_local), *x_local.shape[1:])
         x_local = torch.cat([x_local, missing])
     whole = x_local.new_empty(len(counts) * most, *x_local.shape[1:])
-    _all_gather_into(whole, x_local.contiguous(), group=_group)
+    all_gather_into(whole, x_local.contiguous(), group=_group)
     if min(counts) == most:
         return whole
     parts = whole.split(most)
@@ -178,7 +178,7 @@ def _reduce_scatter(grad: torch.Tensor, counts: list[int]) -> torch.Tensor:
             place[: len(part)] = part
         grad = padded.flatten(0, 1)
     own = grad.new_empty(most, *grad.shape[1:])
-    _reduce_scatter_into(own, grad.contiguous(), group=_group)
+    reduce_scatter_into(own, grad.contiguous(), group=_group)
     return own[: counts[rank()]]
 
 

@@ -34,7 +34,7 @@ def check_method(config: dict, num_classes: int = 4, dim: int = 8, **more: Any) 
         if objective.needs_refresh(0):
             objective.refresh(0, [(x_BD.detach(), labels_B)])
         for _ in range(2):
-            objective(x_BD, labels_B, values_local_bL=values_B1)[0].backward()
+            objective(x_BD, labels_B, values=values_B1)[0].backward()
     except UserError as error:
         part = str(error).partition(".")[0]
         raise UserError(f"{'method.' if part in PARTS else ''}{error}") from None

@@ -37,6 +37,7 @@ class Method(Protocol):
     normalize: bool
     original_weight: float
     l2: float
+    tile: int | None
 
 
 def check_members(key: str, part: Any, kind: type) -> None:
@@ -73,6 +74,8 @@ def check_combination(method: Method) -> None:
     check_measure(method.measure)
     check_number("method.original_weight", method.original_weight, least=0, most=1)
     check_number("method.l2", method.l2, least=0)
+    if method.tile is not None:
+        check_number("method.tile", method.tile, least=1, whole=True)
     check_number("method.signature_weight", method.signature_weight, least=0)
     if not isinstance(method.normalize, bool):
         raise UserError(f"method.normalize is {method.normalize!r}; it must be true or false.")

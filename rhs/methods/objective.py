@@ -125,9 +125,9 @@ class Objective(nn.Module):
     def forward(
         self,
         x_local_bD: torch.Tensor,
-        labels_local_b: torch.Tensor,
+        labels: torch.Tensor,
         progress: float = 0.0,
-        values_local_bL: torch.Tensor | None = None,
+        values: torch.Tensor | None = None,
         alike: bool = False,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Loss of the global batch and its diagnostics, the same on every rank.
@@ -135,12 +135,13 @@ class Objective(nn.Module):
         Args:
             x_local_bD: this rank's embeddings; any number of rows. Computed on in float32, or
                 float64 if they are, whatever autocast says.
-            labels_local_b: their class numbers.
+            labels: [b] their class numbers.
             progress: share of training done, 0 to 1.
-            values_local_bL: their continuous labels, for a loss that takes them.
-            alike: the caller knows that ranks have as many rows, the same state of torch's
-                generators and the same objective, as in this project's training loop: saves the
-                two short messages of a step that see to it, and a long one in the first.
+            values: [b, L] their continuous labels, for a loss that takes them.
+            alike: the ranks follow one plan, as in this project's training loop: they have as many
+                rows, the same state of torch's generators and the same objective, and `labels` and
+                `values` are those of the whole batch, B rows in rank order. Then embeddings alone
+                are sent.
 
         Raises:
             UserError: no rank has a row.
@@ -149,19 +150,18 @@ class Objective(nn.Module):
         counts = None
         if not alike:
             self._meet()
-            counts = collectives.row_counts(labels_local_b)
+            counts = collectives.row_counts(labels)
             if not sum(counts):
                 raise UserError("The batch is empty: no worker has a row of it.")
-        shares = self._shares(sum(counts or [len(labels_local_b) * collectives.world_size()]))
+            labels = collectives.gather(labels, counts)
+            if values is not None:
+                values = collectives.gather(values, counts)
+        shares = self._shares(len(labels))
         exact = torch.promote_types(x_local_bD.dtype, torch.float32)
         same = nullcontext() if alike else collectives.drawing_alike(device)
         with torch.autocast(device.type, enabled=False), same:
             raw_BD = collectives.gather(x_local_bD.to(exact), counts, shares.shared)
-            labels_B = collectives.gather(labels_local_b, counts)
-            values_BL = values_local_bL
-            if values_BL is not None:
-                values_BL = collectives.gather(values_BL, counts)
-            return self._of_batch((raw_BD, labels_B, values_BL), progress, shares)
+            return self._of_batch((raw_BD, labels, values), progress, shares)
 
     def _shares(self, rows: int) -> Shares:
         """Who computes which rows of the loss: workers share those of a large batch."""

@@ -130,7 +130,12 @@ def training_step(
     seed: int = 0,
     values: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Forward and backward: leaves the gradients of the global batch's loss on the parameters."""
+    """Forward and backward: leaves the gradients of the global batch's loss on the parameters.
+
+    Args:
+        images: this rank's share of the batch.
+        labels, values: those of the whole batch.
+    """
     torch.manual_seed(seed)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         x_bD = model(images)

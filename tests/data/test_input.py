@@ -105,7 +105,7 @@ def test_what_three_epochs_draw_is_the_plans(workers):
         for epoch in range(3):
             for pixels, got in loader.epoch(epoch):
                 ids = pixels[:, 0, 0, 0].long() + 256 * pixels[:, 1, 0, 0].long()
-                assert torch.equal(got, torch.from_numpy(labels)[ids])
+                assert torch.equal(got.chunk(workers)[rank], torch.from_numpy(labels)[ids])
                 drawn.update((epoch, i) for i in ids.tolist())
     planned = Counter(
         (epoch, i)

@@ -41,7 +41,7 @@ def test_ranks_together_make_what_one_makes(world_size):
     shares = [list(loader(rank=rank, world_size=world_size).epoch(3)) for rank in range(world_size)]
     for step, (images, labels) in enumerate(one):
         assert torch.equal(torch.cat([share[step][0] for share in shares]), images)
-        assert torch.equal(torch.cat([share[step][1] for share in shares]), labels)
+        assert all(torch.equal(share[step][1], labels) for share in shares)
 
 
 def test_shapes_and_labels():

@@ -75,9 +75,9 @@ def two_steps(method: dict, dtype_name: str, labels: list[int], progress: float)
         mine = slice(collectives.rank() * share, (collectives.rank() + 1) * share)
         values = None
         if step and objective.loss.continuous:  # the first step has the classes'
-            values = images[mine, :2]
+            values = images[:, :2]
         loss, diagnostics = loop.training_step(
-            trained, objective, optimizer, images[mine], targets[mine], progress, values=values
+            trained, objective, optimizer, images[mine], targets, progress, values=values
         )
         seen.append(
             arrays("loss", {"": loss})

@@ -208,7 +208,7 @@ def test_continuous_labels_reach_the_loss_that_takes_them():
     own = torch.rand(len(labels), 3, generator=torch.Generator().manual_seed(1)).double()
     made = Objective(LogRatio(), normalize=False)
     made.prepare(CLASSES, DIM, images_have_values=True)
-    assert made(x, labels, values_local_bL=own)[0] == LogRatio().of_values(x, own)
+    assert made(x, labels, values=own)[0] == LogRatio().of_values(x, own)
     with pytest.raises(UserError, match="name each class folder by a number"):
         Objective(LogRatio(), normalize=False).prepare(CLASSES, DIM)
 
