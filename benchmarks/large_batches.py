@@ -12,6 +12,7 @@ peak less what it held before the step. Embeddings of 512 dimensions, float32, f
 import argparse
 import multiprocessing
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -44,7 +45,7 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results/large_batches.md"))
     options = arguments.parse_args()
     lines = [
-        "Command: `python -m benchmarks.large_batches`",
+        f"Command: `python -m benchmarks.large_batches{' '.join(['', *sys.argv[1:]])}`",
         f"Machine: {describe_hardware()}. Date: {date.today()}. D = {DIM}, float32, {PER_CLASS} a "
         f"class, medians of {options.rounds} rounds.",
     ]

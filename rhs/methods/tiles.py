@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from rhs.distributed import collectives
 from rhs.methods.sums import Sums
 
-ENTRIES = 2**22  # of a tile, at most: 16 MiB of each matrix in float32
+ENTRIES = 2**23  # of a tile, at most: 32 MiB of each matrix in float32
 LARGE = 2**20  # entries of a loss from which on workers share its rows; below, messages cost more
 
 
