@@ -112,10 +112,10 @@ class Constant:
     def epoch(self, epoch: int, start: int = 0):
         last = collectives.rank() == collectives.world_size() - 1
         for step in range(self.plan.steps):
-            ((images, labels),) = self.evaluation_views()
+            ((images, _),) = self.evaluation_views()
             if last and step == self.when:
                 images[-1] = self.bad
-            yield images, labels
+            yield images, torch.arange(self.plan.batch_size) // 2
 
     def evaluation_views(self):
         slot = BatchIndices(np.arange(8), np.zeros(8)).local(
